@@ -1,0 +1,1 @@
+"""What runs between node channel and screen."""

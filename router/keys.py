@@ -1,0 +1,78 @@
+"""Every Redis key and channel name, one method each.
+
+A docstring says what the key holds, when it expires, who writes it and who reads it. All keys of a shard carry the hash
+tag `{s}`, so that one script touches one slot. Ids are checked before they get here (`router.targets`).
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """The key and channel names of one shard under one prefix."""
+
+    __slots__ = ("base", "shard")
+
+    def __init__(self, prefix: str, shard: int) -> None:
+        self.shard = shard
+        self.base = f"{prefix}:{{{shard}}}:"
+
+    def intake(self) -> str:
+        """Stream: what producers append (`to`, `body` …). Read by collect, group `collect`; trimmed as it is accepted."""
+        return f"{self.base}in"
+
+    def out(self) -> str:
+        """Stream: field `line`, a finished payload line. Collect appends, dispatch (group `dispatch`) reads and trims."""
+        return f"{self.base}out"
+
+    def fast(self) -> str:
+        """Stream: transient messages appended by producers straight for dispatch, group `dispatch`."""
+        return f"{self.base}fast"
+
+    def route(self, user: str) -> str:
+        """Sorted set: node → expiry, Unix ms. Edges write, dispatch reads; the key expires with the last of them."""
+        return f"{self.base}route:{user}"
+
+    def nodes(self) -> str:
+        """Sorted set: node → expiry, Unix ms, of the node's own heartbeat. Edges write, dispatch and people read."""
+        return f"{self.base}nodes"
+
+    def info(self, node: str) -> str:
+        """Hash: address, version, started, sessions, state. Written with the heartbeat, expires with it."""
+        return f"{self.base}info:{node}"
+
+    def node_channel(self, node: str) -> str:
+        """Sharded channel: dispatch → that edge; the edge's own probes too."""
+        return f"{self.base}node:{node}"
+
+    def topic_channel(self, topic: str) -> str:
+        """Sharded channel: dispatch → every edge with a subscriber of the topic."""
+        return f"{self.base}topic:{topic}"
+
+    def all_channel(self) -> str:
+        """Sharded channel: dispatch → every edge."""
+        return f"{self.base}all"
+
+    def seq(self, target: str) -> str:
+        """Hash: `given` (last seq given) and `handed` (the head). Collect writes, edges read; expires when idle."""
+        return f"{self.base}seq:{target}"
+
+    def pending(self) -> str:
+        """Hash: `<target> <id>` → seq given to the batch in hand. Collect's alone; gone when the batch is in `out`."""
+        return f"{self.base}pending"
+
+    def dead(self) -> str:
+        """Stream, capped: entries that could not be accepted, whole, behind `reason` and `source`."""
+        return f"{self.base}dead"
+
+    def offline(self) -> str:
+        """Stream, capped: durable messages that found no live route. Dispatch writes; bridges to mobile push read."""
+        return f"{self.base}offline"
+
+    def lease(self, role: str) -> str:
+        """String: owner and its token, for role `collect` or `dispatch`; expires unless renewed."""
+        return f"{self.base}lease:{role}"
+
+
+def config_key(prefix: str) -> str:
+    """Hash: `shards` and `schema` that this prefix was first set up with. Every process checks it at start."""
+    return f"{prefix}:config"

@@ -1,0 +1,26 @@
+"""The figures every service keeps, served at /metrics of its ops port.
+
+Base units, `_total` for what only grows, and never a user, topic or id in a label.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+ACCEPTED = Counter("pushway_accepted", "Messages stored in MongoDB, one a target.")
+REPEATED = Counter("pushway_repeated", "Messages whose id had been accepted before.")
+TRANSIENT = Counter("pushway_transient", "Transient messages handed to dispatch by collect.")
+DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["source"])
+DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")
+OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
+LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
+
+SESSIONS = Gauge("pushway_sessions", "Sessions that have had their welcome.")
+CONNECTIONS = Gauge("pushway_connections", "Open TCP connections, those in the handshake included.")
+DELIVERED = Counter("pushway_delivered", "Message frames written to sessions.")
+DUPLICATES = Counter("pushway_duplicates", "Messages dropped because the session had that seq already.")
+EXPIRED = Counter("pushway_expired", "Messages dropped because their time was over.")
+GAPS = Counter("pushway_gaps", "Messages whose prev the session had not seen.")
+CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code.", ["code"])
+LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
+RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])

@@ -1,0 +1,97 @@
+"""Opening Redis, and refusing one that is not fit for the work.
+
+Replies are asked for in RESP2, whose shapes do not depend on the driver's version. The driver's own retries are off: a
+script that was cut off may have run, and only its caller knows how to find out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from router.errors import SetupError
+from router.keys import config_key
+from router.settings import Settings
+
+SCHEMA: Final = 1
+"""Version of the keys' layout. Schema n and n - 1 run together."""
+
+OUTAGE: Final = (RedisError, OSError)
+"""What a call to Redis raises when Redis is away, starting, full, failing over or refusing: back off and try again."""
+
+_MIN_REDIS: Final = (7, 0)
+_MIN_VALKEY: Final = (7, 2)
+
+# Valkey gives its own number in valkey_version, and the Redis it is compatible with in redis_version.
+
+
+def open_redis(settings: Settings, *, timeout_s: float | None = None) -> Redis:
+    """Return a client that has not connected yet.
+
+    Args:
+        settings: which server.
+        timeout_s: longest a reply may take; default `redis_timeout_s`. A blocking read needs its own, longer one.
+    """
+    return Redis.from_url(
+        settings.redis_url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_s or settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        socket_keepalive=True,
+        client_name="pushway",
+    )
+
+
+async def check_redis(redis: Redis, settings: Settings) -> None:
+    """Refuse a server that is too old, that may evict, or that was set up for other shards.
+
+    Raises:
+        SetupError: with what to do about it.
+        RedisError: when the server cannot be asked.
+    """
+    info: dict[str, Any] = await redis.info()
+    _check_version(info)
+    # A managed Redis may forbid CONFIG GET, but INFO tells the policy too.
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise SetupError(
+            f"maxmemory-policy of {_where(settings)} is {policy}: it would evict routes, counters and messages. "
+            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction)."
+        )
+    await _check_config(redis, settings)
+
+
+def _check_version(info: dict[str, Any]) -> None:
+    name, text, least = (
+        ("Valkey", info["valkey_version"], _MIN_VALKEY)
+        if "valkey_version" in info
+        else ("Redis", info["redis_version"], _MIN_REDIS)
+    )
+    if tuple(int(part) for part in text.split(".")[:2]) < least:
+        raise SetupError(f"{name} {text} is too old: {name} {least[0]}.{least[1]} or newer is needed (sharded pub/sub).")
+
+
+async def _check_config(redis: Redis, settings: Settings) -> None:
+    key = config_key(settings.prefix)
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hsetnx(key, "shards", str(settings.shards))
+        pipe.hsetnx(key, "schema", str(SCHEMA))
+        pipe.hmget(key, ["shards", "schema"])
+        *_, (shards, schema) = await pipe.execute()
+    if int(shards) != settings.shards:
+        raise SetupError(
+            f"{key} says shards={int(shards)}, this process is set to shards={settings.shards}. Messages would go where "
+            f"nobody looks: set shards={int(shards)}, or use another prefix."
+        )
+    if int(schema) not in {SCHEMA, SCHEMA - 1}:
+        raise SetupError(f"{key} says schema={int(schema)}; this version works with {SCHEMA - 1} and {SCHEMA}.")
+
+
+def _where(settings: Settings) -> str:
+    """Return the address without user and password."""
+    return settings.redis_url.rpartition("@")[2].removeprefix("redis://")

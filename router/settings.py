@@ -1,0 +1,292 @@
+"""Every setting: its name, its default, what it accepts and why it is what it is.
+
+Sources, the later winning: the defaults here, a TOML file, `PUSHWAY_*` variables (`PUSHWAY_<NAME>_FILE` names a file that
+holds a secret), flags. A wrong value names itself, where it came from and what it accepts, and nothing starts.
+docs/settings.md is made from this module, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from router.errors import SettingError
+
+ENV_PREFIX = "PUSHWAY_"
+CONFIG_VARIABLE = "PUSHWAY_CONFIG"
+FILE_SUFFIX = "_FILE"
+
+SECRETS = frozenset({"api_key", "redis_url", "mongo_url"})
+"""Settings that `PUSHWAY_<NAME>_FILE` may give, and that are never printed or logged."""
+
+
+def _split_commas(value: object) -> object:
+    """Let a variable or a flag give a list as `a,b`."""
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+OpsPort = Annotated[int, Field(ge=0, le=65535)]
+Ms = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """The settings in force, frozen. Each field's description is the manual's text for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # -- the servers -------------------------------------------------------------------------------------------------
+    redis_url: str = Field(
+        "redis://127.0.0.1:6390/0",
+        pattern=r"^(redis|rediss|unix)://",
+        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it.",
+    )
+    mongo_url: str = Field(
+        "mongodb://127.0.0.1:27090/?directConnection=true",
+        pattern=r"^mongodb(\+srv)?://",
+        description="MongoDB, as a connection string.",
+    )
+    mongo_database: str = Field("pushway", pattern=r"^[A-Za-z0-9_-]{1,63}$", description="The database in it.")
+    prefix: str = Field(
+        "push",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="What every key begins with. A tenant is a prefix, a database name and a Redis ACL user.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Into how many shards users and topics are divided. Fixed in push:config by the first start.",
+    )
+    redis_timeout_s: Seconds = Field(
+        5.0, description="How long a Redis command or connect may take before it counts as an outage."
+    )
+    mongo_timeout_s: Seconds = Field(10.0, description="How long a MongoDB operation may take before it counts as an outage.")
+
+    # -- what producers may send -------------------------------------------------------------------------------------
+    body_max_bytes: Bytes = Field(
+        65_536, description="Longest body or text, in bytes. Centrifugo's message_size_limit is the same."
+    )
+    targets_max: Count = Field(100, description="Most targets in one entry. Each is a document, a seq and a line of its own.")
+    retention_s: Seconds = Field(
+        2_592_000.0, description="How long a stored message is kept for replay (30 days) unless its ttl ends sooner."
+    )
+    idempotency_s: Seconds = Field(
+        86_400.0,
+        description="How long after its expiry a message's id still refuses a second one of that id (24 hours).",
+    )
+    transient_max_age_ms: Ms = Field(10_000, description="A transient message older than this is dropped.")
+
+    # -- collect and dispatch ----------------------------------------------------------------------------------------
+    worker: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r'^[^\s,{}"\\]{1,128}$',
+        description="The name under which this process holds a lease, for people to read. Default: the host's name.",
+    )
+    lease_ms: Annotated[int, Field(ge=500)] = Field(
+        5_000,
+        description="How long a collect or dispatch lease lasts unless renewed (every third of it). A dead owner's work "
+        "stands still this long; a shorter lease passes more easily from an owner that only stumbled.",
+    )
+    batch_max: Annotated[int, Field(ge=1, le=3_500)] = Field(
+        2_048,
+        description="Most entries one call takes from a stream. Batches fill by themselves under load; a single message "
+        "never waits for one. Lua's unpack fails at 8,000 values, hence the limit.",
+    )
+    read_max_bytes: Bytes = Field(16_777_216, description="Most bytes one call takes from a stream (16 MiB).")
+    publish_max_bytes: Bytes = Field(
+        4_194_304,
+        description="Most bytes one dispatch call publishes to one node (4 MiB). Redis cuts a subscriber off at 32 MB.",
+    )
+    wait_ms: Annotated[int, Field(ge=10, le=60_000)] = Field(
+        1_000, description="How long a worker waits for news on a stream before it looks anyway."
+    )
+    out_high_water: Count = Field(
+        100_000, description="Collect pauses while this many entries wait in out: dispatch is behind or away."
+    )
+    dead_max: Count = Field(10_000, description="About how many dead letters are kept; the oldest go first.")
+    offline_max: Count = Field(10_000, description="About how many offline reports are kept; the oldest go first.")
+    seq_idle_s: Seconds = Field(
+        604_800.0,
+        description="How long a target's counters outlive its last message (7 days). Later its head is read from MongoDB.",
+    )
+    backoff_min_ms: Ms = Field(50, description="First pause after a failed try; each next one doubles, with full jitter.")
+    backoff_max_ms: Ms = Field(2_000, description="Longest pause between two tries.")
+
+    # -- the edge ----------------------------------------------------------------------------------------------------
+    node: str = Field(
+        "edge",
+        pattern=r'^[^\s,{}"\\]{1,100}$',
+        description="This edge's name. Its node id is <name>.<incarnation>, new at every start.",
+    )
+    edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
+    edge_port: Port = Field(8002, description="Port the edge listens on, for GET /v1/connect.")
+    edge_address: str = Field(
+        "", description="How clients reach this edge, as in ws://host:port. Default: from edge_host and edge_port."
+    )
+    route_ttl_ms: Annotated[int, Field(ge=1_000)] = Field(
+        60_000,
+        description="How long a route lives unless renewed (at a third of it). Centrifugo's presence TTL is the same.",
+    )
+    node_ttl_ms: Annotated[int, Field(ge=500)] = Field(
+        7_000,
+        description="How long a node counts as alive after its last heartbeat (each third of it). As Centrifugo's.",
+    )
+    probe_quiet_ms: Ms = Field(2_000, description="A node channel quiet for this long is probed: the edge publishes to itself.")
+    probe_timeout_ms: Ms = Field(3_000, description="A probe not back by then means the edge is deaf: it subscribes anew.")
+    connect_timeout_s: Seconds = Field(
+        5.0, description="How long a client has for the handshake, and then for its connect frame."
+    )
+    heartbeat_s: Seconds = Field(25.0, description="A connection quiet for this long is pinged. As Centrifugo's.")
+    heartbeat_timeout_s: Seconds = Field(
+        8.0, description="A ping not answered by then closes with 4004. As Centrifugo's pong timeout."
+    )
+    close_timeout_s: Seconds = Field(5.0, description="How long a closing handshake may take before the socket is cut.")
+    frame_max_bytes: Bytes = Field(65_536, description="Longest frame from a client; a longer one closes with 4505.")
+    send_buffer_max_bytes: Bytes = Field(
+        1_048_576,
+        description="Most bytes waiting for one connection; more closes it with 4002. Centrifugo's queue_max_size.",
+    )
+    sessions_user_max: Count = Field(100, description="Most sessions of one user on one edge; one more closes with 4007.")
+    drain_timeout_s: Seconds = Field(
+        10.0,
+        description="Over how long a stopping edge sends its sessions away, so that they do not all return at once.",
+    )
+
+    # -- auth --------------------------------------------------------------------------------------------------------
+    auth_host: str = Field("127.0.0.1", description="Address the auth service listens on.")
+    auth_port: Port = Field(8001, description="Port the auth service listens on.")
+    auth_url: str = Field(
+        "http://127.0.0.1:8001", pattern=r"^https?://", description="Where commands and edges find the auth service."
+    )
+    auth_key_file: Path = Field(
+        Path("auth-key.pem"),
+        description="The private Ed25519 key (PEM) that signs tokens; made at the first start, mode 0600. Copies of "
+        "auth share the file.",
+    )
+    api_key: str = Field("", description="What back ends show in Authorization: Bearer. Auth does not start without one.")
+    token_issuer: str = Field("pushway", min_length=1, description="iss of tokens issued and accepted.")
+    token_audience: str = Field("pushway", min_length=1, description="aud of tokens issued and accepted.")
+    token_ttl_s: Annotated[int, Field(ge=1)] = Field(3_600, description="Life of a token unless asked otherwise.")
+    token_leeway_s: Annotated[int, Field(ge=0)] = Field(5, description="Clock difference allowed at exp and nbf.")
+    jwks_refresh_s: Seconds = Field(300.0, description="How often an edge reads the public keys anew.")
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+    api_host: str = Field("127.0.0.1", description="Address collect serves its API on.")
+    api_port: OpsPort = Field(8000, description="Port collect serves its API on; 0 serves none.")
+    api_ready_urls: Texts = Field(
+        (), description="readyz addresses of other processes that /readyz of the API answers for; `up` sets them."
+    )
+    ops_host: str = Field("127.0.0.1", description="Address of /livez, /readyz and /metrics.")
+    ops_port: OpsPort = Field(0, description="Port of /livez, /readyz and /metrics; 0 serves none.")
+    edge_urls: Texts = Field(
+        ("ws://127.0.0.1:8002/v1/connect",), description="Edges that `pushway listen` connects to, in turn."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least a log line must be.")
+    log_format: Literal["console", "json"] = Field("console", description="For people, or a JSON object a line.")
+
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        config: the TOML file; None takes the one that `PUSHWAY_CONFIG` names, if any.
+        environ: the environment, where `PUSHWAY_*` variables are looked for.
+        flags: settings given on the command line; None values count as not given.
+
+    Raises:
+        SettingError: for a name that does not exist, a value that is not accepted, or a file that cannot be read.
+    """
+    layers: list[tuple[dict[str, object], str]] = []
+    path = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    if path is not None:
+        layers.append((_read_toml(path), str(path)))
+    layers.extend(_read_environ(environ))
+    layers.extend(({name: value}, "flag") for name, value in (flags or {}).items() if value is not None)
+
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    for layer, source in layers:
+        for name, value in layer.items():
+            if name not in Settings.model_fields:
+                raise SettingError(name, source, f"there is no such setting{_suggest(name)}")
+            values[name] = value
+            sources[name] = source
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        got = "that value" if name in SECRETS else repr(first["input"])
+        raise SettingError(name, sources.get(name, "default"), f"{got} is not accepted; {_accepts(name)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as exc:
+        raise SettingError("config", str(path), f"the file cannot be read ({exc.strerror})") from None
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingError("config", str(path), f"the file is not TOML ({exc})") from None
+
+
+def _read_environ(environ: Mapping[str, str]) -> list[tuple[dict[str, object], str]]:
+    layers: list[tuple[dict[str, object], str]] = []
+    for variable, value in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        secret = name.removesuffix(FILE_SUFFIX.lower())
+        if name not in Settings.model_fields and name.endswith(FILE_SUFFIX.lower()) and secret in SECRETS:
+            try:
+                layers.append(({secret: Path(value).read_text(encoding="utf-8").strip()}, variable))
+            except OSError as exc:
+                raise SettingError(secret, variable, f"{value} cannot be read ({exc.strerror})") from None
+        else:
+            layers.append(({name: value}, variable))
+    return layers
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f"; did you mean {close[0]}?" if close else "; docs/settings.md lists them all"
+
+
+def accepted_values(name: str) -> str:
+    """Return what a setting accepts, in words, for the manual and for errors."""
+    schema: dict[str, Any] = Settings.model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    words = {"integer": "a whole number", "number": "a number", "array": "a list (a,b in a variable)"}
+    kind = words.get(schema.get("type", ""), "a text")
+    bounds = {
+        "minimum": "at least {:g}",
+        "exclusiveMinimum": "above {:g}",
+        "maximum": "at most {:g}",
+        "minLength": "at least {:g} character",
+        "pattern": "matching {}",
+    }
+    limits = [text.format(schema[key]) for key, text in bounds.items() if key in schema]
+    return " ".join([kind, ", ".join(limits)]).strip()
+
+
+def _accepts(name: str) -> str:
+    field = Settings.model_fields[name]
+    return f"it takes {accepted_values(name)}. {field.description}"
