@@ -1,0 +1,201 @@
+-- Hands the next messages of a stream to the edges that hold their people: takes a batch, looks up each target's live
+-- routes, publishes one payload a node, acknowledges.
+--
+-- Keys derived from an entry, all in the slot of KEYS[2]: `route:<user>` (sorted set: node → expiry, Unix ms) and the sharded
+-- channels `node:<node>`, `topic:<topic>` and `all`.
+--
+-- KEYS[1] lease        string: "<owner> <token>"
+-- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
+-- KEYS[3] nodes        sorted set: node → expiry, Unix ms, of its heartbeat
+-- KEYS[4] offline      stream, capped
+-- ARGV[1] held         what the lease must say
+-- ARGV[2] from         '0' for entries taken before and not acknowledged, '>' for new ones; '>' only when '0' finds none
+-- ARGV[3] max          most entries to take, which bounds the look-ups too (one target an entry)
+-- ARGV[4] read_max     about how many bytes to take
+-- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
+--                      counts it as reached
+-- ARGV[6] offline_max  about how many offline reports are kept
+--
+-- Returns {taken, done, published, offline, failed_id, failed_text}. `done` entries, the first of those taken, are
+-- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry fails, what precedes it is done, its id and
+-- the error come in failed_id and failed_text ('' otherwise), and what follows it is unknown: published perhaps, and again
+-- when taken again.
+-- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing.
+-- Cost: O(entries × log(nodes of a user) + bytes).
+--
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000
+local lease, stream, nodes, offline = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local read_max, publish_max, offline_max = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local GROUP = 'dispatch'
+
+-- Small enough that lines of the largest usual body (64 KiB) pass read_max by little, large enough to cost nothing.
+local CHUNK = 128
+
+if redis.call('GET', lease) ~= held then
+  return redis.error_reply('FENCED the lease is not held by ' .. held)
+end
+
+local base = string.match(stream, '^(.*:)')
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+-- Takes entries up to max and read_max. An entry deleted while it was pending has no fields; it passes as done.
+local function take()
+  local taken, bytes, start = {}, 0, from
+  while #taken < max and bytes < read_max do
+    local want = math.min(CHUNK, max - #taken)
+    local reply = redis.call('XREADGROUP', 'GROUP', GROUP, GROUP, 'COUNT', want, 'STREAMS', stream, start)
+    local entries = reply and reply[1][2] or {}
+    for _, entry in ipairs(entries) do
+      taken[#taken + 1] = entry
+      bytes = bytes + (entry[2] and #(entry[2][2]) or 0)
+    end
+    if #entries < want then
+      break
+    end
+    if from ~= '>' then
+      start = entries[#entries][1]
+    end
+  end
+  return taken
+end
+
+-- Looks up the channels of a target once a call. Returns a list of channels, or nil and why not.
+local channels_of, node_of = {}, {}
+local function look_up(target)
+  local found = channels_of[target]
+  if found then
+    return found
+  end
+  local kind, id = string.match(target, '^(%a+):(.+)$')
+  if kind == 'user' then
+    found = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. id, '(' .. now, '+inf')
+    if found.err then
+      return nil, found.err
+    end
+    for i, node in ipairs(found) do
+      local channel = base .. 'node:' .. node
+      node_of[channel] = node
+      found[i] = channel
+    end
+  elseif kind == 'topic' then
+    found = {base .. target}
+  elseif target == 'all' then
+    found = {base .. 'all'}
+  else
+    return nil, 'not a target: ' .. target
+  end
+  channels_of[target] = found
+  return found
+end
+
+-- Groups lines by channel until a channel is full or an entry fails.
+local payloads = {}
+local reports = {}
+local failed_at, failed_text = nil, ''
+local function fail(at, text)
+  if not failed_at or at < failed_at then
+    failed_at, failed_text = at, text
+  end
+end
+
+local function group(at, line)
+  local space = string.find(line, ' ', 1, true)
+  local channels, err
+  if space then
+    channels, err = look_up(string.sub(line, 1, space - 1))
+  end
+  if not channels then
+    fail(at, err or 'not a payload line')
+    return false
+  end
+  for _, channel in ipairs(channels) do
+    local payload = payloads[channel]
+    if payload and payload.bytes + #line > publish_max then
+      return false
+    end
+  end
+  for _, channel in ipairs(channels) do
+    local payload = payloads[channel]
+    if not payload then
+      payload = {bytes = 0, lines = {}, entries = {}}
+      payloads[channel] = payload
+    end
+    local n = #payload.lines + 1
+    payload.lines[n] = line
+    payload.entries[n] = at
+    payload.bytes = payload.bytes + #line + 1
+  end
+  if #channels == 0 then
+    reports[at] = 'no_route'
+  end
+  return true
+end
+
+local taken = take()
+if #taken == 0 then
+  return {0, 0, 0, 0, '', ''}
+end
+local grouped = 0
+for at, entry in ipairs(taken) do
+  local fields = entry[2]
+  if fields and not group(at, fields[2]) then
+    break
+  end
+  grouped = at
+end
+
+-- Publishes, and judges each node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
+-- house each only adds a report (a subscriber on a replica hears although the count is 0; a frozen host counts although
+-- nobody reads; a Redis that was paused runs this before the heartbeats that queue behind it). Both together drop the route.
+local published = 0
+for channel, payload in pairs(payloads) do
+  local heard = redis.pcall('SPUBLISH', channel, table.concat(payload.lines, '\n'))
+  if type(heard) == 'table' and heard.err then
+    fail(payload.entries[1], heard.err)
+  else
+    published = published + #payload.lines
+    local node = node_of[channel]
+    if node then
+      local lapsed = tonumber(redis.call('ZSCORE', nodes, node) or 0) <= tonumber(now)
+      if lapsed or heard == 0 then
+        for _, at in ipairs(payload.entries) do
+          reports[at] = lapsed and 'node_lapsed' or 'nobody_listening'
+          if lapsed and heard == 0 then
+            local user = string.match(taken[at][2][2], '^user:(%S+)')
+            redis.call('ZREM', base .. 'route:' .. user, node)
+          end
+        end
+      end
+    end
+  end
+end
+local done = failed_at and failed_at - 1 or grouped
+
+local offline_count = 0
+for at = 1, done do
+  local reason = reports[at]
+  if reason then
+    local target, seq, opts, frame = string.match(taken[at][2][2], '^(%S+) %S+ (%S+) (%S+) (.*)$')
+    local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
+    if seq and seq ~= '-' and not (expiry and expiry <= tonumber(now)) then
+      redis.call('XADD', offline, 'MAXLEN', '~', offline_max, '*',
+        'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
+      offline_count = offline_count + 1
+    end
+  end
+end
+
+-- unpack fails at 8,000 values; max stays far below it.
+if done > 0 then
+  local ids = {}
+  for at = 1, done do
+    ids[at] = taken[at][1]
+  end
+  redis.call('XACK', stream, GROUP, unpack(ids))
+  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the next id.
+  local ms, n = string.match(ids[done], '^(%d+)-(%d+)$')
+  redis.call('XTRIM', stream, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+end
+return {#taken, done, published, offline_count, failed_at and taken[failed_at][1] or '', failed_text}

@@ -1,0 +1,111 @@
+-- Gives each message of the batch in hand its seq, the next of its target, and remembers it until the batch is in `out`.
+--
+-- seq = max(given + 1, Redis time in microseconds): above whatever a lost or stale counter gave, and the same again when the
+-- batch is tried again, because `pending` remembers it.
+--
+-- KEYS[1]   lease    string: "<owner> <token>"
+-- KEYS[2]   pending  hash: "<target> <id>" → seq
+-- KEYS[3…]  seq      hash of each target of the batch: given, handed
+-- ARGV[1]   held     what the lease must say
+-- ARGV[2]   idle_ms  life of a seq hash after this, in milliseconds
+-- ARGV[3…]  floor    for each target: '' or the newest seq that MongoDB has of it
+-- ARGV[…]            for each message, in order: which target (1, 2, …), then its field in `pending`
+--
+-- Returns {'cold', n, …} with the numbers of the targets that have no head and came without a floor: nothing has been given
+-- then, and the caller comes again with floors. Else {'given', prev, seq, …} for each message; prev '' with an error text
+-- in the place of seq means that the target's seq key is broken.
+-- Errors: FENCED when the lease is not the caller's. Cost: O(targets + messages).
+--
+-- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 0 1 'user:a my-id'
+local lease, pending = KEYS[1], KEYS[2]
+local held, idle_ms = ARGV[1], ARGV[2]
+local FIRST_TARGET = 3
+
+-- Values in one command: unpack fails at 8,000.
+local CHUNK = 4000
+
+local function number(value)
+  return string.format('%.0f', value)
+end
+
+-- Calls fn with the arguments from first to last in slices that unpack bears.
+local function in_slices(values, fn)
+  for first = 1, #values, CHUNK do
+    fn(unpack(values, first, math.min(first + CHUNK - 1, #values)))
+  end
+end
+
+if redis.call('GET', lease) ~= held then
+  return redis.error_reply('FENCED the lease is not held by ' .. held)
+end
+-- A write that Redis allows when memory is full, so that the ones behind it are allowed too.
+redis.call('HDEL', pending, '')
+
+local targets, cold = {}, {'cold'}
+for n = 1, #KEYS - FIRST_TARGET + 1 do
+  local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed')
+  local target = {broken = counters.err}
+  if not counters.err then
+    local floor = tonumber(ARGV[FIRST_TARGET + n - 1])
+    local handed = tonumber(counters[2])
+    if not handed and not floor then
+      cold[#cold + 1] = n
+    end
+    target.head = math.max(handed or 0, floor or 0)
+    target.given = math.max(tonumber(counters[1]) or 0, target.head)
+    target.last = target.head
+    target.fresh = not handed
+  end
+  targets[n] = target
+end
+if #cold > 1 then
+  return cold
+end
+
+local fields, owners = {}, {}
+for at = FIRST_TARGET + #targets, #ARGV, 2 do
+  owners[#owners + 1] = targets[tonumber(ARGV[at])]
+  fields[#fields + 1] = ARGV[at + 1]
+end
+local remembered = {}
+in_slices(fields, function(...)
+  for _, seq in ipairs(redis.call('HMGET', pending, ...)) do
+    remembered[#remembered + 1] = seq
+  end
+end)
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local reply, memory = {'given'}, {}
+for i, target in ipairs(owners) do
+  if target.broken then
+    reply[#reply + 1] = ''
+    reply[#reply + 1] = target.broken
+  else
+    local seq = tonumber(remembered[i])
+    -- A remembered seq that is not above what went before it has been taken by somebody else: draw again.
+    if not seq or seq <= target.last then
+      seq = math.max(target.given + 1, now)
+      memory[#memory + 1] = fields[i]
+      memory[#memory + 1] = number(seq)
+    end
+    reply[#reply + 1] = number(target.last)
+    reply[#reply + 1] = number(seq)
+    target.last = seq
+    target.given = math.max(target.given, seq)
+  end
+end
+in_slices(memory, function(...)
+  redis.call('HSET', pending, ...)
+end)
+for n, target in ipairs(targets) do
+  if not target.broken then
+    local key = KEYS[FIRST_TARGET + n - 1]
+    redis.call('HSET', key, 'given', number(target.given))
+    if target.fresh then
+      redis.call('HSET', key, 'handed', number(target.head))
+    end
+    redis.call('PEXPIRE', key, idle_ms)
+  end
+end
+return reply

@@ -1,0 +1,209 @@
+"""MongoDB's `inbox`: one document a message and target, stored before anybody is told.
+
+    _id         "<target> <id>": the same id again for a target is the same document
+    target      user:<id>, topic:<name> or all
+    seq, prev   the message's place in its target's order
+    id          the message's id
+    frame       the finished JSON that the client gets
+    carried     traceparent and x-* fields, where there were any
+    stored_at   when collect stored it
+    expires_at  after this it is neither delivered nor replayed; a TTL index removes it `idempotency_s` later
+
+Writes wait for a majority and for the journal: a message counts as accepted when they are through, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+
+from router.errors import SetupError
+from router.settings import Settings
+
+Document = dict[str, Any]
+
+STORE_OUTAGE: Final = (PyMongoError,)
+"""What a call to MongoDB raises when it is away, slow or failing over: back off and try again."""
+
+ORDER_INDEX: Final = "target_seq"
+TTL_INDEX: Final = "expires_at"
+
+_DUPLICATE_KEY: Final = 11000
+_INDEX_CONFLICTS: Final = frozenset({85, 86})
+"""IndexOptionsConflict and IndexKeySpecsConflict: an index of that name stands there with other options."""
+
+_TARGETS_A_QUERY: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the inbox holds of a message."""
+
+    seq: int
+    prev: int
+    frame: str
+    expires_ms: int
+
+
+@dataclass(slots=True)
+class Insertion:
+    """How a bulk insert went; indexes are those of the documents given.
+
+    Attributes:
+        taken: documents whose `_id` or (target, seq) stands there already.
+        refused: documents that MongoDB will not have at all → its reason.
+    """
+
+    taken: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
+    """Return a client that has not connected yet."""
+    timeout_ms = int(settings.mongo_timeout_s * 1000)
+    return AsyncMongoClient(
+        settings.mongo_url,
+        appname="pushway",
+        tz_aware=True,
+        serverSelectionTimeoutMS=timeout_ms,
+        connectTimeoutMS=timeout_ms,
+        socketTimeoutMS=timeout_ms,
+    )
+
+
+class Inbox:
+    """The inbox of one database."""
+
+    def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
+        database = client.get_database(
+            settings.mongo_database,
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
+        )
+        self._documents: AsyncCollection[Document] = database.get_collection("inbox")
+
+    async def insert(self, documents: Sequence[Document]) -> Insertion:
+        """Store what is new, in one bulk insert, durably.
+
+        Returns:
+            Which documents were not stored, and why; all others are.
+
+        Raises:
+            PyMongoError: when it is unknown what has been stored; insert the same documents again.
+        """
+        outcome = Insertion()
+        if not documents:
+            return outcome
+        try:
+            await self._documents.insert_many(documents, ordered=False)
+        except BulkWriteError as exc:
+            if exc.details["writeConcernErrors"]:
+                raise
+            for error in exc.details["writeErrors"]:
+                if error["code"] == _DUPLICATE_KEY:
+                    outcome.taken.append(error["index"])
+                else:
+                    outcome.refused[error["index"]] = error["errmsg"]
+        return outcome
+
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Return what is stored under these `_id`s; one that is missing is not there."""
+        found = self._documents.find({"_id": {"$in": list(ids)}})
+        return {
+            document["_id"]: Stored(
+                seq=document["seq"],
+                prev=document["prev"],
+                frame=document["frame"],
+                expires_ms=int(document["expires_at"].timestamp() * 1000),
+            )
+            async for document in found
+        }
+
+    async def newest(self, targets: Sequence[str]) -> dict[str, int]:
+        """Return the highest seq stored of each target; a target without any is not there."""
+        newest: dict[str, int] = {}
+        for first in range(0, len(targets), _TARGETS_A_QUERY):
+            some = list(targets[first : first + _TARGETS_A_QUERY])
+            cursor = await self._documents.aggregate(
+                [
+                    {"$match": {"target": {"$in": some}}},
+                    # In this order MongoDB reads one index entry a target (DISTINCT_SCAN).
+                    {"$sort": {"target": DESCENDING, "seq": DESCENDING}},
+                    {"$group": {"_id": "$target", "seq": {"$first": "$seq"}}},
+                ]
+            )
+            newest.update({group["_id"]: group["seq"] async for group in cursor})
+        return newest
+
+    async def check(self) -> None:
+        """Refuse a database without the indexes that order and idempotency rest on.
+
+        Raises:
+            SetupError: with what to do about it.
+            PyMongoError: when MongoDB cannot be asked.
+        """
+        present = await self._documents.index_information()
+        missing = {ORDER_INDEX, TTL_INDEX} - present.keys()
+        if missing:
+            raise SetupError(f"MongoDB's inbox lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
+
+    async def make_indexes(self, idempotency_s: float) -> None:
+        """Make the indexes; those that stand already are left as they are.
+
+        Raises:
+            SetupError: when one of that name has other options.
+            PyMongoError: when MongoDB cannot be asked.
+        """
+        try:
+            await self._documents.create_index(
+                [("target", ASCENDING), ("seq", ASCENDING)], name=ORDER_INDEX, unique=True
+            )
+            await self._documents.create_index("expires_at", name=TTL_INDEX, expireAfterSeconds=int(idempotency_s))
+        except OperationFailure as exc:
+            if exc.code not in _INDEX_CONFLICTS:
+                raise
+            raise SetupError(f"an index of the inbox stands there with other options; drop it first: {exc}") from exc
+
+
+def make_document(
+    *,
+    target: str,
+    message_id: str,
+    place: tuple[int, int],
+    frame: str,
+    carried: Iterable[tuple[str, str]],
+    now_ms: int,
+    expires_ms: int,
+) -> Document:
+    """Return the inbox document of a message for one target; `place` is (prev, seq)."""
+    prev, seq = place
+    document: Document = {
+        "_id": f"{target} {message_id}",
+        "target": target,
+        "seq": seq,
+        "prev": prev,
+        "id": message_id,
+        "frame": frame,
+        "stored_at": datetime.fromtimestamp(now_ms / 1000, UTC),
+        "expires_at": datetime.fromtimestamp(expires_ms / 1000, UTC),
+    }
+    headers = dict(carried)
+    if headers:
+        document["carried"] = headers
+    return document
+
+
+async def migrate(settings: Settings) -> None:
+    """Make the database ready for this version: its indexes, so far.
+
+    Raises:
+        SetupError: when an index stands in the way.
+        PyMongoError: when MongoDB cannot be reached.
+    """
+    async with open_mongo(settings) as client:
+        await Inbox(client, settings).make_indexes(settings.idempotency_s)
