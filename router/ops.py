@@ -1,0 +1,146 @@
+"""What an operator asks a service: does it live, is it ready, what are its figures.
+
+Served on the ops port, never on a public one. `serve_http` is also what the public HTTP services run on.
+/livez ignores dependencies: restarting a process does not mend the Redis it waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Final
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from router.errors import SetupError
+
+GRACE_S: Final = 5
+"""How long requests in hand may take to finish when the server stops. They are all short."""
+
+BACKLOG: Final = 2048
+"""Connections that the kernel keeps waiting; uvicorn's own default."""
+
+
+class Health:
+    """The conditions that a service must meet to be given work, each under a name.
+
+    A service that has not stated any condition yet is still starting, so it is not ready.
+    """
+
+    def __init__(self) -> None:
+        self._unmet: dict[str, str | None] = {}
+
+    def set(self, name: str, *, ok: bool, why: str = "") -> None:
+        """State whether a condition is met; `why` says in words what is missing when it is not."""
+        self._unmet[name] = None if ok else why or "not met"
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a condition at all and each of them is met."""
+        return bool(self._unmet) and not self.reasons
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The conditions that are not met: name → what is missing."""
+        return {name: why for name, why in self._unmet.items() if why is not None}
+
+
+def ops_app(health: Health) -> Starlette:
+    """Return the application with /livez, /readyz and /metrics."""
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        ready = health.ready
+        return JSONResponse({"ready": ready, "reasons": health.reasons}, status_code=200 if ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), headers={"content-type": media_type})
+
+    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+async def serve_http(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application until `stop` is set; requests in hand are finished first, within `GRACE_S`.
+
+    Started with `TaskGroup.start`, it reports when it listens. Port 0 serves none and returns at once.
+
+    Raises:
+        SetupError: when the address cannot be listened on.
+    """
+    if port == 0:
+        task_status.started()
+        return
+    with _listen(host, port) as listener:
+        server = _Server(app, task_status)
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(server.end_at, stop)
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                server.close()
+            tg.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: `router.service` decides when a process stops."""
+
+    def __init__(self, app: ASGIApp, task_status: TaskStatus[None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._task_status = task_status
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._task_status.started()
+
+    async def end_at(self, stop: anyio.Event) -> None:
+        await stop.wait()
+        self.should_exit = True
+
+    def close(self) -> None:
+        """Close what a cancelled `serve` leaves open; after a graceful end there is nothing left."""
+        for server in getattr(self, "servers", []):
+            server.close()
+        for connection in self.server_state.connections:
+            connection.shutdown()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # uvicorn would end the process without a word that names the setting.
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise SetupError(f"cannot listen on {host}:{port} ({exc.strerror or exc}): free it or set another port.") from exc

@@ -1,0 +1,86 @@
+"""How a service lives: from its settings to its exit code.
+
+SIGTERM or SIGINT sets the stop event, and the service ends in its own time; a second signal cancels it at once. The ops
+port is served beside it to the very end, so that a draining service still says that it is draining.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import anyio
+import structlog
+
+from router.errors import SetupError
+from router.logs import configure
+from router.ops import Health, ops_app, serve_http
+from router.settings import Settings
+
+OK: Final = 0
+FAILED: Final = 1
+WRONG_SETUP: Final = 2
+
+Serve = Callable[[Settings, Health, anyio.Event], Awaitable[None]]
+"""A service: runs until the event is set, then ends cleanly. Raises SetupError when it must not start."""
+
+log = structlog.get_logger(__name__)
+
+
+def run(name: str, settings: Settings, serve: Serve) -> int:
+    """Run a service to its end and return the exit code of the process.
+
+    Args:
+        name: what its log lines carry.
+        settings: the settings in force.
+        serve: the service itself.
+    """
+    configure(settings, name)
+    try:
+        return anyio.run(_until_stopped, settings, serve, backend_options={"use_uvloop": True})
+    except ExceptionGroup as group:  # the task groups below wrap whatever ends a service
+        unfit, crash = group.split(SetupError)
+        if crash is None and unfit is not None:
+            sys.stderr.write(f"pushway {name}: {_first(unfit)}\n")
+            return WRONG_SETUP
+        log.critical("service_crashed", exc_info=group)
+        return FAILED
+
+
+async def _until_stopped(settings: Settings, serve: Serve) -> int:
+    stop = anyio.Event()
+    code = FAILED  # which is what remains when a second signal cuts the service off
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(_obey, signals, stop, tg.cancel_scope)
+            await _beside_ops(settings, serve, stop)
+            code = OK
+            tg.cancel_scope.cancel()
+    return code
+
+
+async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    async for signum in signals:
+        if stop.is_set():
+            log.warning("service_cancelled", signal=signum.name)
+            scope.cancel()
+            return
+        log.info("stop_requested", signal=signum.name)
+        stop.set()
+
+
+async def _beside_ops(settings: Settings, serve: Serve, stop: anyio.Event) -> None:
+    health = Health()
+    ended = anyio.Event()
+    async with anyio.create_task_group() as tg:
+        await tg.start(serve_http, ops_app(health), settings.ops_host, settings.ops_port, ended)
+        log.info("service_started", ops_port=settings.ops_port)
+        await serve(settings, health, stop)
+        ended.set()
+    log.info("service_ended")
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
