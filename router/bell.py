@@ -6,6 +6,8 @@ waits here first, with a plain XREAD that belongs to no group: harmless whoever 
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 
 _START = b"0-0"
@@ -34,6 +36,6 @@ class Bell:
         Raises:
             RedisError: when Redis is away.
         """
-        reply = await self._redis.xread({self._stream: self._position}, count=1, block=self._wait_ms)
+        reply: Any = await self._redis.xread({self._stream: self._position}, count=1, block=self._wait_ms)
         # After silence it begins at the start again: a stream that Redis lost counts from lower ids than we remember.
         self._position = reply[0][1][0][0] if reply else _START

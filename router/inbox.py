@@ -160,9 +160,7 @@ class Inbox:
             PyMongoError: when MongoDB cannot be asked.
         """
         try:
-            await self._documents.create_index(
-                [("target", ASCENDING), ("seq", ASCENDING)], name=ORDER_INDEX, unique=True
-            )
+            await self._documents.create_index([("target", ASCENDING), ("seq", ASCENDING)], name=ORDER_INDEX, unique=True)
             await self._documents.create_index("expires_at", name=TTL_INDEX, expireAfterSeconds=int(idempotency_s))
         except OperationFailure as exc:
             if exc.code not in _INDEX_CONFLICTS:

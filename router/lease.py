@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 import lua
 from router.metrics import LEASES
+from router.ops import Health
 from router.redis_client import OUTAGE
 from router.retry import Backoff
 from router.settings import Settings
@@ -51,17 +52,17 @@ class Lease:
     def _pause_s(self) -> float:
         return self._lease_ms / _RENEWALS_A_LIFE / 1000
 
-    async def hold(self, work: Callable[[str], Awaitable[None]], standby: Callable[[], None]) -> None:
+    async def hold(self, work: Callable[[str], Awaitable[None]], health: Health) -> None:
         """Run `work(held)` whenever the lease is ours, again and again; never return.
 
         Args:
             work: is cancelled when the lease is found lost, and may return when it finds so itself (`Fenced`).
-            standby: is called when another process holds the lease.
+            health: gets the condition `lease`, met when it is known who holds it: a standby is ready too.
 
         On cancellation the lease is given back.
         """
         while True:
-            held = await self._acquire(standby)
+            held = await self._acquire(health)
             LEASES.labels(role=self._role).inc()
             log.info("lease_taken", key=self._key, held=held)
             try:
@@ -74,7 +75,7 @@ class Lease:
                 await self._give_back(held)
             log.warning("lease_lost", key=self._key, held=held)
 
-    async def _acquire(self, standby: Callable[[], None]) -> str:
+    async def _acquire(self, health: Health) -> str:
         while True:
             try:
                 taken, value = await self._take(keys=[self._key], args=[self._owner, self._lease_ms])
@@ -82,11 +83,11 @@ class Lease:
                 await anyio.sleep(self._backoff.next_s())
                 continue
             self._backoff.reset()
-            holder = value.decode()
+            health.set("lease", ok=True)
+            holder: str = value.decode()
             if taken:
                 return holder
             self._say_holder(holder)
-            standby()
             await anyio.sleep(self._pause_s)
 
     def _say_holder(self, holder: str) -> None:

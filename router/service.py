@@ -49,6 +49,12 @@ def run(name: str, settings: Settings, serve: Serve) -> int:
         return FAILED
 
 
+async def cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    """Cancel a service's tasks when it is to stop, for a service that may be cut off anywhere."""
+    await stop.wait()
+    scope.cancel()
+
+
 async def _until_stopped(settings: Settings, serve: Serve) -> int:
     stop = anyio.Event()
     code = FAILED  # which is what remains when a second signal cuts the service off

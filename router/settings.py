@@ -75,7 +75,7 @@ class Settings(BaseModel):
     mongo_timeout_s: Seconds = Field(10.0, description="How long a MongoDB operation may take before it counts as an outage.")
 
     # -- what producers may send -------------------------------------------------------------------------------------
-    body_max_bytes: Bytes = Field(
+    body_max_bytes: Annotated[int, Field(ge=1, le=8_388_608)] = Field(
         65_536, description="Longest body or text, in bytes. Centrifugo's message_size_limit is the same."
     )
     targets_max: Count = Field(100, description="Most targets in one entry. Each is a document, a seq and a line of its own.")
@@ -180,6 +180,12 @@ class Settings(BaseModel):
     token_audience: str = Field("pushway", min_length=1, description="aud of tokens issued and accepted.")
     token_ttl_s: Annotated[int, Field(ge=1)] = Field(3_600, description="Life of a token unless asked otherwise.")
     token_leeway_s: Annotated[int, Field(ge=0)] = Field(5, description="Clock difference allowed at exp and nbf.")
+    token_ttl_max_s: Annotated[int, Field(ge=1)] = Field(
+        86_400, description="Longest life a back end may ask for (a day). A token that got out is good until its end."
+    )
+    token_topics_max: Count = Field(100, description="Most topic patterns in one token; a token is sent with every connect.")
+    auth_body_max_bytes: Bytes = Field(16_384, description="Longest request body that auth reads, in bytes.")
+    auth_timeout_s: Seconds = Field(5.0, description="How long a request to the auth service may take.")
     jwks_refresh_s: Seconds = Field(300.0, description="How often an edge reads the public keys anew.")
 
     # -- watching ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,50 @@
+"""The public HTTP API, served by collect.
+
+Its /readyz answers for the whole of a system that runs on one machine: collect's own conditions, and those of the processes
+whose addresses stand in `api_ready_urls`.
+"""
+
+from __future__ import annotations
+
+import anyio
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from router.ops import Health
+from router.settings import Settings
+
+_ASK_TIMEOUT_S = 2.0
+
+
+def api_app(settings: Settings, health: Health) -> Starlette:
+    """Return the application."""
+
+    async def readyz(_request: Request) -> Response:
+        reasons = {f"collect {name}": why for name, why in health.reasons.items()}
+        reasons |= await unready(settings.api_ready_urls)
+        ready = health.ready and not reasons
+        return JSONResponse({"ready": ready, "reasons": reasons}, status_code=200 if ready else 503)
+
+    return Starlette(routes=[Route("/readyz", readyz)])
+
+
+async def unready(urls: tuple[str, ...]) -> dict[str, str]:
+    """Ask other processes whether they are ready, all at once, and return url → why not for those that are not."""
+    reasons: dict[str, str] = {}
+
+    async def ask(client: httpx.AsyncClient, url: str) -> None:
+        try:
+            answer = await client.get(url)
+        except httpx.HTTPError as exc:
+            reasons[url] = f"does not answer ({type(exc).__name__})"
+        else:
+            if answer.status_code != httpx.codes.OK:
+                reasons[url] = answer.text[:500]
+
+    async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S) as client, anyio.create_task_group() as tasks:
+        for url in urls:
+            tasks.start_soon(ask, client, url)
+    return reasons

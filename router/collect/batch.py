@@ -1,0 +1,112 @@
+"""What is to become of a batch of entries. Pure: values in, a plan out.
+
+An entry's targets may lie in several shards. Those of this shard become items here, one a target; the others are re-appended,
+a shard at a time, to that shard's `in` with the message's id, so that only the owner of a target ever sequences it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from router.collect.entries import Entry, Message, read_message
+from router.errors import RuleBroken
+from router.lines import build_frame, build_line
+from router.settings import Settings
+from router.shards import shard_of_target
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A durable message for one target of this shard; `id` is its `_id` and its field in `pending`."""
+
+    id: str
+    target: str
+    message: Message
+    entry_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What is re-appended to another shard's `in`."""
+
+    shard: int
+    fields: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class Part:
+    """Entries that are done with together: when the forwards are appended and the lines are in `out`.
+
+    Attributes:
+        entry_ids: ascending.
+        forwards: what goes to other shards, in order.
+        lines: payload lines that are finished already, in order.
+    """
+
+    entry_ids: list[str] = field(default_factory=list)
+    forwards: list[Forward] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to become of a batch.
+
+    Attributes:
+        dead: (entry id, reason) of entries that break the contract.
+        transient: what waits for nothing.
+        durable: what waits until the items are stored.
+        items: durable messages to sequence and store, in order, each `_id` once.
+    """
+
+    dead: list[tuple[str, str]] = field(default_factory=list)
+    transient: Part = field(default_factory=Part)
+    durable: Part = field(default_factory=Part)
+    items: list[Item] = field(default_factory=list)
+
+
+def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings) -> tuple[Plan, int]:
+    """Return the plan for the first entries of a batch, and how many those are.
+
+    An entry has as many items as targets, so a batch is cut where its items reach `batch_max`; what is left is taken again.
+    """
+    plan = Plan()
+    seen: set[str] = set()
+    for count, entry in enumerate(entries, start=1):
+        try:
+            message = read_message(entry, shard, now_ms, settings)
+        except RuleBroken as exc:
+            plan.dead.append((entry.id, str(exc)))
+            continue
+        _add(plan, seen, entry, message, shard, settings.shards)
+        if len(plan.items) + len(plan.transient.lines) >= settings.batch_max:
+            return plan, count
+    return plan, len(entries)
+
+
+def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int) -> None:
+    part = plan.transient if message.transient else plan.durable
+    part.entry_ids.append(entry.id)
+    elsewhere: dict[int, list[str]] = {}
+    for target in message.targets:
+        its_shard = shard_of_target(target, shards)
+        if its_shard != shard:
+            elsewhere.setdefault(its_shard, []).append(target)
+        elif message.transient:
+            part.lines.append(transient_line(target, message))
+        elif (item_id := f"{target} {message.id}") not in seen:
+            seen.add(item_id)
+            plan.items.append(Item(item_id, target, message, entry.id))
+    part.forwards.extend(_forward(its_shard, targets, entry, message) for its_shard, targets in elsewhere.items())
+
+
+def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message) -> Forward:
+    fields = {name.decode(): value for name, value in entry.fields}
+    return Forward(shard, fields | {"to": ",".join(targets).encode(), "id": message.id.encode()})
+
+
+def transient_line(target: str, message: Message) -> str:
+    """Return the payload line of a transient message for one of its targets."""
+    frame = build_frame(target, None, message.id, message.ts_ms, message.content)
+    return build_line(target, None, None, message.expires_ms, frame)

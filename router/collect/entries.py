@@ -1,0 +1,205 @@
+"""The producer's contract: what an entry of `push:{s}:in` may say.
+
+Pure. An entry comes as Redis gives it, a list of fields and values in order, so that a field given twice is seen. What keeps
+the contract becomes a `Message`; what breaks it raises `RuleBroken`, which names the field and the rule, and harms nothing
+around it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from router.errors import RuleBroken
+from router.settings import Settings
+from router.targets import check_id, check_target
+
+FIELDS: Final = frozenset({"to", "body", "text", "id", "ttl", "transient", "trace", "traceparent"})
+"""Fields that the contract names; besides, any that begins with `x-` is carried along."""
+
+_CARRIED_PREFIX: Final = "x-"
+_CARRIED_MAX_CHARS: Final = 1_024
+"""Longest carried name or value: they are labels, and as many as four belong in 4 KiB."""
+
+_CARRIED_MAX: Final = 16
+_CARRIED_NAME: Final = re.compile(r"x-[A-Za-z0-9._-]+")
+_TTL: Final = re.compile(r"[0-9]{1,10}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FLAGS: Final = {"0": False, "1": True}
+
+_decoder = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a stream: its id and its fields, `(name, value)` in order."""
+
+    id: str
+    fields: Sequence[tuple[bytes, bytes]]
+
+    @property
+    def appended_ms(self) -> int:
+        """Unix ms at which it was appended, by the clock of Redis (or of a producer that chose the id)."""
+        return int(self.id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An entry that keeps the contract.
+
+    Attributes:
+        targets: without repeats, in the order given.
+        id: the producer's, or one made of shard, entry id and a digest of the content.
+        ts_ms: when it was appended, Unix ms; never in the future.
+        content: `"body":<minified JSON>` or `"text":<JSON string>`, as it stands in the frame.
+        expires_ms: Unix ms after which it is not delivered; None when only retention ends it.
+        transient: not stored, no seq.
+        trace: every stage is to tell of it.
+        carried: traceparent and x-* fields.
+    """
+
+    targets: tuple[str, ...]
+    id: str
+    ts_ms: int
+    content: str
+    expires_ms: int | None
+    transient: bool
+    trace: bool
+    carried: tuple[tuple[str, str], ...]
+
+
+def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> Message:
+    """Return the message that an entry carries.
+
+    Args:
+        entry: as taken from the stream.
+        shard: the stream's shard, which becomes part of an id that the producer did not give.
+        now_ms: Unix ms; an entry id ahead of it counts as now.
+        settings: the limits on body, targets and ttl.
+
+    Raises:
+        RuleBroken: naming the field and the rule.
+    """
+    values = _by_name(entry)
+    ts_ms = min(entry.appended_ms, now_ms)
+    transient = _flag(values, "transient")
+    return Message(
+        targets=_targets(values, settings.targets_max),
+        id=_message_id(values, entry, shard),
+        ts_ms=ts_ms,
+        content=_content(values, settings.body_max_bytes),
+        expires_ms=_expiry(values, ts_ms, transient, settings),
+        transient=transient,
+        trace=_flag(values, "trace"),
+        carried=_carried(values),
+    )
+
+
+def _by_name(entry: Entry) -> dict[str, bytes]:
+    values: dict[str, bytes] = {}
+    for raw_name, value in entry.fields:
+        name = raw_name.decode("utf-8", "backslashreplace")
+        if name not in FIELDS and not name.startswith(_CARRIED_PREFIX):
+            raise RuleBroken(name[:64], f"there is no such field (fields: {', '.join(sorted(FIELDS))}, x-*)")
+        if name in values:
+            raise RuleBroken(name[:64], "given twice")
+        values[name] = value
+    return values
+
+
+def _text(values: dict[str, bytes], name: str) -> str | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError as exc:
+        raise RuleBroken(name, f"is not UTF-8 (byte {exc.start})") from None
+
+
+def _targets(values: dict[str, bytes], most: int) -> tuple[str, ...]:
+    to = _text(values, "to")
+    if not to:
+        raise RuleBroken("to", "is missing (one or more targets, comma-separated)")
+    targets = tuple(dict.fromkeys(check_target(target) for target in to.split(",", most)))
+    if len(targets) > most:
+        raise RuleBroken("to", f"more than {most} targets")
+    return targets
+
+
+def _message_id(values: dict[str, bytes], entry: Entry, shard: int) -> str:
+    given = _text(values, "id")
+    if given is not None:
+        return check_id(given, "id")
+    # The digest tells entries apart whose stream began anew and counts the same ids once more.
+    digest = blake2b(digest_size=4)
+    for name, value in entry.fields:
+        digest.update(b"%d %d " % (len(name), len(value)) + name + value)
+    return f"{shard}-{entry.id}-{digest.hexdigest()}"
+
+
+def _content(values: dict[str, bytes], most: int) -> str:
+    body, text = values.get("body"), values.get("text")
+    if (body is None) == (text is None):
+        raise RuleBroken("body", "exactly one of body and text is needed")
+    if body is not None:
+        _check_length("body", body, most)
+        return f'"body":{_minified(body)}'
+    _check_length("text", text or b"", most)
+    return f'"text":{_encoder.encode(_text(values, "text")).decode()}'
+
+
+def _check_length(name: str, value: bytes, most: int) -> None:
+    if len(value) > most:
+        raise RuleBroken(name, f"longer than {most} bytes ({len(value)})")
+
+
+def _minified(body: bytes) -> str:
+    """Return the JSON without white space between its parts; encoding it anew leaves no raw control byte in it."""
+    try:
+        return _encoder.encode(_decoder.decode(body)).decode()
+    except RecursionError:
+        raise RuleBroken("body", "nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError) as exc:
+        raise RuleBroken("body", f"is not JSON ({exc})") from None
+
+
+def _expiry(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Settings) -> int | None:
+    ttl = _text(values, "ttl")
+    limits = [ts_ms + settings.transient_max_age_ms] if transient else []
+    if ttl is not None:
+        if not _TTL.fullmatch(ttl) or not 1 <= int(ttl) <= settings.retention_s:
+            raise RuleBroken("ttl", f"{ttl[:32]!r} is not a whole number of seconds from 1 to {settings.retention_s:.0f}")
+        limits.append(ts_ms + int(ttl) * 1000)
+    return min(limits, default=None)
+
+
+def _flag(values: dict[str, bytes], name: str) -> bool:
+    value = _text(values, name)
+    if value is None:
+        return False
+    if value not in _FLAGS:
+        raise RuleBroken(name, f"{value[:32]!r} is not 1 (or 0)")
+    return _FLAGS[value]
+
+
+def _carried(values: dict[str, bytes]) -> tuple[tuple[str, str], ...]:
+    names = [name for name in values if name == "traceparent" or name.startswith(_CARRIED_PREFIX)]
+    if len(names) > _CARRIED_MAX:
+        raise RuleBroken("x-*", f"more than {_CARRIED_MAX} carried fields")
+    return tuple((name, _carried_value(values, name)) for name in names)
+
+
+def _carried_value(values: dict[str, bytes], name: str) -> str:
+    value = _text(values, name) or ""
+    if name != "traceparent" and not _CARRIED_NAME.fullmatch(name):
+        raise RuleBroken(name[:64], "a carried field's name takes letters, digits, dot, underscore and hyphen")
+    if max(len(name), len(value)) > _CARRIED_MAX_CHARS or _CONTROL.search(value):
+        raise RuleBroken(name[:64], f"a carried field takes at most {_CARRIED_MAX_CHARS} characters, none of them control")
+    return value

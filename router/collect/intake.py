@@ -1,0 +1,158 @@
+"""Collect's side of Redis: taking entries, giving seqs, moving a finished batch on.
+
+Every call that writes for the role shows the lease it believes to hold, and raises `Fenced` when it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+import lua
+from router.collect.batch import Forward, Item
+from router.collect.entries import Entry
+from router.keys import Keys
+from router.settings import Settings
+from router.streams import fencing, take_from_group
+
+GROUP: Final = "collect"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A message's place in its target's order."""
+
+    prev: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A target whose counters cannot be used, and what Redis said."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """Targets that have no head in Redis: their newest seq has to be looked up first."""
+
+    targets: tuple[str, ...]
+
+
+class Intake:
+    """Collect's calls to Redis for one shard."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._settings = settings
+        self._lease = keys.lease("collect")
+        self._take = redis.register_script(lua.source("take"))
+        self._sequence = redis.register_script(lua.source("sequence"))
+        self._append = redis.register_script(lua.source("append"))
+        self._bury = redis.register_script(lua.source("bury"))
+
+    async def take(self, held: str, start: str) -> list[Entry]:
+        """Take the next entries of `in`, `TAKEN_BEFORE` or `NEW`.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away; what was taken is found with `TAKEN_BEFORE`.
+        """
+        settings = self._settings
+        args = [held, GROUP, start, settings.batch_max, settings.read_max_bytes]
+        keys = [self._lease, self._keys.intake()]
+        reply = await take_from_group(self._redis, self._take, self._keys.intake(), GROUP, keys, args)
+        return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
+
+    async def sequence(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
+        """Give each item its place, or tell which targets need a floor first; a second call gives the same places.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away.
+        """
+        numbers: dict[str, int] = {}
+        for item in items:
+            numbers.setdefault(item.target, len(numbers) + 1)
+        args: list[Any] = [held, int(self._settings.seq_idle_s * 1000)]
+        args.extend(floors.get(target, "") for target in numbers)
+        for item in items:
+            args += (numbers[item.target], item.id)
+        keys = [self._lease, self._keys.pending(), *(self._keys.seq(target) for target in numbers)]
+        with fencing():
+            what, *reply = await self._sequence(keys=keys, args=args)
+        if what == b"cold":
+            targets = list(numbers)
+            return Cold(tuple(targets[number - 1] for number in reply))
+        return [
+            Place(int(prev), int(seq)) if prev else Broken(seq.decode())
+            for prev, seq in zip(reply[::2], reply[1::2], strict=True)
+        ]
+
+    async def append(
+        self,
+        held: str,
+        *,
+        lines: Sequence[str],
+        heads: dict[str, int],
+        entry_ids: Sequence[str],
+        item_ids: Sequence[str],
+        trim: bool,
+    ) -> int:
+        """Move a finished batch on, in one step, and return the length of `out`.
+
+        Args:
+            held: the lease.
+            lines: payload lines for `out`, in order.
+            heads: target → its highest seq among them.
+            entry_ids: entries of `in` to acknowledge and remove, ascending.
+            item_ids: fields of `pending` to forget.
+            trim: whether every entry up to the last of `entry_ids` is done with.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away; if it had been done, the entries are no longer found with `TAKEN_BEFORE`.
+        """
+        keys = self._keys
+        with fencing():
+            length: int = await self._append(
+                keys=[self._lease, keys.intake(), keys.out(), keys.pending(), *(keys.seq(target) for target in heads)],
+                args=[held, int(trim), len(entry_ids), len(lines), *heads.values(), *entry_ids, *lines, *item_ids],
+            )
+        return length
+
+    async def bury(self, held: str, dead: Sequence[tuple[str, str]]) -> int:
+        """Move entries (id, reason) to the dead-letter stream and return how many were moved.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away.
+        """
+        args: list[Any] = [held, GROUP, self._settings.dead_max, *(part for pair in dead for part in pair)]
+        with fencing():
+            moved: int = await self._bury(keys=[self._lease, self._keys.intake(), self._keys.dead()], args=args)
+        return moved
+
+    async def forward(self, forwards: Sequence[Forward]) -> None:
+        """Append to other shards' `in`, in order; done twice, the message's id makes it once. None costs nothing.
+
+        Raises:
+            RedisError: when Redis is away.
+        """
+        if not forwards:
+            return
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for forward in forwards:
+                fields: dict[Any, Any] = {**forward.fields}
+                pipe.xadd(Keys(self._settings.prefix, forward.shard).intake(), fields)
+            await pipe.execute()
+
+    async def out_length(self) -> int:
+        """Return how many entries wait in `out`."""
+        length: int = await self._redis.xlen(self._keys.out())
+        return length

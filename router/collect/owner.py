@@ -1,0 +1,217 @@
+"""The owner of a shard: one batch after the other, from `in` to MongoDB to `out`.
+
+Theory of operation. A batch goes through the same steps always: take, bury what breaks the contract, pass on what is
+transient, give seqs, store, append. Nothing is remembered here from one try to the next. Whatever goes wrong, wherever, the
+owner forgets the batch and takes again what it had taken and not acknowledged; the steps it had done already answer the same
+as before, because
+
+- `pending` remembers the seqs given,
+- MongoDB refuses an `_id` that it has, and tells what it has stored under it,
+- append.lua does all of its work or nothing, and acknowledges in the same step.
+
+A new owner is in no other position than an old one after an error, and begins the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+
+from router import metrics
+from router.bell import Bell
+from router.collect.batch import Item, Part, Plan, plan_batch
+from router.collect.entries import Entry
+from router.collect.intake import Broken, Cold, Intake, Place
+from router.errors import Fenced
+from router.inbox import STORE_OUTAGE, Document, Inbox, Stored, make_document
+from router.lines import build_frame, build_line
+from router.outage import Outages
+from router.redis_client import OUTAGE
+from router.settings import Settings
+from router.streams import NEW, TAKEN_BEFORE
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Settled:
+    """What has become of the durable items of a batch: lines in order, heads, and the dead."""
+
+    lines: list[str] = field(default_factory=list)
+    heads: dict[str, int] = field(default_factory=dict)
+    dead: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, target: str, seq: int, line: str) -> None:
+        """Add a stored message."""
+        self.lines.append(line)
+        self.heads[target] = max(seq, self.heads.get(target, 0))
+
+
+class Owner:
+    """Collect's work on one shard while the lease is held.
+
+    Args:
+        shard: its number.
+        intake: the shard's side of Redis.
+        inbox: MongoDB's side.
+        bell: rings when `in` has news.
+        outages: paces the tries and says so once.
+        settings: limits and times.
+    """
+
+    def __init__(self, shard: int, intake: Intake, inbox: Inbox, bell: Bell, outages: Outages, settings: Settings) -> None:
+        self._shard = shard
+        self._intake = intake
+        self._inbox = inbox
+        self._bell = bell
+        self._outages = outages
+        self._settings = settings
+
+    async def run(self, held: str) -> None:
+        """Work until the lease turns out to be lost, then return."""
+        start = TAKEN_BEFORE
+        while True:
+            try:
+                start = await self._turn(held, start)
+                self._outages.over()
+            except Fenced:
+                return
+            except OUTAGE as exc:
+                start = TAKEN_BEFORE
+                await self._outages.wait("redis", exc)
+            except STORE_OUTAGE as exc:
+                start = TAKEN_BEFORE
+                await self._outages.wait("mongo", exc)
+
+    async def _turn(self, held: str, start: str) -> str:
+        """Bring one batch through, or wait for one; return where to take from next."""
+        entries = await self._intake.take(held, start)
+        if entries:
+            cut = await self.settle(held, entries)
+            return TAKEN_BEFORE if cut else start
+        if start == NEW:
+            await self._bell.wait()
+        return NEW
+
+    async def settle(self, held: str, entries: Sequence[Entry]) -> bool:
+        """Bring a batch to its end; return whether it had to be cut, so that its rest is to be taken again.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError, PyMongoError: in an outage; take the batch again.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        plan, count = plan_batch(entries, self._shard, now_ms, self._settings)
+        if plan.dead:
+            await self._bury(held, plan.dead)
+        if plan.transient.entry_ids:
+            await self._pass_transient(held, plan.transient)
+        if plan.durable.entry_ids:
+            await self._pass_durable(held, plan, now_ms)
+        return count < len(entries)
+
+    async def _bury(self, held: str, dead: Sequence[tuple[str, str]]) -> None:
+        moved = await self._intake.bury(held, dead)
+        metrics.DEAD.labels(source="in").inc(moved)
+
+    async def _pass_transient(self, held: str, part: Part) -> None:
+        """Hand transient messages on before anything waits for MongoDB."""
+        await self._intake.forward(part.forwards)
+        await self._intake.append(held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False)
+        metrics.TRANSIENT.inc(len(part.lines))
+
+    async def _pass_durable(self, held: str, plan: Plan, now_ms: int) -> None:
+        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()
+        if settled.dead:
+            await self._bury(held, settled.dead)
+        await self._intake.forward(plan.durable.forwards)
+        length = await self._intake.append(
+            held,
+            lines=settled.lines,
+            heads=settled.heads,
+            entry_ids=plan.durable.entry_ids,
+            item_ids=[item.id for item in plan.items],
+            trim=True,
+        )
+        if length > self._settings.out_high_water:
+            await self._wait_for_dispatch()
+
+    async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken]:
+        places = await self._intake.sequence(held, items, floors)
+        if isinstance(places, Cold):
+            newest = await self._inbox.newest(places.targets)
+            known = floors | {target: newest.get(target, 0) for target in places.targets}
+            places = await self._intake.sequence(held, items, known)
+        if isinstance(places, Cold):
+            # A counter expired or was lost between the two calls.
+            return await self._place(held, items, floors)
+        return places
+
+    async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
+        """Sequence and store; what MongoDB had already goes out as it was stored."""
+        settled = Settled()
+        placed: list[tuple[Item, Place]] = []
+        for item, place in zip(items, await self._place(held, items, floors), strict=True):
+            if isinstance(place, Broken):
+                settled.dead.append((item.entry_id, f"the counters of {item.target} are broken: {place.reason}"))
+            else:
+                placed.append((item, place))
+        documents = [self._document(item, place, now_ms) for item, place in placed]
+        insertion = await self._inbox.insert(documents)
+        repeated = await self._inbox.find([documents[index]["_id"] for index in insertion.taken]) if insertion.taken else {}
+        again: list[Item] = []
+        for index, (item, place) in enumerate(placed):
+            if index in insertion.refused:
+                settled.dead.append((item.entry_id, f"MongoDB refused it: {insertion.refused[index]}"))
+            elif index not in insertion.taken:
+                settled.add(item.target, place.seq, _line(item, place, documents[index]))
+            elif stored := repeated.get(item.id):
+                settled.add(item.target, stored.seq, _stored_line(item.target, stored))
+            else:
+                again.append(item)
+        metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
+        metrics.REPEATED.inc(len(repeated))
+        if again:
+            await self._store_above(held, again, now_ms, settled)
+        return settled
+
+    async def _store_above(self, held: str, items: Sequence[Item], now_ms: int, settled: Settled) -> None:
+        """Store items whose seq turned out to be taken by another message, above the newest of their target."""
+        log.warning("seq_taken", shard=self._shard, messages=len(items))
+        newest = await self._inbox.newest(sorted({item.target for item in items}))
+        later = await self._store(held, items, now_ms, newest)
+        settled.lines += later.lines
+        settled.dead += later.dead
+        for target, seq in later.heads.items():
+            settled.heads[target] = max(seq, settled.heads.get(target, 0))
+
+    def _document(self, item: Item, place: Place, now_ms: int) -> Document:
+        message = item.message
+        return make_document(
+            target=item.target,
+            message_id=message.id,
+            place=(place.prev, place.seq),
+            frame=build_frame(item.target, place.seq, message.id, message.ts_ms, message.content),
+            carried=message.carried,
+            now_ms=now_ms,
+            expires_ms=message.expires_ms or now_ms + int(self._settings.retention_s * 1000),
+        )
+
+    async def _wait_for_dispatch(self) -> None:
+        """Let `out` drain: what waits in `in` is as safe, and `in` is what producers can see growing."""
+        log.warning("out_high_water_reached", shard=self._shard)
+        while await self._intake.out_length() > self._settings.out_high_water / 2:  # noqa: ASYNC110 - it is Redis' length
+            await anyio.sleep(self._settings.wait_ms / 1000)
+        log.info("out_drained", shard=self._shard)
+
+
+def _line(item: Item, place: Place, document: Document) -> str:
+    return build_line(item.target, place.prev, place.seq, item.message.expires_ms, document["frame"])
+
+
+def _stored_line(target: str, stored: Stored) -> str:
+    return build_line(target, stored.prev, stored.seq, stored.expires_ms, stored.frame)

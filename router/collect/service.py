@@ -1,0 +1,54 @@
+"""The collect service: for each shard a lease and, while it is held, an owner; and the API."""
+
+from __future__ import annotations
+
+import anyio
+
+from router.api import api_app
+from router.bell import Bell
+from router.collect.intake import Intake
+from router.collect.owner import Owner
+from router.fitness import await_inbox, await_redis
+from router.inbox import Inbox, open_mongo
+from router.keys import Keys
+from router.lease import Lease
+from router.ops import Health, serve_http
+from router.outage import Outages
+from router.redis_client import open_redis
+from router.service import cancel_at
+from router.settings import Settings
+
+ROLE = "collect"
+
+
+async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
+    """Collect until `stop` is set. A batch in hand is left as it is: whoever owns the shard next finishes it.
+
+    Raises:
+        SetupError: when Redis or MongoDB answers and is not fit.
+    """
+    waiting_s = settings.redis_timeout_s + settings.wait_ms / 1000
+    async with (
+        open_redis(settings) as redis,
+        open_redis(settings, timeout_s=waiting_s) as bells,
+        open_mongo(settings) as mongo,
+        anyio.create_task_group() as tasks,
+    ):
+        inbox = Inbox(mongo, settings)
+        tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
+        await await_redis(redis, settings, health)
+        await await_inbox(inbox, settings, health)
+        await tasks.start(serve_http, api_app(settings, health), settings.api_host, settings.api_port, stop)
+        health.set("lease", ok=False, why="no lease has been asked for yet")
+        for shard in range(settings.shards):
+            keys = Keys(settings.prefix, shard)
+            owner = Owner(
+                shard,
+                Intake(redis, keys, settings),
+                inbox,
+                Bell(bells, keys.intake(), settings.wait_ms),
+                Outages(health, settings, shard=shard),
+                settings,
+            )
+            lease = Lease(redis, keys.lease(ROLE), ROLE, settings)
+            tasks.start_soon(lease.hold, owner.run, health)

@@ -1,0 +1,50 @@
+"""Waiting at the start until the servers answer, and refusing them when they are not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from router.inbox import STORE_OUTAGE, Inbox
+from router.ops import Health
+from router.outage import Outages
+from router.redis_client import OUTAGE, check_redis
+from router.settings import Settings
+
+
+async def await_redis(redis: Redis, settings: Settings, health: Health) -> None:
+    """Return when Redis answers and is fit.
+
+    Raises:
+        SetupError: when it answers and is not.
+    """
+
+    async def check() -> None:
+        await check_redis(redis, settings)
+
+    await _insist("redis", check, OUTAGE, Outages(health, settings))
+    health.set("redis", ok=True)
+
+
+async def await_inbox(inbox: Inbox, settings: Settings, health: Health) -> None:
+    """Return when MongoDB answers and has the indexes.
+
+    Raises:
+        SetupError: when it answers and has not.
+    """
+    await _insist("mongo", inbox.check, STORE_OUTAGE, Outages(health, settings))
+    health.set("mongo", ok=True)
+
+
+async def _insist(
+    server: str, check: Callable[[], Awaitable[None]], outage: tuple[type[Exception], ...], outages: Outages
+) -> None:
+    while True:
+        try:
+            await check()
+        except outage as exc:
+            await outages.wait(server, exc)
+        else:
+            outages.over()
+            return

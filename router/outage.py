@@ -1,0 +1,44 @@
+"""Living through an outage: wait longer and longer, say so once, and say when it is over."""
+
+from __future__ import annotations
+
+import anyio
+import structlog
+
+from router.ops import Health
+from router.retry import Backoff
+from router.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Outages:
+    """The state of the servers that a worker depends on, as its own calls find them.
+
+    Args:
+        health: gets a condition a server: false while it is out.
+        settings: the pauses between tries.
+        where: what the log lines are to name, such as the shard.
+    """
+
+    def __init__(self, health: Health, settings: Settings, **where: object) -> None:
+        self._health = health
+        self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
+        self._out: set[str] = set()
+        self._log = log.bind(**where)
+
+    async def wait(self, server: str, error: Exception) -> None:
+        """Pause before the next try, after `server` (`redis` or `mongo`) failed with `error`."""
+        if server not in self._out:
+            self._out.add(server)
+            self._health.set(server, ok=False, why=f"{type(error).__name__}: {error}")
+            self._log.warning("outage_began", server=server, error=str(error), kind=type(error).__name__)
+        await anyio.sleep(self._backoff.next_s())
+
+    def over(self) -> None:
+        """Note that a whole try went well."""
+        self._backoff.reset()
+        for server in sorted(self._out):
+            self._health.set(server, ok=True)
+            self._log.info("outage_ended", server=server)
+        self._out.clear()
