@@ -24,3 +24,5 @@ GAPS = Counter("pushway_gaps", "Messages whose prev the session had not seen.")
 CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code.", ["code"])
 LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
 RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
+
+TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")

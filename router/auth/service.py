@@ -1,0 +1,214 @@
+"""The auth service: issues tokens to back ends, says whether a token is good, and publishes its public key.
+
+It keeps nothing but the key, so any number of copies run side by side on one key file.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+import uuid
+from http import HTTPStatus
+from typing import Annotated, Final, TypeVar
+from urllib.parse import parse_qs
+
+import anyio
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from router import metrics
+from router.auth.jwk import to_key_set
+from router.auth.jwks import JWKS_PATH
+from router.auth.keyfile import SigningKey, load_or_make
+from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
+from router.errors import RuleBroken, SetupError, TokenRefused
+from router.ops import Health, serve_http
+from router.problems import Problem, problem_handlers, read_body
+from router.settings import Settings
+from router.targets import check_id
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+NO_STORE: Final = {"cache-control": "no-store"}
+"""An answer with a token in it, or about one, is nobody's to keep (RFC 6749, section 5.1)."""
+
+log = structlog.get_logger(__name__)
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/tokens."""
+
+    user: str
+    ttl_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    topics: list[str] = []
+
+
+class VerifyRequest(msgspec.Struct):
+    """The body of POST /v1/verify as JSON; RFC 7662's `token_type_hint` may stand beside it."""
+
+    token: str
+
+
+class Auth:
+    """The routes of the service, and what they answer from.
+
+    Args:
+        settings: rules, limits and the API key of back ends.
+        key: what signs tokens.
+    """
+
+    def __init__(self, settings: Settings, key: SigningKey) -> None:
+        self._settings = settings
+        self._key = key
+        self._public = key.private.public_key()
+        self._rules = TokenRules.of(settings)
+        self._api_key = f"Bearer {settings.api_key}".encode()
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        return Starlette(
+            routes=[
+                Route("/v1/tokens", self.post_token, methods=["POST"]),
+                Route("/v1/verify", self.post_verify, methods=["POST"]),
+                Route(JWKS_PATH, self.get_jwks, methods=["GET"]),
+            ],
+            exception_handlers=problem_handlers(),
+        )
+
+    async def post_token(self, request: Request) -> Response:
+        """Issue a token."""
+        self._check_api_key(request)
+        asked = _decode(await self._body(request), TokenRequest)
+        now = int(time.time())
+        claims = self._claims(asked, now)
+        token = issue(claims, self._key.private, self._key.kid, self._rules, now)
+        metrics.TOKENS_ISSUED.inc()
+        answer = {"token": token, "user": claims.user, "jti": claims.jti, "expires_at": claims.expires_at}
+        return JSONResponse(answer, HTTPStatus.CREATED, headers=NO_STORE)
+
+    async def post_verify(self, request: Request) -> Response:
+        """Say whether a token is good, and if so what it says (RFC 7662)."""
+        self._check_api_key(request)
+        token = _token_of(request, await self._body(request))
+        return JSONResponse(self._introspect(token), headers=NO_STORE)
+
+    async def get_jwks(self, _request: Request) -> Response:
+        """Publish the public key."""
+        max_age_s = int(self._settings.jwks_refresh_s)
+        return JSONResponse(to_key_set(self._public), headers={"cache-control": f"public, max-age={max_age_s}"})
+
+    def _claims(self, asked: TokenRequest, now: int) -> Claims:
+        """Return what the token will say.
+
+        Raises:
+            RuleBroken: naming the field that asks for something else than a back end may have.
+        """
+        limits = self._settings
+        ttl_s = limits.token_ttl_s if asked.ttl_s is None else asked.ttl_s
+        if ttl_s > limits.token_ttl_max_s:
+            raise RuleBroken("ttl_s", f"a token lives at most {limits.token_ttl_max_s} seconds (token_ttl_max_s)")
+        if len(asked.topics) > limits.token_topics_max:
+            raise RuleBroken("topics", f"a token has at most {limits.token_topics_max} topics (token_topics_max)")
+        return Claims(
+            user=check_id(asked.user, "user"),
+            expires_at=now + ttl_s,
+            topics=tuple(check_id(topic, "topics") for topic in asked.topics),
+            jti=str(uuid.uuid4()),
+        )
+
+    def _introspect(self, token: str) -> dict[str, object]:
+        try:
+            claims = verify(token, self._key_named(kid_of(token)), self._rules)
+        except TokenRefused as exc:
+            log.debug("token_refused", reason=exc.reason)
+            # RFC 7662, section 2.2: an inactive token's answer tells nothing else.
+            return {"active": False}
+        return {
+            "active": True,
+            "sub": claims.user,
+            "exp": claims.expires_at,
+            "iss": self._rules.issuer,
+            "aud": self._rules.audience,
+            "jti": claims.jti,
+            "topics": claims.topics,
+        }
+
+    def _key_named(self, kid: str) -> Ed25519PublicKey:
+        if kid != self._key.kid:
+            raise TokenRefused("the token is signed with another key")
+        return self._public
+
+    def _check_api_key(self, request: Request) -> None:
+        # Header values come as Latin-1, whatever was sent: encoding them back gives the bytes on the wire.
+        shown = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(shown, self._api_key):
+            raise Problem(
+                HTTPStatus.UNAUTHORIZED,
+                "the API key of this service belongs in the header Authorization: Bearer <api_key>",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(request, self._settings.auth_body_max_bytes)
+
+
+async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
+    """Run the auth service until `stop` is set.
+
+    Raises:
+        SetupError: without an API key, with an unfit key file, or when its port is taken.
+    """
+    if not settings.api_key:
+        raise SetupError(
+            "api_key is not set, and without one anybody could have a token for anybody. Set PUSHWAY_API_KEY_FILE to a "
+            "file that holds it, or PUSHWAY_API_KEY, or api_key in the config file."
+        )
+    app = Auth(settings, load_or_make(settings.auth_key_file)).app()
+    async with anyio.create_task_group() as tg:
+        await tg.start(serve_http, app, settings.auth_host, settings.auth_port, stop)
+        health.set("http", ok=True)
+        log.info("auth_opened", host=settings.auth_host, port=settings.auth_port)
+        await stop.wait()
+        health.set("http", ok=False, why="stopping")
+
+
+def _token_of(request: Request, body: bytes) -> str:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return _form_token(body) if media_type == FORM else _decode(body, VerifyRequest).token
+
+
+def _form_token(body: bytes) -> str:
+    try:
+        found = parse_qs(body.decode(), strict_parsing=True).get("token", [])
+    except ValueError:
+        found = []
+    if len(found) != 1:
+        raise RuleBroken("token", "a form with one token is expected: token=<the token>")
+    return found[0]
+
+
+BodyT = TypeVar("BodyT", TokenRequest, VerifyRequest)
+
+# How msgspec names the part at fault: a path from the root, or a member's name in backticks.
+_PATH = re.compile(r" - at `\$\.([^`.\[]+)[^`]*`$")
+_MEMBER = re.compile(r"field `([^`]+)`")
+
+
+def _decode(body: bytes, shape: type[BodyT]) -> BodyT:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as exc:
+        raise _broken_rule(str(exc)) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RuleBroken("body", "a JSON object is expected") from exc
+
+
+def _broken_rule(problem: str) -> RuleBroken:
+    found = _PATH.search(problem) or _MEMBER.search(problem)
+    return RuleBroken(found[1] if found else "body", _PATH.sub("", problem))

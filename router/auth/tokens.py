@@ -1,0 +1,146 @@
+"""What a token says, and when it is believed. Pure: keys, rules and times come in, claims or a refusal go out.
+
+A token is a JWT signed with EdDSA over Ed25519, and with nothing else: the algorithm is ours to choose, never the
+token's, so neither `alg: none` nor a public key used as an HMAC secret gets anybody in (RFC 8725, sections 2.1 and 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from router.auth.jwk import ALGORITHM
+from router.errors import RuleBroken, TokenRefused
+from router.settings import Settings
+from router.targets import check_id
+
+REQUIRED: Final = ("exp", "iss", "aud", "jti", "sub")
+
+TOKEN_MAX_CHARS: Final = 8_192
+"""Longest token looked at: what proxies let pass as a header. It bounds the work done before a signature is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says about its bearer.
+
+    Attributes:
+        user: the user's id.
+        expires_at: Unix seconds.
+        topics: patterns of the topics that the user may subscribe to.
+        jti: the token's own id.
+    """
+
+    user: str
+    expires_at: int
+    topics: tuple[str, ...]
+    jti: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What is accepted besides a good signature."""
+
+    issuer: str
+    audience: str
+    leeway_s: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the rules that the settings give."""
+        return cls(settings.token_issuer, settings.token_audience, settings.token_leeway_s)
+
+
+def issue(claims: Claims, key: Ed25519PrivateKey, kid: str, rules: TokenRules, issued_at: int) -> str:
+    """Return a signed token.
+
+    Args:
+        claims: what it says; the user has been checked.
+        key: what signs it.
+        kid: the key's name, which tells the verifier which key to take.
+        rules: issuer and audience.
+        issued_at: Unix seconds.
+    """
+    payload: dict[str, Any] = {
+        "iss": rules.issuer,
+        "aud": rules.audience,
+        "sub": claims.user,
+        "jti": claims.jti,
+        "iat": issued_at,
+        "exp": claims.expires_at,
+    }
+    if claims.topics:
+        payload["topics"] = list(claims.topics)
+    return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": kid})
+
+
+def kid_of(token: str) -> str:
+    """Return which key a token claims to be signed with. Nothing is believed yet: call `verify` with that key.
+
+    Raises:
+        TokenRefused: when it is no JWT, names no key, or is not signed with EdDSA.
+    """
+    if len(token) > TOKEN_MAX_CHARS:
+        raise TokenRefused(f"the token is longer than {TOKEN_MAX_CHARS} characters")
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, RecursionError) as exc:  # nested deeply enough, JSON overruns the parser's stack
+        raise TokenRefused("this is not a JSON Web Token") from exc
+    if header.get("alg") != ALGORITHM:
+        raise TokenRefused(f"tokens are signed with {ALGORITHM}, this one is not")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise TokenRefused("the token does not name its key (kid)")
+    return kid
+
+
+def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
+    """Return what the token says, once it is proven.
+
+    Raises:
+        TokenRefused: with a reason that the bearer may read.
+    """
+    try:
+        payload: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[ALGORITHM],
+            issuer=rules.issuer,
+            audience=rules.audience,
+            leeway=rules.leeway_s,
+            options={"require": list(REQUIRED)},
+        )
+    except (jwt.InvalidTokenError, RecursionError) as exc:
+        raise TokenRefused(_reason(exc)) from exc
+    return _to_claims(payload)
+
+
+_REASONS: Final[Mapping[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "the token has expired",
+    jwt.ImmatureSignatureError: "the token is not valid yet",
+    jwt.InvalidAudienceError: "the token is for another audience",
+    jwt.InvalidIssuerError: "the token is from another issuer",
+    jwt.InvalidAlgorithmError: f"tokens are signed with {ALGORITHM}, this one is not",
+    jwt.InvalidSignatureError: "the token's signature is wrong",
+}
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, jwt.MissingRequiredClaimError):
+        return f"the token has no {exc.claim}"
+    return _REASONS.get(type(exc), "the token is malformed")
+
+
+def _to_claims(payload: Mapping[str, Any]) -> Claims:
+    topics = payload.get("topics", [])
+    if not isinstance(topics, list) or not all(isinstance(topic, str) for topic in topics):
+        raise TokenRefused("topics of the token is not a list of texts")
+    try:
+        user = check_id(payload["sub"], "sub")
+    except RuleBroken as exc:
+        raise TokenRefused(f"the token's {exc}") from exc
+    return Claims(user=user, expires_at=int(payload["exp"]), topics=tuple(topics), jti=payload["jti"])

@@ -1,0 +1,87 @@
+"""What an HTTP service answers when it cannot do what was asked: RFC 9457 problem documents, for every error.
+
+`type` is always about:blank, so `title` is the status' own phrase and `detail` says what is the matter (section 4.2.1).
+Where a rule was broken, `field` and `rule` name it for programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ExceptionHandler
+
+from router.errors import RuleBroken
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(HTTPException):
+    """A request is refused.
+
+    Args:
+        status: the HTTP status.
+        detail: what was wrong and what is expected, for people.
+        field: the part of the request at fault, where there is one.
+        headers: headers that the status asks for.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.field = field
+
+
+def problem_handlers() -> Mapping[int | type[Exception], ExceptionHandler]:
+    """Return Starlette's exception handlers that turn every error into a problem document."""
+    return {HTTPException: _refused, RuleBroken: _rule_broken, Exception: _failed}
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the request's body, read no further than it may be long.
+
+    Raises:
+        Problem: 413 when it is longer.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")
+    return bytes(body)
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette's signature is wider than what it calls this with
+    phrase = HTTPStatus(exc.status_code).phrase
+    detail = exc.detail if exc.detail != phrase else ""
+    field = exc.field if isinstance(exc, Problem) else None
+    return _document(exc.status_code, detail, field=field, headers=exc.headers)
+
+
+async def _rule_broken(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RuleBroken)  # noqa: S101 - likewise
+    return _document(HTTPStatus.BAD_REQUEST, str(exc), field=exc.field, rule=exc.rule)
+
+
+async def _failed(_request: Request, _exc: Exception) -> Response:
+    """Answer without details: Starlette raises the error on, and it is logged with its traceback."""
+    return _document(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of this service tells")
+
+
+def _document(
+    status: int,
+    detail: str,
+    *,
+    field: str | None = None,
+    rule: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    members = {"detail": detail, "field": field, "rule": rule}
+    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    document |= {name: value for name, value in members.items() if value}
+    return JSONResponse(document, status, headers=headers, media_type=MEDIA_TYPE)
