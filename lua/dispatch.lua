@@ -61,38 +61,40 @@ local function take()
   return taken
 end
 
--- Looks up the channels of a target once a call. Returns a list of channels, or nil and why not.
-local channels_of, node_of = {}, {}
-local function look_up(target)
-  local found = channels_of[target]
-  if found then
-    return found
+-- A payload is what one channel gets: its lines, the entries they come from, their bytes. `node` is nil where the channel is a
+-- topic's or everybody's.
+local payloads = {}
+local function payload_of(channel, node)
+  local payload = payloads[channel]
+  if not payload then
+    payload = {node = node, lines = {}, entries = {}, bytes = 0}
+    payloads[channel] = payload
   end
+  return payload
+end
+
+-- Finds the payloads that a target's messages belong to, once a call. Returns a list, or nil and why not.
+local payloads_of = {}
+local function look_up(target)
   local kind, id = string.match(target, '^(%a+):(.+)$')
+  local found = {}
   if kind == 'user' then
-    found = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. id, '(' .. now, '+inf')
-    if found.err then
-      return nil, found.err
+    local live = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. id, '(' .. now, '+inf')
+    if live.err then
+      return nil, live.err
     end
-    for i, node in ipairs(found) do
-      local channel = base .. 'node:' .. node
-      node_of[channel] = node
-      found[i] = channel
+    for i, node in ipairs(live) do
+      found[i] = payload_of(base .. 'node:' .. node, node)
     end
-  elseif kind == 'topic' then
-    found = {base .. target}
-  elseif target == 'all' then
-    found = {base .. 'all'}
+  elseif kind == 'topic' or target == 'all' then
+    found[1] = payload_of(base .. target)
   else
     return nil, 'not a target: ' .. target
   end
-  channels_of[target] = found
+  payloads_of[target] = found
   return found
 end
 
--- Groups lines by channel until a channel is full or an entry fails.
-local payloads = {}
-local reports = {}
 local failed_at, failed_text = nil, ''
 local function fail(at, text)
   if not failed_at or at < failed_at then
@@ -100,34 +102,35 @@ local function fail(at, text)
   end
 end
 
+-- Adds a line to the payloads of its target. Returns false when one of them is full or the entry fails.
+local reports = {}
 local function group(at, line)
   local space = string.find(line, ' ', 1, true)
-  local channels, err
-  if space then
-    channels, err = look_up(string.sub(line, 1, space - 1))
-  end
-  if not channels then
-    fail(at, err or 'not a payload line')
+  if not space then
+    fail(at, 'not a payload line')
     return false
   end
-  for _, channel in ipairs(channels) do
-    local payload = payloads[channel]
-    if payload and payload.bytes + #line > publish_max then
+  local target = string.sub(line, 1, space - 1)
+  local found, err = payloads_of[target], nil
+  if not found then
+    found, err = look_up(target)
+    if not found then
+      fail(at, err)
       return false
     end
   end
-  for _, channel in ipairs(channels) do
-    local payload = payloads[channel]
-    if not payload then
-      payload = {bytes = 0, lines = {}, entries = {}}
-      payloads[channel] = payload
+  for _, payload in ipairs(found) do
+    if payload.bytes > 0 and payload.bytes + #line > publish_max then
+      return false
     end
+  end
+  for _, payload in ipairs(found) do
     local n = #payload.lines + 1
     payload.lines[n] = line
     payload.entries[n] = at
     payload.bytes = payload.bytes + #line + 1
   end
-  if #channels == 0 then
+  if #found == 0 then
     reports[at] = 'no_route'
   end
   return true
@@ -150,23 +153,29 @@ end
 -- house each only adds a report (a subscriber on a replica hears although the count is 0; a frozen host counts although
 -- nobody reads; a Redis that was paused runs this before the heartbeats that queue behind it). Both together drop the route.
 local published = 0
+local function judge(payload, heard)
+  local lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= tonumber(now)
+  if not lapsed and heard > 0 then
+    return
+  end
+  for _, at in ipairs(payload.entries) do
+    reports[at] = lapsed and 'node_lapsed' or 'nobody_listening'
+    if lapsed and heard == 0 then
+      local user = string.match(taken[at][2][2], '^user:(%S+)')
+      redis.call('ZREM', base .. 'route:' .. user, payload.node)
+    end
+  end
+end
+
 for channel, payload in pairs(payloads) do
-  local heard = redis.pcall('SPUBLISH', channel, table.concat(payload.lines, '\n'))
-  if type(heard) == 'table' and heard.err then
-    fail(payload.entries[1], heard.err)
-  else
-    published = published + #payload.lines
-    local node = node_of[channel]
-    if node then
-      local lapsed = tonumber(redis.call('ZSCORE', nodes, node) or 0) <= tonumber(now)
-      if lapsed or heard == 0 then
-        for _, at in ipairs(payload.entries) do
-          reports[at] = lapsed and 'node_lapsed' or 'nobody_listening'
-          if lapsed and heard == 0 then
-            local user = string.match(taken[at][2][2], '^user:(%S+)')
-            redis.call('ZREM', base .. 'route:' .. user, node)
-          end
-        end
+  if #payload.lines > 0 then
+    local heard = redis.pcall('SPUBLISH', channel, table.concat(payload.lines, '\n'))
+    if type(heard) == 'table' then
+      fail(payload.entries[1], heard.err)
+    else
+      published = published + #payload.lines
+      if payload.node then
+        judge(payload, heard)
       end
     end
   end
