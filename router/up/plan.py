@@ -122,7 +122,7 @@ def make_plan(request: Request, settings: Settings, api_key: str) -> Plan:
         api_key: for auth, unless `settings` has one.
 
     Raises:
-        SettingError: when two things are to have one port.
+        SettingError: when two things are to have one port, or `settings` has what `up` decides.
         SetupError: when an embedded server is wanted and not installed.
     """
     data = request.data.absolute()
@@ -185,7 +185,7 @@ def _ready_url(ops_port: int) -> str:
 
 def _shared_settings(request: Request, settings: Settings, data: Path, api_key: str) -> Settings:
     ops = _ops_ports(request)
-    decided = {
+    decided: dict[str, object] = {
         "redis_url": _redis_url(request),
         "mongo_url": _mongo_url(request),
         "api_host": HOST,
@@ -197,14 +197,19 @@ def _shared_settings(request: Request, settings: Settings, data: Path, api_key: 
         "edge_host": HOST,
         "edge_urls": tuple(f"ws://{HOST}:{port}/v1/connect" for port in _edge_ports(request)),
         "ops_host": HOST,
+        # Each edge and each ops port has its own, on its command line.
+        **{name: Settings.model_fields[name].default for name in ("node", "edge_port", "ops_port")},
     }
-    # Unlike the above, these are only better defaults.
+    asked = settings.model_dump(include=settings.model_fields_set)
+    for name in decided.keys() & asked.keys():
+        if asked[name] != decided[name]:
+            raise SettingError(name, "pushway up", "`up` decides it; see --port-base, --redis, --mongo and --edges")
+    # Unlike what is decided, these are only better defaults.
     preferred = {
         "api_key": api_key,
         "auth_key_file": data / "auth-key.pem",
         "drain_timeout_s": _DRAIN_TIMEOUT_S,
     }
-    asked = settings.model_dump(include=settings.model_fields_set)
     return Settings.model_validate(preferred | asked | decided)
 
 

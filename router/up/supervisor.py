@@ -61,7 +61,7 @@ class Supervisor:
     async def run(self, stop_asked: anyio.Event, when_ready: Callable[[], Awaitable[None]]) -> None:
         """Start everything, keep it running until `stop_asked` is set, and end it.
 
-        Raises:
+        Raises in exception groups:
             ChildFailed: when a child keeps ending, must not start, or is not ready in time.
             SetupError: when a server that was named does not answer, or the database cannot be made ready.
         """
@@ -71,8 +71,6 @@ class Supervisor:
                 tg.start_soon(self._bound_logs)
                 await self._start_all(tg)
                 await when_ready()
-        except* PushwayError as group:
-            raise _first(group) from None
         finally:
             with anyio.CancelScope(shield=True):
                 await self._stop_all()
@@ -161,7 +159,3 @@ async def _migrate(plan: Plan) -> None:
         await migrate(plan.settings)
     except PyMongoError as exc:
         raise SetupError(f"MongoDB cannot be made ready: {exc}") from None
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -82,3 +82,12 @@ def test_a_service_is_named_on_its_command_line() -> None:
     edge = next(spec for spec in _plan().children if spec.name == "edge-2")
     assert edge.command[3:6] == ("router.commands", "edge", "--config")
     assert {"node=edge-2", "edge_port=8003", "ops_port=8014"} <= set(edge.command)
+
+
+def test_a_setting_that_up_decides_is_refused() -> None:
+    """It would have no effect, so it is named instead of being passed over; what agrees is no trouble."""
+    with pytest.raises(SettingError, match=r"auth_port .*--port-base"):
+        _plan(settings={"auth_port": 9000})
+    with pytest.raises(SettingError, match="node"):
+        _plan(settings={"node": "mine"})
+    _plan(settings={"auth_port": 8001})

@@ -1,0 +1,95 @@
+"""`pushway up` from its first check to its last word."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+
+import anyio
+import httpx
+
+from router.errors import PushwayError, SetupError
+from router.settings import Settings
+from router.up.folder import kept_api_key, locked, write_config
+from router.up.plan import CONFIG_NAME, Plan, Request, make_plan
+from router.up.ready import check_ports
+from router.up.report import USER, Report, make_report
+from router.up.supervisor import Supervisor
+
+
+async def run(request: Request, settings: Settings, say: Callable[[str], None], show: Callable[[Report], None]) -> None:
+    """Run everything until a signal asks for the end.
+
+    Args:
+        request: what is asked.
+        settings: those that `up` does not decide itself.
+        say: takes a line for people.
+        show: takes the report when all of it is ready.
+
+    Raises:
+        SettingError: for a request that cannot be met.
+        SetupError: when something is in the way: a folder, a port, a package, a server.
+        ChildFailed: when a child cannot be kept running. Nothing is left running then either.
+    """
+    with locked(request.data):
+        plan = make_plan(request, settings, kept_api_key(request.data / CONFIG_NAME))
+        check_ports(plan.ports)
+        write_config(plan.config, plan.settings)
+        try:
+            await _supervise(plan, say, show)
+        except ExceptionGroup as group:  # the task groups below wrap whatever goes wrong
+            ours, others = group.split(PushwayError)
+            if ours is None or others is not None:
+                raise
+            raise _first(ours) from None
+    say(f"Ended, and nothing is left running. The data stays in {plan.data}.")
+
+
+async def _supervise(plan: Plan, say: Callable[[str], None], show: Callable[[Report], None]) -> None:
+    supervisor = Supervisor(plan, say)
+    stop = anyio.Event()
+
+    async def when_ready() -> None:
+        show(make_report(plan, await _token(plan.settings), supervisor.pids))
+
+    # SIGHUP: the terminal was closed.
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(_obey, signals, supervisor, stop, say)
+            say(f"Starting {', '.join(spec.name for spec in plan.children)} …")
+            await supervisor.run(stop, when_ready)
+            tg.cancel_scope.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[signal.Signals], supervisor: Supervisor, stop: anyio.Event, say: Callable[[str], None]
+) -> None:
+    """End calmly at the first signal, and at once at the second."""
+    async for _ in signals:
+        if stop.is_set():
+            supervisor.kill_all()
+        else:
+            say("Ending …")
+            stop.set()
+
+
+async def _token(settings: Settings) -> str:
+    """Return a token for the examples, from auth as a back end would get it."""
+    async with httpx.AsyncClient(trust_env=False, timeout=settings.auth_timeout_s) as client:
+        try:
+            answer = await client.post(
+                f"{settings.auth_url}/v1/tokens",
+                json={"user": USER},
+                headers={"authorization": f"Bearer {settings.api_key}"},
+            )
+        except httpx.HTTPError as exc:
+            raise SetupError(f"auth gave no token: {exc}") from None
+    if answer.status_code != HTTPStatus.CREATED:
+        raise SetupError(f"auth gave no token: {answer.text}")
+    token: str = answer.json()["token"]
+    return token
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
