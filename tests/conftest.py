@@ -1,12 +1,15 @@
-"""What all tests share: the event loop, hypothesis' profiles, and servers in folders of their own."""
+"""What all tests share: the event loop, hypothesis' profiles, and the logs of servers when a test fails."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.servers import DebianRedis, EmbeddedValkey, Process, Store
 
 # A shared machine is slow at times; a test that hangs is ended by whoever runs the suite, not by an example's deadline.
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -18,3 +21,36 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Run asynchronous tests on the event loop that the services use."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """Yield the run's own embedded Valkey; a test that stops it starts a server of its own instead."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRedis]:
+    """Yield the run's own redis-server, where the machine has one."""
+    if not DebianRedis.available():
+        pytest.skip("no redis-server here")
+    with DebianRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Yield the run's own store; each test takes a database of its own in it."""
+    with Store(tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the running servers printed, beside the failure."""
+    report = yield
+    if report.failed:
+        for name, process in Process.running.items():
+            report.sections.append((f"log of {name}", process.log_tail()))
+    return report

@@ -1,11 +1,12 @@
-"""Real servers for tests: the embedded Valkey and store, and the machine's redis-server.
+"""Real processes for tests: the embedded Valkey and store, and the machine's redis-server.
 
-Each has a port and a folder of its own, answers when `start` returns, and ends with the test run whatever happens to it.
+Each server has a port and a folder of its own, answers when `start` returns, and ends with the test run whatever happens to it.
 A restart keeps port and data. All calls block, and are quick enough to be made from asynchronous tests too.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -13,14 +14,15 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pymongo
 import redis
 
-from router.up.children import spawn
+from router.up.children import child_environment, spawn
 from router.up.embedded import redis_command, redis_options, store_command
 
 START_TIMEOUT_S = 20.0
@@ -53,92 +55,148 @@ def free_ports(count: int = 1) -> int:
             return first
 
 
-class Server(ABC):
-    """A server process on a free port, with its data in `folder`.
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
+    """Return as soon as the condition holds; blocks.
+
+    Raises:
+        AssertionError: saying `what` did not come about in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(_POLL_S)
+
+
+class Process(ABC):
+    """A process of a test, which cannot outlive the test run.
 
     Attributes:
-        port: where it listens on 127.0.0.1; the same after every restart.
-        url: how a driver reaches it.
+        name: what a failed test's report calls it.
+        log: the file that takes what it prints.
+        running: every process that has been started and not been ended; a failed test's report shows their logs.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.options = options
-        self.port = free_ports()
-        self.log = folder / "server.log"
+    running: ClassVar[dict[str, Process]] = {}
+
+    def __init__(self, name: str, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    @property
     @abstractmethod
-    def url(self) -> str:
-        """How a driver reaches it."""
-
-    @abstractmethod
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
         """Return the command line."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Tell whether it serves commands now."""
+        """Tell whether it can be used now."""
 
     @property
     def pid(self) -> int:
-        """The process now running."""
-        assert self._process is not None, "the server has not been started"
-        return self._process.pid
+        """The process now running, or the last one."""
+        return self._started().pid
+
+    @property
+    def launched(self) -> bool:
+        """Whether it has ever been started."""
+        return self._process is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._started().poll() is not None
+
+    def launch(self) -> Self:
+        """Start it, and do not wait until it answers."""
+        env = child_environment(os.environ)
+        self._process = spawn(self.command(), log=self.log, env=env, cwd=self.log.parent)
+        Process.running[f"{self.name} ({self.pid})"] = self
+        return self
 
     def start(self) -> Self:
         """Start it and wait until it answers."""
-        self._process = spawn([*self._command(), *self.options], log=self.log, cwd=self.folder)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self.answers():
-            ended = self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError(f"{type(self).__name__} does not answer:\n{self.log_tail()}")
-            time.sleep(_POLL_S)
+        return self.launch().wait_ready()
+
+    def wait_ready(self) -> Self:
+        """Wait until it answers."""
+        wait_until(lambda: self.ended or self.answers(), f"{self.name} answers\n{self.log_tail()}")
+        assert not self.ended, f"{self.name} has ended:\n{self.log_tail()}"
         return self
 
-    def stop(self) -> None:
-        """End it calmly (SIGTERM), as an administrator would."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self.kill()
+    def stop(self) -> int:
+        """End it calmly (SIGTERM), as an administrator would, and return its exit status."""
+        self._started().terminate()
+        return self.wait()
 
     def kill(self) -> None:
         """End it at once (SIGKILL), paused or not."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._started().kill()
+        self.wait()
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait until it has ended, and return its exit status: the code, or minus the signal.
+
+        Raises:
+            AssertionError: when it does not end in time; it is killed then.
+        """
+        process = self._started()
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name} does not end:\n{self.log_tail()}") from None
+        Process.running.pop(f"{self.name} ({process.pid})", None)
+        return status
 
     def restart(self) -> Self:
-        """Start it anew on the same port and data, after `stop`, after `kill`, or straight from running."""
+        """Start it anew on the same port and data, ending it calmly if it runs."""
         self.stop()
         return self.start()
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, nothing is answered."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._started().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._started().send_signal(signal.SIGCONT)
 
     def log_tail(self, chars: int = 4_000) -> str:
         """Return the end of what it printed."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-chars:] if self.log.exists() else ""
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, f"{self.name} has not been started"
+        return self._process
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+
+
+class Server(Process):
+    """A server on a free port, with its data in `folder`.
+
+    Attributes:
+        port: where it listens on 127.0.0.1; the same after every restart.
+        options: further words of its command line.
+    """
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        super().__init__(type(self).__name__, folder / "server.log")
+        self.folder = folder
+        self.options = options
+        self.port = port or free_ports()
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """How a driver reaches it."""
 
 
 class _RedisLike(Server):
@@ -163,15 +221,17 @@ class _RedisLike(Server):
 class EmbeddedValkey(_RedisLike):
     """The Valkey that `pushway up` runs."""
 
-    def _command(self) -> list[str]:
-        return redis_command(self.port, self.folder)
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [*redis_command(self.port, self.folder), *self.options]
 
 
 class DebianRedis(_RedisLike):
     """The machine's own redis-server, set up as `pushway up` sets up its Valkey; see `available`."""
 
-    def _command(self) -> list[str]:
-        return ["redis-server", *redis_options(self.port, self.folder)]
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return ["redis-server", *redis_options(self.port, self.folder), *self.options]
 
     @staticmethod
     def available() -> bool:
@@ -187,8 +247,9 @@ class Store(Server):
         """How a driver reaches it."""
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
-    def _command(self) -> list[str]:
-        return store_command(self.port, self.folder / "store")
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [*store_command(self.port, self.folder / "store"), *self.options]
 
     def client(self) -> pymongo.MongoClient[dict[str, Any]]:
         """Return a blocking client; close it, or use it in a `with`."""
