@@ -60,9 +60,11 @@ in_slices(first_id, first_line - 1, function(...)
   redis.call('XACK', intake, 'collect', ...)
 end)
 if trim and n_ids > 0 then
-  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the next id.
-  local ms, n = string.match(ARGV[first_line - 1], '^(%d+)-(%d+)$')
-  redis.call('XTRIM', intake, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL: the next id cannot be
+  -- computed, because a producer may choose ids up to 2^64 and a number of Lua's is exact to 2^53.
+  local last = ARGV[first_line - 1]
+  redis.call('XTRIM', intake, 'MINID', '=', last)
+  redis.call('XDEL', intake, last)
 elseif n_ids > 0 then
   in_slices(first_id, first_line - 1, function(...)
     redis.call('XDEL', intake, ...)

@@ -203,8 +203,8 @@ if done > 0 then
     ids[at] = taken[at][1]
   end
   redis.call('XACK', stream, GROUP, unpack(ids))
-  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the next id.
-  local ms, n = string.match(ids[done], '^(%d+)-(%d+)$')
-  redis.call('XTRIM', stream, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL.
+  redis.call('XTRIM', stream, 'MINID', '=', ids[done])
+  redis.call('XDEL', stream, ids[done])
 end
 return {#taken, done, published, offline_count, failed_at and taken[failed_at][1] or '', failed_text}

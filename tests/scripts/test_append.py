@@ -1,0 +1,102 @@
+"""lua/append.lua through Intake: a finished batch moves on in one step."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.streams import NEW, TAKEN_BEFORE
+from tests.scripts.shard import HELD, Shard, line
+
+pytestmark = pytest.mark.anyio
+
+BIG = 9_007_199_254_000_001
+
+
+async def _taken(shard: Shard, count: int) -> list[str]:
+    await shard.appended(count)
+    return [entry.id for entry in await shard.with_settings(batch_max=100_000).intake.take(HELD, NEW)]
+
+
+async def test_batch_moves_on_whole(shard: Shard) -> None:
+    """Lines are in `out` in order, heads set, pending forgotten, entries acknowledged and gone; the length comes back."""
+    ids = await _taken(shard, 2)
+    await shard.redis.hset(shard.keys.pending(), mapping={"user:a 1": "5", "user:b 1": "6", "user:c 1": "7"})
+    lines = [line("user:a", 5), line("user:b", 6), line("user:a", BIG)]
+    length = await shard.intake.append(
+        HELD,
+        lines=lines,
+        heads={"user:a": BIG, "user:b": 6},
+        entry_ids=ids,
+        item_ids=["user:a 1", "user:b 1"],
+        trim=True,
+    )
+    assert length == 3
+    assert await shard.lines_out() == lines
+    assert (await shard.counters("user:a"), await shard.counters("user:b")) == ({"handed": str(BIG)}, {"handed": "6"})
+    assert await shard.redis.hgetall(shard.keys.pending()) == {b"user:c 1": b"7"}
+    assert await shard.ids(shard.keys.intake()) == []
+    assert await shard.pending_ids(shard.keys.intake(), "collect") == []
+
+
+async def test_head_never_goes_back(shard: Shard) -> None:
+    """A repeated id goes out with the seq it was stored with, below the head."""
+    await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": str(BIG), "handed": str(BIG - 1)})
+    await shard.intake.append(
+        HELD, lines=[line("user:a", 5)], heads={"user:a": 5}, entry_ids=[], item_ids=[], trim=True
+    )
+    assert await shard.counters("user:a") == {"given": str(BIG), "handed": str(BIG - 1)}
+
+
+async def test_trim_takes_what_is_named_and_before_and_nothing_behind(shard: Shard) -> None:
+    """With trim on, what was not named before the last id is done with; what stands behind it stays."""
+    first, second, third, fourth = await _taken(shard, 4)
+    await shard.intake.append(HELD, lines=[], heads={}, entry_ids=[second, third], item_ids=[], trim=True)
+    assert await shard.ids(shard.keys.intake()) == [fourth]
+    assert await shard.pending_ids(shard.keys.intake(), "collect") == [first, fourth]
+
+
+async def test_early_part_leaves_the_entries_around_it(shard: Shard) -> None:
+    """With trim off only the named entries go: the durable ones before and behind still wait."""
+    first, second, third = await _taken(shard, 3)
+    await shard.intake.append(
+        HELD, lines=[line("user:a", None)], heads={}, entry_ids=[second], item_ids=[], trim=False
+    )
+    assert await shard.ids(shard.keys.intake()) == [first, third]
+    assert await shard.pending_ids(shard.keys.intake(), "collect") == [first, third]
+    assert [entry.id for entry in await shard.intake.take(HELD, TAKEN_BEFORE)] == [first, third]
+    assert await shard.lines_out() == [line("user:a", None)]
+
+
+@pytest.mark.parametrize("trim", [True, False])
+async def test_more_values_than_one_command_takes(shard: Shard, trim: bool) -> None:
+    """9,000 entries, lines and fields of pending pass unpack's limit."""
+    ids = await _taken(shard, 9_000)
+    fields = [f"user:a {number}" for number in range(9_000)]
+    await shard.redis.hset(shard.keys.pending(), mapping=dict.fromkeys(fields, "1"))
+    lines = [line("user:a", number) for number in range(9_000)]
+    assert await shard.intake.append(HELD, lines=lines, heads={"user:a": 8_999}, entry_ids=ids, item_ids=fields, trim=trim) == 9_000
+    assert await shard.lines_out() == lines
+    assert not await shard.redis.exists(shard.keys.pending())
+    assert await shard.pending_ids(shard.keys.intake(), "collect") == []
+    assert await shard.redis.xlen(shard.keys.intake()) == 0
+
+
+async def test_nothing_to_move_is_no_error(shard: Shard) -> None:
+    """A batch of nothing returns the length of `out`."""
+    await shard.put_out(line("user:a", 1))
+    assert await shard.intake.append(HELD, lines=[], heads={}, entry_ids=[], item_ids=[], trim=True) == 1
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [["5-18446744073709551615"], ["5-1152921504606847105", "5-1152921504606847106"], ["18446744073709551614-0"]],
+    ids=["last of its ms", "past 2^53", "far future"],
+)
+async def test_ids_that_producers_chose(shard: Shard, chosen: list[str]) -> None:
+    """Any id that Redis takes is trimmed exactly: a producer may give ids of its own."""
+    for entry_id in chosen:
+        await shard.redis.xadd(shard.keys.intake(), {"to": "user:a", "text": "hi"}, id=entry_id)
+    assert [entry.id for entry in await shard.intake.take(HELD, NEW)] == chosen
+    await shard.intake.append(HELD, lines=[], heads={}, entry_ids=chosen[:1], item_ids=[], trim=True)
+    assert await shard.ids(shard.keys.intake()) == chosen[1:]
+    assert await shard.pending_ids(shard.keys.intake(), "collect") == chosen[1:]

@@ -1,0 +1,92 @@
+"""Every script that writes for a role refuses whoever does not hold the lease, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from router.errors import Fenced
+from router.streams import NEW, TAKEN_BEFORE
+from tests.scripts.shard import HELD, STALE, Shard, item, line
+
+pytestmark = pytest.mark.anyio
+
+Call = Callable[[Shard, str], Awaitable[object]]
+
+CALLS: dict[str, Call] = {
+    "take new": lambda shard, held: shard.intake.take(held, NEW),
+    "take again": lambda shard, held: shard.intake.take(held, TAKEN_BEFORE),
+    "sequence": lambda shard, held: shard.intake.sequence(held, [item("user:a", "1")], {"user:a": 0}),
+    "append": lambda shard, held: shard.intake.append(
+        held, lines=[line("user:a", 9)], heads={"user:a": 9}, entry_ids=["1-0"], item_ids=["user:a 0"], trim=True
+    ),
+    "bury in": lambda shard, held: shard.intake.bury(held, [("1-0", "no")]),
+    "dispatch new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10),
+    "dispatch again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10),
+    "bury out": lambda shard, held: shard.outlet.bury(held, "1-0", "no"),
+}
+
+
+async def _fill(shard: Shard) -> None:
+    """Leave something in each key that a script could change."""
+    for number in (1, 2):
+        await shard.redis.xadd(shard.keys.intake(), {"to": "user:a", "text": "hi"}, id=f"{number}-0")
+        await shard.redis.xadd(shard.keys.out(), {"line": line("user:a", number)}, id=f"{number}-0")
+    await shard.with_settings(batch_max=1).intake.take(HELD, NEW)
+    await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"}, count=1)
+    await shard.redis.hset(shard.keys.pending(), "user:a 0", "5")
+    await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": "5", "handed": "4"})
+    await shard.route("a", "edge.1", node_ms=-1)
+
+
+async def _everything(shard: Shard) -> dict[str, Any]:
+    """Return all that stands in Redis but the leases."""
+    seen: dict[str, Any] = {}
+    for stream, group in ((shard.keys.intake(), "collect"), (shard.keys.out(), "dispatch")):
+        info = await shard.redis.xinfo_groups(stream)
+        seen[stream] = (
+            await shard.redis.xrange(stream),
+            await shard.pending_ids(stream, group),
+            info[0]["last-delivered-id"],
+        )
+    for key in (shard.keys.pending(), shard.keys.seq("user:a")):
+        seen[key] = await shard.redis.hgetall(key)
+    seen["routes"] = await shard.nodes_of("a")
+    seen["keys"] = sorted(set(await shard.redis.keys()) - {shard.keys.lease(role).encode() for role in ("collect", "dispatch")})
+    return seen
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("lease", ["you 1732262400123456", STALE, None], ids=["another's", "own, later", "lapsed"])
+async def test_lost_lease_fences(shard: Shard, call: Call, lease: str | None) -> None:
+    """The lease is another's, our own of a later taking, or gone: `Fenced`, and Redis is as it was."""
+    await _fill(shard)
+    before = await _everything(shard)
+    for role in ("collect", "dispatch"):
+        if lease is None:
+            await shard.redis.delete(shard.keys.lease(role))
+        else:
+            await shard.redis.set(shard.keys.lease(role), lease)
+    with pytest.raises(Fenced, match=f"^FENCED the lease is not held by {HELD}"):
+        await call(shard, HELD)
+    assert await _everything(shard) == before
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_held_lease_lets_through(shard: Shard, call: Call) -> None:
+    """The same calls change something when the lease is held, so that the test above proves something."""
+    await _fill(shard)
+    before = await _everything(shard)
+    await call(shard, HELD)
+    if call not in (CALLS["take again"],):
+        assert await _everything(shard) != before
+
+
+async def test_role_is_fenced_by_its_own_lease(shard: Shard) -> None:
+    """Holding collect's lease is no leave to dispatch."""
+    await shard.redis.set(shard.keys.lease("dispatch"), STALE)
+    await shard.intake.take(HELD, NEW)
+    with pytest.raises(Fenced):
+        await shard.outlet.dispatch(HELD, NEW, 10)
