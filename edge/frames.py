@@ -1,0 +1,69 @@
+"""What an edge sends: the JSON of its own frames, and the bytes that carry any frame.
+
+A server's frames are not masked, and these are never fragmented, so that a text frame is a header of 2, 4 or 10 bytes and
+the payload (RFC 6455 section 5.2). That makes the bytes the same for every session that gets the frame: they are built once.
+
+Message frames come finished from collect and are not looked into.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+_TEXT: Final = 0x81
+"""FIN and opcode 1. No extension is negotiated, so the reserved bits are 0."""
+
+_SHORT: Final = tuple(bytes((_TEXT, length)) for length in range(126))
+_LENGTH_16: Final = bytes((_TEXT, 126))
+_LENGTH_64: Final = bytes((_TEXT, 127))
+_MAX_16: Final = 0xFFFF
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the WebSocket text frame of a payload, which is UTF-8."""
+    length = len(payload)
+    if length < len(_SHORT):
+        return _SHORT[length] + payload
+    if length <= _MAX_16:
+        return _LENGTH_16 + length.to_bytes(2, "big") + payload
+    return _LENGTH_64 + length.to_bytes(8, "big") + payload
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The session is live: whatever has a seq above `seq` comes from here on. `heartbeat` is in seconds."""
+
+    user: str
+    session: str
+    node: str
+    seq: int
+    heartbeat: float
+
+
+class Bye(msgspec.Struct, frozen=True, tag="bye"):
+    """The edge is about to close the connection; come back after `retry_after_ms`."""
+
+    reason: str
+    retry_after_ms: int
+
+
+class Error(msgspec.Struct, frozen=True, tag="error"):
+    """A frame or wish of the client was not carried out; the session goes on unless a close frame follows."""
+
+    code: str
+    message: str
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
+
+
+ServerFrame = Welcome | Bye | Error | Pong
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def encode(frame: ServerFrame) -> bytes:
+    """Return the text frame of one of the edge's own frames, ready for the socket."""
+    return text_frame(_encode(frame))

@@ -1,0 +1,89 @@
+"""The handshake: websockets' protocol with our refusals, and what a request says of the client.
+
+Owns which requests are upgraded. Knows nothing of sessions: what the facts of a request mean is theirs to say.
+Source: RFC 6455 section 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from edge.closes import Close
+
+PATH: Final = "/v1/connect"
+SUBPROTOCOL: Final = Subprotocol("pushway.v1")
+
+_BEARER: Final = "bearer"
+
+# websockets tells of every connection at INFO, and builds a line for every frame when DEBUG is on.
+_QUIET: Final = logging.getLogger("pushway.websockets")
+_QUIET.setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What a client said of itself in the request.
+
+    Attributes:
+        token: the bearer token; None where there is no Authorization header, "" where it holds no such token.
+        query: the parameters of the address; of a repeated one the last.
+        subprotocols: what it offers, in its order.
+    """
+
+    token: str | None
+    query: Mapping[str, str]
+    subprotocols: tuple[str, ...]
+
+
+class Handshake(ServerProtocol):
+    """websockets' Sans-I/O protocol, which reads requests and frames; no extension, so no compression.
+
+    Args:
+        frame_max_bytes: a longer message from the client closes with 4505.
+    """
+
+    def __init__(self, frame_max_bytes: int) -> None:
+        super().__init__(max_size=frame_max_bytes, logger=_QUIET)
+        self.offered: tuple[str, ...] = ()
+
+    def answer(self, request: Request) -> Response:
+        """Return the answer to a request: 101 on the one path there is, else a line that helps. Send it at once."""
+        if urlsplit(request.path).path != PATH:
+            return self.reject(HTTPStatus.NOT_FOUND, f"There is nothing here. Connect a WebSocket to {PATH}.\n")
+        return self.accept(request)
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Choose ours; else echo the client's first, without which a browser would not let anyone read the close code."""
+        self.offered = tuple(subprotocols)
+        if not subprotocols:
+            return None
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else subprotocols[0]
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        """Close for a breach of the protocol, with our code where there is one."""
+        if code == CloseCode.MESSAGE_TOO_BIG:
+            code, reason = Close.TOO_LARGE.code, Close.TOO_LARGE.reason(f"{self.max_message_size} bytes are allowed")
+        super().fail(code, reason)
+
+
+def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
+    """Return the facts of a request that was answered with 101."""
+    query = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
+    return Upgrade(_bearer(request.headers.get_all("Authorization")), query, offered)
+
+
+def _bearer(values: Sequence[str]) -> str | None:
+    if not values:
+        return None
+    scheme, _, token = values[0].partition(" ")
+    return token.strip() if len(values) == 1 and scheme.lower() == _BEARER else ""

@@ -1,0 +1,89 @@
+"""The node's own table: which sessions it holds, by user, and who hears of which target.
+
+`audiences` is what delivery reads for every message, so it is keyed by the target as it stands in a payload line: bytes.
+Everything is changed on the event loop's thread, between messages; nothing here awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping
+from typing import Generic, TypeVar
+
+from edge.position import Position
+from router.errors import PushwayError
+from router.targets import USER_PREFIX
+
+C = TypeVar("C")
+"""Who holds a session: the connection."""
+
+
+class TooManySessions(PushwayError):
+    """The user has as many sessions on this node as one may have."""
+
+
+class Sessions(Generic[C]):
+    """The sessions of one node.
+
+    Args:
+        user_max: most sessions of one user.
+    """
+
+    def __init__(self, user_max: int) -> None:
+        self._user_max = user_max
+        self._users: dict[str, dict[C, tuple[str | None, Position]]] = {}
+        self._audiences: dict[bytes, list[Position]] = {}
+        self._count = 0
+
+    @property
+    def audiences(self) -> Mapping[bytes, list[Position]]:
+        """Target → positions of the sessions that hear of it."""
+        return self._audiences
+
+    @property
+    def users(self) -> KeysView[str]:
+        """The users with a session here: whose routes are to stand."""
+        return self._users.keys()
+
+    def positions(self, user: str) -> list[Position]:
+        """Return the positions in a user's own order; empty where none of the user's sessions is here."""
+        return self._audiences.get(_target(user), [])
+
+    def find(self, user: str, device: str | None) -> C | None:
+        """Return who holds the session of that device, if the device has a name and a session here."""
+        for holder, (named, _) in self._users.get(user, {}).items():
+            if device is not None and named == device:
+                return holder
+        return None
+
+    def add(self, holder: C, user: str, device: str | None, position: Position) -> None:
+        """Take a session in.
+
+        Raises:
+            TooManySessions: when the user has `user_max` of them.
+        """
+        sessions = self._users.get(user, {})
+        if len(sessions) >= self._user_max:
+            raise TooManySessions(user)
+        self._users.setdefault(user, sessions)[holder] = (device, position)
+        self._audiences.setdefault(_target(user), []).append(position)
+        self._count += 1
+
+    def remove(self, holder: C, user: str) -> bool:
+        """Drop a session; tell whether it was here and was the user's last."""
+        sessions = self._users.get(user, {})
+        if holder not in sessions:
+            return False
+        _, position = sessions.pop(holder)
+        self._count -= 1
+        self._audiences[_target(user)].remove(position)
+        if sessions:
+            return False
+        del self._users[user], self._audiences[_target(user)]
+        return True
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def _target(user: str) -> bytes:
+    return f"{USER_PREFIX}{user}".encode()
