@@ -15,7 +15,7 @@ DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and publis
 OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
 LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
 
-SESSIONS = Gauge("pushway_sessions", "Sessions that have had their welcome.")
+SESSIONS = Gauge("pushway_sessions", "Sessions that hear messages: authenticated and not closing.")
 CONNECTIONS = Gauge("pushway_connections", "Open TCP connections, those in the handshake included.")
 DELIVERED = Counter("pushway_delivered", "Message frames written to sessions.")
 DUPLICATES = Counter("pushway_duplicates", "Messages dropped because the session had that seq already.")
@@ -23,6 +23,7 @@ EXPIRED = Counter("pushway_expired", "Messages dropped because their time was ov
 GAPS = Counter("pushway_gaps", "Messages whose prev the session had not seen.")
 CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code.", ["code"])
 LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
+BEHIND = Counter("pushway_sessions_behind", "Sessions behind the head after a loss; some of it may be on its way still.")
 RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
 
 TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")

@@ -1,0 +1,160 @@
+"""The one writer of this node's routes.
+
+Registrations, removals and renewals go through one loop, in batches of up to `BATCH_MAX` users a script call. Batching is
+natural: whatever was asked while one call was on its way makes up the next, and a single user never waits for company.
+
+Each write sends what the table of sessions says at that moment, so it does not matter how often or in what order a user
+came and went, and a call whose answer was lost is simply made again.
+
+When Redis was lost: nothing is written until the node's channels are subscribed again (a route without a subscription
+would draw messages that nobody hears), then every user is written anew, and then all goes on as before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final
+
+import anyio
+from redis.asyncio import Redis
+
+import lua
+from edge.ledger import Ledger, Waiter, Write
+from router.keys import Keys
+from router.metrics import LAPSED
+from router.outage import Outages
+from router.redis_client import OUTAGE
+from router.settings import Settings
+from router.shards import shard_of_id
+from router.targets import USER_PREFIX
+
+BATCH_MAX: Final = 256
+"""Most users in one call: about a millisecond of Redis' time."""
+
+_RENEWALS_A_LIFE: Final = 3
+"""How often a route is renewed in its life: one renewal may fail and the next still comes in time."""
+
+Resync = Callable[[str, int | None], None]
+"""Is told of a user whose sessions may have missed something, and the head; None where there is no counter."""
+
+
+class Routes:
+    """Keeps Redis' routes to this node as `users` says.
+
+    Args:
+        redis: where the routes stand.
+        settings: shards, `route_ttl_ms`.
+        node: the node id.
+        users: who has a session here; the live table, read at each write.
+        subscribed: returns when the node's channels are subscribed.
+        resync: told of each user whose route had lapsed or is written anew after a loss.
+        outages: waits between failed tries.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        node: str,
+        users: Collection[str],
+        subscribed: Callable[[], Awaitable[None]],
+        resync: Resync,
+        outages: Outages,
+    ) -> None:
+        self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
+        renew_s = settings.route_ttl_ms / _RENEWALS_A_LIFE / 1000
+        self._ledgers = [Ledger(renew_s) for _ in self._keys]
+        self._ttl_ms = settings.route_ttl_ms
+        self._node = node
+        self._users = users
+        self._subscribed = subscribed
+        self._resync = resync
+        self._outages = outages
+        self._script = redis.register_script(lua.source("route_set"))
+        self._asked = anyio.Event()
+        self._settled = anyio.Event()
+
+    def write(self, user: str, waiter: Waiter | None = None) -> None:
+        """Have a user's route written soon, after the table has changed.
+
+        Args:
+            user: whose.
+            waiter: told the head, which is read after this call; never called when the edge ends before that.
+        """
+        self._ledger(user).ask(user, waiter)
+        self._asked.set()
+
+    def write_all(self) -> None:
+        """Have all routes written anew, and the heads compared: something may have been missed."""
+        for user in self._users:
+            self._ledger(user).ask(user, doubtful=True)
+        self._asked.set()
+
+    async def settled(self) -> None:
+        """Return when everything that was asked before is written."""
+        self._settled = anyio.Event()
+        self._asked.set()
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled. What was on its way then may or may not be written."""
+        while True:
+            await self._subscribed()
+            self._asked = anyio.Event()
+            try:
+                worked = [await self._write_shard(shard) for shard in range(len(self._keys))]
+            except OUTAGE as exc:
+                await self._outages.wait("redis", exc)
+                continue
+            if any(worked):
+                self._outages.over()
+            if not any(worked) and not any(ledger.asked for ledger in self._ledgers):
+                self._settled.set()
+                await self._idle()
+
+    async def _idle(self) -> None:
+        next_s = min(ledger.next_renewal_s for ledger in self._ledgers)
+        with anyio.move_on_after(max(0.0, next_s - time.monotonic()) if next_s < math.inf else None):
+            await self._asked.wait()
+
+    async def _write_shard(self, shard: int) -> bool:
+        """Carry out one batch of a shard; tell whether there was anything to do.
+
+        Raises:
+            RedisError, OSError: when it may not have been written; it is in the ledger again.
+        """
+        ledger = self._ledgers[shard]
+        writes = ledger.take(time.monotonic(), BATCH_MAX)
+        if not writes:
+            return False
+        held = [write.user in self._users for write in writes]
+        try:
+            replies = await self._call(self._keys[shard], writes, held)
+        except OUTAGE:
+            ledger.give_back(writes)
+            raise
+        for write, is_held, (was_live, head) in zip(writes, held, replies, strict=True):
+            self._note(ledger, write, is_held, was_live, head)
+        return True
+
+    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> list[tuple[bool, int | None]]:
+        """Return, for each user, whether its route stood there unexpired, and its head."""
+        routes = [keys.route(write.user) for write in writes]
+        seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
+        flat = await self._script(keys=routes + seqs, args=[self._node, self._ttl_ms, *map(int, held)])
+        return [(bool(was_live), int(head) if head else None) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
+
+    def _note(self, ledger: Ledger, write: Write, held: bool, was_live: bool, head: int | None) -> None:
+        known = ledger.done(write.user, time.monotonic(), held=held)
+        if known and held:
+            if not was_live:
+                LAPSED.inc()
+            if write.doubtful or not was_live:
+                self._resync(write.user, head)
+        for waiter in write.waiters:
+            waiter(head)
+
+    def _ledger(self, user: str) -> Ledger:
+        return self._ledgers[shard_of_id(user, len(self._ledgers))]

@@ -1,0 +1,29 @@
+-- Says that a node is alive, and what people may want to know of it.
+--
+-- KEYS[1]   nodes  sorted set: node → expiry, Unix ms, of its heartbeat
+-- KEYS[2]   info   hash of the node
+-- ARGV[1]   node   node id
+-- ARGV[2]   ttl    how long it counts as alive, ms
+-- ARGV[3…]         field and value of `info`, in turn
+--
+-- Returns 1 when the node counted as alive before, else 0. Nodes whose heartbeat has lapsed are removed on the way.
+-- Errors: none of its own. Cost: O(log(nodes) + fields).
+--
+-- redis-cli --eval lua/node_beat.lua 'push:{0}:nodes' 'push:{0}:info:edge-1.k3f9' , edge-1.k3f9 7000 state live
+local nodes, info = KEYS[1], KEYS[2]
+local node, ttl = ARGV[1], tonumber(ARGV[2])
+local FIRST_FIELD = 3
+
+-- Redis' clock, not the caller's: dispatch compares with the same one.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- A write that Redis allows when memory is full comes first, so that those behind it are allowed too.
+redis.call('ZREMRANGEBYSCORE', nodes, '-inf', string.format('%.0f', now))
+local was_live = redis.call('ZSCORE', nodes, node) and 1 or 0
+redis.call('ZADD', nodes, string.format('%.0f', now + ttl), node)
+if ARGV[FIRST_FIELD] then
+  redis.call('HSET', info, unpack(ARGV, FIRST_FIELD))
+  redis.call('PEXPIRE', info, ttl)
+end
+return was_live
