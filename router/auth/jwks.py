@@ -65,11 +65,16 @@ class JwksVerifier:
         self._keys_as_of = -1.0
         self._first_seen: dict[str, float] = {}
         self._reached: bool | None = None
+        self._supplied = anyio.Event()
 
     @property
     def keys_at_hand(self) -> bool:
         """Whether there is any key to check tokens with."""
         return bool(self._keys)
+
+    async def supplied(self) -> None:
+        """Return when there is any key, at once if there is."""
+        await self._supplied.wait()
 
     async def verify(self, token: str) -> Claims:
         """Return what a token says. May ask auth for a key, so it takes up to `auth_timeout_s`; may be cancelled.
@@ -121,6 +126,8 @@ class JwksVerifier:
             self._say(reached=False, why=str(exc) or type(exc).__name__)
             return
         self._keys, self._keys_as_of = keys, began
+        if keys:
+            self._supplied.set()
         self._backoff.reset()
         self._say(reached=True)
 

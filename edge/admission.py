@@ -1,0 +1,139 @@
+"""The way in and out of this node: from a socket to a session in the table, and back.
+
+    opened ─▶ verify (a task, for as long as it takes) ─▶ register (table, then route) ─▶ registered ─▶ … left ─▶ closed
+
+The table comes before the route: a message that dispatch publishes as soon as it sees the route finds the session's
+position, which holds it until the head is known.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from edge.closes import Close
+from edge.connection import Connection
+from edge.ledger import Waiter
+from edge.position import Position
+from edge.sessions import Sessions, TooManySessions
+from router.auth.tokens import Claims
+from router.errors import KeysUnavailable, TokenRefused
+from router.metrics import SESSIONS
+from router.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Verifier(Protocol):
+    """Who can tell whether a token is good."""
+
+    async def verify(self, token: str) -> Claims:
+        """Return what the token says.
+
+        Raises:
+            TokenRefused: when it proves nothing.
+            KeysUnavailable: when that cannot be told now.
+        """
+        ...
+
+
+class RouteWriter(Protocol):
+    """Who writes routes; see `edge.routes`."""
+
+    def write(self, user: str, waiter: Waiter | None = None) -> None:
+        """Have a user's route written as the table says, and the waiter told the head."""
+
+
+class Admission:
+    """The host of all connections of a node.
+
+    Args:
+        settings: limits and timeouts, passed on to each connection.
+        node: the node id.
+        sessions: the table.
+        routes: is told of every user that comes or goes.
+        verifier: checks tokens.
+        tasks: where checks of tokens run; cancelled with the edge.
+
+    Attributes:
+        connections: every open socket, for the sweep and the drain.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: str,
+        sessions: Sessions[Connection],
+        routes: RouteWriter,
+        verifier: Verifier,
+        tasks: TaskGroup,
+    ) -> None:
+        self.settings = settings
+        self.node = node
+        self.connections: set[Connection] = set()
+        self._sessions = sessions
+        self._routes = routes
+        self._verifier = verifier
+        self._tasks = tasks
+        self._emptied = anyio.Event()
+
+    def accept(self) -> Connection:
+        """Return the protocol of a new socket."""
+        return Connection(self)
+
+    def opened(self, connection: Connection) -> None:
+        """A socket is there."""
+        self.connections.add(connection)
+
+    def verify(self, connection: Connection, token: str) -> None:
+        """Check a token beside everything else. The session's own deadline ends the wait, not the task."""
+        self._tasks.start_soon(self._verify, connection, token)
+
+    def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
+        """Take a session in; an older one of the same device makes room first."""
+        older = self._sessions.find(user, device)
+        if older is not None:
+            older.close(Close.REPLACED, "a newer session of this device")
+        try:
+            self._sessions.add(connection, user, device, position)
+        except TooManySessions:
+            connection.close(Close.TOO_MANY_SESSIONS)
+            return
+        SESSIONS.set(len(self._sessions))
+        self._routes.write(user, connection.registered)
+
+    def left(self, connection: Connection) -> None:
+        """A session takes no more messages."""
+        user = connection.session.user
+        if self._sessions.remove(connection, user):
+            self._routes.write(user)
+        SESSIONS.set(len(self._sessions))
+
+    def closed(self, connection: Connection) -> None:
+        """A socket is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._emptied.set()
+
+    async def emptied(self) -> None:
+        """Return when no socket is open."""
+        while self.connections:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
+
+    async def _verify(self, connection: Connection, token: str) -> None:
+        try:
+            with anyio.fail_after(self.settings.connect_timeout_s):
+                claims = await self._verifier.verify(token)
+        except TokenRefused as exc:
+            connection.refused(exc.reason)
+        except (KeysUnavailable, TimeoutError):
+            connection.unverifiable()
+        else:
+            # The same leeway as at verification, or a token accepted by it would be refused at once.
+            valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
+            connection.verified(claims.user, valid_s)

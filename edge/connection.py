@@ -1,0 +1,240 @@
+"""One client's socket: bytes in and out, nothing decided.
+
+Incoming bytes go through websockets' Sans-I/O protocol, and what comes out of it to the session, whose actions are carried
+out here. Outgoing frames do not go through that protocol, which would build them anew for every session: they are finished
+bytes, written straight to the transport. So the one thing to keep in mind is that nothing but a close may be written once
+the protocol has left OPEN; `_leave` takes the connection out of every table at that moment.
+
+No task and no timer belongs to a connection: at rest it is this object, its protocol and its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import SEND_EOF
+from websockets.protocol import State as WireState
+
+from edge.closes import Close
+from edge.handshake import Handshake, read_upgrade
+from edge.liveness import Due, Pulse
+from edge.position import Position
+from edge.session import Action, Actions, Await, Disconnect, Register, Send, Session, Verify
+from router.metrics import CLOSES, CONNECTIONS
+from router.settings import Settings
+
+
+class Host(Protocol):
+    """What a connection needs from the edge it belongs to. None of it awaits, and each may call the connection back."""
+
+    settings: Settings
+    node: str
+
+    def opened(self, connection: Connection) -> None:
+        """A socket is there."""
+
+    def verify(self, connection: Connection, token: str) -> None:
+        """Check a token; then call `verified`, `refused` or `unverifiable`."""
+
+    def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
+        """Take the session in and write its route; then call `registered`."""
+
+    def left(self, connection: Connection) -> None:
+        """It takes no more messages. Called once or more."""
+
+    def closed(self, connection: Connection) -> None:
+        """The socket is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection to this edge, and the outlet of its session's position.
+
+    Attributes:
+        session: the state machine that decides.
+        out: message frames of the chunk in hand.
+    """
+
+    __slots__ = ("_deadline_s", "_heard_at_s", "_host", "_pinged_at_s", "_text", "_transport", "_wire", "out", "session")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._wire = Handshake(host.settings.frame_max_bytes)
+        self._transport: asyncio.Transport
+        self._text: bytearray | None = None
+        self._heard_at_s = self._pinged_at_s = time.monotonic()
+        self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
+        self.session = Session(host.settings, host.node, self)
+        self.out: list[bytes] = []
+
+    # -- called by the event loop ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected; its request is due within `connect_timeout_s`."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._host.settings.send_buffer_max_bytes)
+        CONNECTIONS.inc()
+        self._host.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._heard_at_s = time.monotonic()
+        self._wire.receive_data(data)
+        for event in self._wire.events_received():
+            if isinstance(event, Request):
+                self._request(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
+        self._pump()
+
+    def eof_received(self) -> bool:
+        """The client has ended its side: end ours."""
+        self._wire.receive_eof()
+        self._pump()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone, whoever ended it."""
+        del exc  # what ends a connection to a client is no failure of this edge
+        self._leave()
+        self._count_close()
+        CONNECTIONS.dec()
+        self._host.closed(self)
+
+    def pause_writing(self) -> None:
+        """More than `send_buffer_max_bytes` wait for this client, after an attempt to send them."""
+        self.close(Close.SLOW_CONSUMER)
+
+    # -- called by delivery ------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write the frames in `out` in one go."""
+        data = b"".join(self.out)
+        self.out.clear()
+        if self._wire.state is WireState.OPEN:
+            self._transport.write(data)
+
+    def overfull(self) -> None:
+        """More waits for the head than may."""
+        self.close(Close.OVERLOADED, "the route could not be written in time")
+
+    # -- called by the host ------------------------------------------------------------------------------------------
+
+    def verified(self, user: str, valid_s: float) -> None:
+        """The token proves `user` for `valid_s` more seconds."""
+        self._act(self.session.verified(user, valid_s))
+
+    def refused(self, reason: str) -> None:
+        """The token proves nothing."""
+        self._act(self.session.refused(reason))
+
+    def unverifiable(self) -> None:
+        """No key was at hand to check the token with."""
+        self._act(self.session.unverifiable())
+
+    def registered(self, head: int | None) -> None:
+        """The route is written; `head` was read after that."""
+        self._act(self.session.registered(head))
+
+    def drain(self, retry_after_ms: int) -> None:
+        """Send the client away: this edge is stopping."""
+        if self._wire.state is WireState.OPEN:
+            self._act(self.session.drained(retry_after_ms))
+        else:
+            self.cut()
+
+    def close(self, close: Close, detail: str = "") -> None:
+        """Begin the closing handshake; the socket is cut when the client does not answer within `close_timeout_s`."""
+        self._act(self.session.close(close, detail))
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        self._transport.abort()
+
+    def sweep(self, now_s: float, pulse: Pulse) -> None:
+        """Do what is due."""
+        due = pulse.judge(now_s, self._heard_at_s, self._pinged_at_s, self._deadline_s)
+        if due is Due.NOTHING:
+            return
+        if self._wire.state is not WireState.OPEN:
+            # In either handshake there is nobody to explain anything to.
+            if due is Due.DEADLINE:
+                self.cut()
+        elif due is Due.DEADLINE:
+            self._act(self.session.overdue())
+        elif due is Due.SILENT:
+            self.close(Close.HEARTBEAT_LOST)
+        else:
+            self._pinged_at_s = now_s
+            self._wire.send_ping(b"")
+            self._pump()
+
+    # -- from the wire to the session --------------------------------------------------------------------------------
+
+    def _request(self, request: Request) -> None:
+        self._wire.send_response(self._wire.answer(request))
+        self._pump()
+        if self._wire.state is WireState.OPEN:
+            self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT:
+            self._text = bytearray()
+        elif frame.opcode is Opcode.BINARY:
+            self._act(self.session.binary())
+        if frame.opcode in {Opcode.TEXT, Opcode.CONT} and self._text is not None:
+            # RFC 6455 section 5.4: a message may come in fragments; websockets bounds their sum.
+            self._text += frame.data
+            if frame.fin:
+                data, self._text = bytes(self._text), None
+                self._act(self.session.text(data))
+
+    # -- from the session to the wire --------------------------------------------------------------------------------
+
+    def _act(self, actions: Actions) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Send(data):
+                if self._wire.state is WireState.OPEN:
+                    self._transport.write(data)
+            case Await(timeout_s):
+                self._deadline_s = time.monotonic() + timeout_s
+            case Verify(token):
+                self._host.verify(self, token)
+            case Register(user, device, position):
+                self._host.register(self, user, device, position)
+            case Disconnect(close, detail):
+                self._disconnect(close, detail)
+
+    def _disconnect(self, close: Close, detail: str) -> None:
+        if self._wire.state is WireState.OPEN:
+            self._wire.send_close(close.code, close.reason(detail))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Write what the protocol has to say, and notice when it has left OPEN."""
+        for data in self._wire.data_to_send():
+            if data != SEND_EOF:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                # Half-closed, not closed: with unread bytes in, the kernel would reset the connection and take the close
+                # frame with it.
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        if self._wire.close_expected():
+            self._leave()
+
+    def _leave(self) -> None:
+        self._act(self.session.left())
+        self._host.left(self)
+
+    def _count_close(self) -> None:
+        if self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
+            CLOSES.labels(code=str(self._wire.close_sent.code)).inc()

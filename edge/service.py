@@ -1,0 +1,145 @@
+"""The edge as a service: its parts, in the order in which they start and stop.
+
+Redis fit? ─▶ keys, subscriber, heartbeat, routes (once subscribed), probes, sweep ─▶ listen
+stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ routes removed ─▶ leave ─▶ end
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from redis.asyncio import Redis
+
+from edge.admission import Admission
+from edge.connection import Connection
+from edge.deafness import CONDITION as PROBES
+from edge.deafness import Deafness
+from edge.delivery import Delivery
+from edge.drain import drain
+from edge.node import Node
+from edge.resync import Resync
+from edge.routes import Routes
+from edge.sessions import Sessions
+from edge.subscriber import Subscriber
+from edge.sweep import sweep
+from router.auth.jwks import JwksVerifier
+from router.errors import SetupError
+from router.fitness import await_redis
+from router.keys import Keys
+from router.ops import Health
+from router.outage import Outages
+from router.redis_client import OUTAGE, open_redis
+from router.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BACKLOG: Final = 2048
+"""Connections that the kernel keeps waiting: a restart elsewhere sends thousands at once."""
+
+KEYS: Final = "keys"
+"""The readiness condition: there are keys to check tokens with. Once met, it stays so: keys are kept while auth is away."""
+
+DRAINING: Final = "draining"
+
+
+async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
+    """Hold connections until `stop` is set, then drain.
+
+    Raises:
+        SetupError: when Redis is not fit, or the address cannot be listened on.
+    """
+    health.set(PROBES, ok=False, why="no probe has come back yet")
+    health.set(KEYS, ok=False, why="no key from auth yet")
+    redis = open_redis(settings)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_unstarted, stop, tasks)
+            await await_redis(redis, settings, health)
+            tasks.cancel_scope.cancel()
+        if not stop.is_set():
+            await _serve(settings, health, stop, redis)
+    finally:
+        await redis.aclose()
+
+
+async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
+    await stop.wait()
+    tasks.cancel_scope.cancel()
+
+
+async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: Redis) -> None:
+    # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
+    outages = Outages(Health(), settings, service="edge")
+    sessions = Sessions[Connection](settings.sessions_user_max)
+    node = Node(redis, settings, sessions.__len__, outages)
+    channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
+
+    def on_subscribed() -> None:
+        node.beat_soon()
+        routes.write_all()
+
+    delivery = Delivery(sessions.audiences)
+    subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
+    resync = Resync(sessions.positions)
+    routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, outages)
+    deafness = Deafness(redis, settings, channels, subscriber, health)
+    verifier = JwksVerifier(settings)
+
+    async with anyio.create_task_group() as tasks:
+        admission = Admission(settings, node.id, sessions, routes, verifier, tasks)
+        tasks.start_soon(verifier.run)
+        tasks.start_soon(_note_keys, verifier, health)
+        tasks.start_soon(subscriber.run)
+        tasks.start_soon(node.run)
+        tasks.start_soon(routes.run)
+        tasks.start_soon(deafness.run)
+        tasks.start_soon(sweep, admission.connections, settings)
+        async with _listening(admission, settings):
+            log.info("edge_started", node=node.id, host=settings.edge_host, port=settings.edge_port)
+            await stop.wait()
+        health.set(DRAINING, ok=False, why="draining")
+        node.drain()
+        await drain(admission, settings)
+        await _leave(routes, node, settings)
+        tasks.cancel_scope.cancel()
+    log.info("edge_ended", node=node.id)
+
+
+@asynccontextmanager
+async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[None]:
+    """Accept connections within the block; those accepted live on behind it.
+
+    Raises:
+        SetupError: when the address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(admission.accept, settings.edge_host, settings.edge_port, backlog=BACKLOG)
+    except OSError as exc:
+        where = f"{settings.edge_host}:{settings.edge_port}"
+        raise SetupError(f"cannot listen on {where} ({exc.strerror or exc}): free it or set edge_port.") from exc
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _note_keys(verifier: JwksVerifier, health: Health) -> None:
+    await verifier.supplied()
+    health.set(KEYS, ok=True)
+
+
+async def _leave(routes: Routes, node: Node, settings: Settings) -> None:
+    """Take the routes and the node out of Redis; what cannot be taken out lapses."""
+    try:
+        with anyio.fail_after(settings.redis_timeout_s):
+            await routes.settled()
+            await node.leave()
+    except OUTAGE as exc:
+        log.warning("leave_failed", error=str(exc))
