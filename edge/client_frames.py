@@ -18,7 +18,10 @@ from router.targets import ALL, TOPIC_PREFIX, check_id
 OWN: Final = "user"
 """How `since` names the client's own target."""
 
-Seq = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+SEQ_MAX: Final = 2**53 - 1
+"""The highest integer that JavaScript tells from its neighbours. Seqs are microseconds, so they reach it in 2255."""
+
+Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
 
 class BadFrame(PushwayError):

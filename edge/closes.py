@@ -13,9 +13,6 @@ from typing import Final
 REASON_MAX_BYTES: Final = 123
 """RFC 6455 section 5.5: a control frame carries 125 bytes, of which the code takes two."""
 
-NORMAL: Final = 1000
-_FINAL: Final = range(4500, 5000)
-
 
 @unique
 class Close(Enum):
@@ -42,8 +39,3 @@ class Close(Enum):
         """Return the reason for the close frame: the words of the code, then `detail`, cut to what a frame holds."""
         text = f"{self.value[1]}: {detail}" if detail else self.value[1]
         return text.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
-
-
-def may_reconnect(code: int) -> bool:
-    """Tell whether a client may connect again after this code, ours or not."""
-    return code != NORMAL and code not in _FINAL
