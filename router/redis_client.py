@@ -7,6 +7,7 @@ script that was cut off may have run, and only its caller knows how to find out.
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -60,7 +61,7 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise SetupError(
-            f"maxmemory-policy of {_where(settings)} is {policy}: it would evict routes, counters and messages. "
+            f"maxmemory-policy of {server_name(settings)} is {policy}: it would evict routes, counters and messages. "
             "Set it to noeviction (CONFIG SET maxmemory-policy noeviction)."
         )
     await _check_config(redis, settings)
@@ -92,6 +93,7 @@ async def _check_config(redis: Redis, settings: Settings) -> None:
         raise SetupError(f"{key} says schema={int(schema)}; this version works with {SCHEMA - 1} and {SCHEMA}.")
 
 
-def _where(settings: Settings) -> str:
-    """Return the address without user and password."""
-    return settings.redis_url.rpartition("@")[2].removeprefix("redis://")
+def server_name(settings: Settings) -> str:
+    """Return where Redis is, for people: without user, password and options."""
+    url = urlsplit(settings.redis_url)
+    return url.netloc.rpartition("@")[2] or url.path

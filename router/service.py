@@ -82,7 +82,6 @@ async def _beside_ops(settings: Settings, serve: Serve, stop: anyio.Event) -> No
     ended = anyio.Event()
     async with anyio.create_task_group() as tg:
         await tg.start(serve_http, ops_app(health), settings.ops_host, settings.ops_port, ended)
-        log.info("service_started", ops_port=settings.ops_port)
         await serve(settings, health, stop)
         ended.set()
     log.info("service_ended")

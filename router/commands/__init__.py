@@ -1,0 +1,93 @@
+"""The command `pushway`: everything a person or a process manager types.
+
+A command is a function in a module of its own, imported when it is called: `--help` and the quick commands do not pay for
+MongoDB's driver. What goes wrong is told in one line, with the exit code 1 for "failed" and 2 for "wrong usage or setting".
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from router import __version__
+from router.errors import PushwayError, RuleBroken, SettingError, SetupError
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+
+# name: (module, function, summary), in the order of the help; a test holds the summaries against the functions.
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    "up": ("up", "up", "Run all of Pushway on this machine, with an embedded Valkey and store, until Ctrl-C."),
+    "auth": ("services", "auth", "Run the auth service: it issues tokens and publishes its keys."),
+    "collect": ("services", "collect", "Run the collect service: from the producers' stream to MongoDB."),
+    "dispatch": ("services", "dispatch", "Run the dispatch service: from the accepted messages to the nodes."),
+    "edge": ("services", "edge", "Run an edge: it holds the WebSocket connections."),
+    "token": ("token", "token", "Print a token for a user, from the auth service."),
+    "send": ("send", "send", "Append a message for a user, as a producer would."),
+    "listen": ("listen", "listen", "Print a user's messages as they come, across reconnects, until Ctrl-C."),
+    "route": ("route", "route", "Print which nodes hold a user, and for how long yet."),
+    "shard": ("shard", "shard", "Print which shard an id belongs to."),
+    "nodes": ("nodes", "nodes", "Print the nodes: where they are, how many sessions they hold, whether they live."),
+    "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),
+}
+
+
+class LazyCommand(TyperCommand):
+    """A command whose module is imported when it is called; until then it has a name and a summary."""
+
+    def __init__(self, name: str, module: str, function: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self._module = module
+        self._function = function
+
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's signature, passed on
+        """Hand over to the real command."""
+        single = typer.Typer(add_completion=False)
+        single.command(self.name)(getattr(import_module(f"{__name__}.{self._module}"), self._function))
+        return typer.main.get_command(single).make_context(*args, **options)
+
+
+class Pushway(TyperGroup):
+    """All commands, and what becomes of their errors."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - click's signature, passed on
+        super().__init__(**options)
+        self.commands = {name: LazyCommand(name, *where) for name, where in COMMANDS.items()}
+
+    def invoke(self, *args: Any) -> Any:  # noqa: ANN401 - click's signature, passed on
+        """Run a command; an error of ours is one line and an exit code."""
+        try:
+            return super().invoke(*args)
+        except PushwayError as exc:
+            typer.echo(f"pushway: {exc}", err=True)
+            wrong_usage = isinstance(exc, SettingError | SetupError | RuleBroken)
+            raise typer.Exit(WRONG_USAGE if wrong_usage else FAILED) from None
+
+
+app = typer.Typer(cls=Pushway, add_completion=False, no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pushway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pushway(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Push to people's open connections with one Redis command.
+
+    Example: pushway up, then: pushway listen alice, and: pushway send user:alice '{"text":"hello"}'
+    """
+
+
+def main() -> None:
+    """Run the command line; this is what the installed script calls."""
+    app(prog_name="pushway")

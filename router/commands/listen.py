@@ -1,0 +1,89 @@
+"""`pushway listen`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated
+
+import anyio
+import msgspec
+import typer
+
+from edge.client import Client, Message, Noticed, NotWelcome, Parted, Status, Welcomed
+from router.auth.client import request_token
+from router.commands.options import FoundConfig, people_settings
+from router.commands.output import printable
+from router.errors import PushwayError, RuleBroken
+from router.settings import Settings
+from router.targets import check_id
+
+
+class Ended(PushwayError):
+    """The edge said not to come back."""
+
+
+def listen(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    edge: Annotated[
+        str | None, typer.Option(metavar="N|URL", help="The Nth of edge_urls, or a URL; default: all, in turn.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Name of the device; a second session of it ends the first.")] = None,
+    config: FoundConfig = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
+) -> None:
+    """Print a user's messages as they come, across reconnects, until Ctrl-C.
+
+    Messages go to standard output, what happens to the connection to standard error.
+
+    Example: pushway listen alice --edge 2
+    """
+    check_id(user, "USER")
+    if device is not None:
+        check_id(device, "--device")
+    settings = people_settings(config)
+    urls = _urls(settings, edge)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        anyio.run(_listen, settings, urls, user, device, as_json)
+
+
+def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
+    if edge is None:
+        return settings.edge_urls
+    if edge.startswith(("ws://", "wss://")):
+        return (edge,)
+    if not edge.isdecimal() or not 1 <= int(edge) <= len(settings.edge_urls):
+        raise RuleBroken("--edge", f"a number from 1 to {len(settings.edge_urls)} (edge_urls) or a ws:// address is expected")
+    return (settings.edge_urls[int(edge) - 1],)
+
+
+async def _listen(settings: Settings, urls: tuple[str, ...], user: str, device: str | None, as_json: bool) -> None:
+    async def token() -> str:
+        return (await request_token(settings, user)).token
+
+    try:
+        async with Client(urls, token, device=device, on_status=_tell) as client:
+            async for message in client:
+                typer.echo(message.frame if as_json else _line(message))
+    except NotWelcome as exc:
+        raise Ended(str(exc)) from exc
+
+
+def _line(message: Message) -> str:
+    at = datetime.fromtimestamp(message.ts_ms / 1000).astimezone().strftime("%H:%M:%S")
+    content = message.text if message.text is not None else msgspec.json.encode(message.body).decode()
+    return f"{at}  {printable(message.to)}  {printable(content)}"
+
+
+def _tell(status: Status) -> None:
+    typer.secho(printable(_words(status)), dim=True, err=True)
+
+
+def _words(status: Status) -> str:
+    match status:
+        case Welcomed(url=url, user=user, node=node):
+            return f"listening as {user} on {node} ({url})"
+        case Parted(url=url, why=why, retry_in_s=pause_s):
+            return f"not connected to {url}: {why}; again in {pause_s:.1f} s"
+        case Noticed(frame=frame):
+            return msgspec.json.encode(frame).decode()

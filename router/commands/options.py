@@ -1,0 +1,60 @@
+"""The options that commands share, and how they become settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from router.errors import SettingError
+from router.settings import CONFIG_VARIABLE, Settings, load_settings
+
+FOLDER_CONFIG: Final = Path(".pushway/pushway.toml")
+"""What `pushway up` writes. Only commands for people look for it: a service never depends on where it is started."""
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings; default: PUSHWAY_CONFIG.")
+]
+FoundConfig = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help=f"TOML file of settings; default: PUSHWAY_CONFIG, or {FOLDER_CONFIG}."),
+]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a setting; may be given several times.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def service_settings(config: Path | None, assignments: Sequence[str] | None, **flags: object) -> Settings:
+    """Return the settings of a service. Flags that are None were not given; they win over `--set`.
+
+    Raises:
+        SettingError: naming what is wrong.
+    """
+    given = dict(_assignment(text) for text in assignments or ())
+    return load_settings(
+        config=config,
+        environ=os.environ,
+        flags={**given, **{name: value for name, value in flags.items() if value is not None}},
+    )
+
+
+def people_settings(config: Path | None) -> Settings:
+    """Return the settings of a command for people, which finds the file in the working folder too.
+
+    Raises:
+        SettingError: naming what is wrong.
+    """
+    if config is None and not os.environ.get(CONFIG_VARIABLE) and FOLDER_CONFIG.is_file():
+        config = FOLDER_CONFIG
+    return load_settings(config=config, environ=os.environ)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SettingError(text, "--set", "name=value is expected")
+    return name, value

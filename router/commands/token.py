@@ -1,0 +1,39 @@
+"""`pushway token`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+import typer
+
+from router.auth.client import request_token
+from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.output import print_json
+from router.commands.reach import NotReached
+from router.targets import check_id
+
+
+def token(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    ttl_s: Annotated[int | None, typer.Option("--ttl", min=1, help="Its life in seconds; default: token_ttl_s.")] = None,
+    topics: Annotated[
+        list[str] | None, typer.Option("--topic", help="Pattern of topics it allows; may be given several times.")
+    ] = None,
+    config: FoundConfig = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a token for a user, from the auth service.
+
+    Example: pushway token alice --ttl 600
+    """
+    check_id(user, "USER")
+    settings = people_settings(config)
+    try:
+        issued = anyio.run(lambda: request_token(settings, user, ttl_s=ttl_s, topics=topics or ()))
+    except ConnectionError as exc:
+        raise NotReached(f"{exc}: is `scripts/up` running? Another auth is set by auth_url.") from exc
+    if as_json:
+        print_json(issued)
+    else:
+        typer.echo(issued.token)

@@ -1,0 +1,108 @@
+"""Who is where: routes and nodes, read for people.
+
+Expiries are compared with Redis' clock, as dispatch does. What has lapsed may still stand there until somebody writes next;
+it is returned, and says that it is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from router.keys import Keys
+from router.settings import Settings
+from router.shards import shard_of_id
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A node that holds a user.
+
+    Attributes:
+        node: the node id.
+        left_ms: until the route expires, unless renewed; not above 0 when it has lapsed.
+        node_alive: whether the node's heartbeat is current.
+    """
+
+    node: str
+    left_ms: float
+    node_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An edge process, as its heartbeats describe it.
+
+    Attributes:
+        id: the node id.
+        alive: whether its heartbeat is current in every shard.
+        left_ms: until it counts as dead, unless it is heard from; in the shard where that is soonest.
+        info: address, version, started (Unix ms), sessions, state; empty once they have expired.
+        age_s: since it started; None where that is not known.
+    """
+
+    id: str
+    alive: bool
+    left_ms: float
+    info: Mapping[str, str]
+    age_s: float | None
+
+
+async def read_routes(redis: Redis, settings: Settings, user: str) -> list[Route]:
+    """Return the routes of a user, the freshest first.
+
+    Raises:
+        RedisError, OSError: when Redis cannot be asked.
+    """
+    keys = Keys(settings.prefix, shard_of_id(user, settings.shards))
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.zrange(keys.route(user), 0, -1, desc=True, withscores=True)
+        pipe.zrange(keys.nodes(), 0, -1, withscores=True)
+        time, routes, nodes = await pipe.execute()
+    now_ms = _ms(time)
+    alive = {node for node, expiry_ms in nodes if expiry_ms > now_ms}
+    return [Route(node.decode(), expiry_ms - now_ms, node in alive) for node, expiry_ms in routes]
+
+
+async def read_nodes(redis: Redis, settings: Settings) -> list[Node]:
+    """Return all nodes, by id.
+
+    Raises:
+        RedisError, OSError: when Redis cannot be asked.
+    """
+    shards = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
+    lefts = [await _lefts_ms(redis, keys) for keys in shards]
+    left_ms = {
+        node: min(left.get(node, 0.0) for left in lefts)  # a shard that does not list it counts it as dead
+        for node in sorted({node for left in lefts for node in left})
+    }
+    return [await _node(redis, shards[0], node, left) for node, left in left_ms.items()]
+
+
+async def _lefts_ms(redis: Redis, keys: Keys) -> dict[str, float]:
+    """Return node → ms left, for the nodes that a shard lists."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.zrange(keys.nodes(), 0, -1, withscores=True)
+        time, nodes = await pipe.execute()
+    return {node.decode(): expiry_ms - _ms(time) for node, expiry_ms in nodes}
+
+
+async def _node(redis: Redis, keys: Keys, node: str, left_ms: float) -> Node:
+    # Every shard has the same description of it.
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.hgetall(keys.info(node))
+        time, fields = await pipe.execute()
+    info = {name.decode(): value.decode() for name, value in fields.items()}
+    age_s = (_ms(time) - int(info["started"])) / 1000 if "started" in info else None
+    return Node(node, left_ms > 0, left_ms, info, age_s)
+
+
+def _ms(time: tuple[int, int]) -> float:
+    """Return the reply of TIME in ms."""
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds / 1000
