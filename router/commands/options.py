@@ -34,11 +34,10 @@ def service_settings(config: Path | None, assignments: Sequence[str] | None, **f
     Raises:
         SettingError: naming what is wrong.
     """
-    given = dict(_assignment(text) for text in assignments or ())
     return load_settings(
         config=config,
         environ=os.environ,
-        flags={**given, **{name: value for name, value in flags.items() if value is not None}},
+        flags={**assigned(assignments), **{name: value for name, value in flags.items() if value is not None}},
     )
 
 
@@ -51,6 +50,15 @@ def people_settings(config: Path | None) -> Settings:
     if config is None and not os.environ.get(CONFIG_VARIABLE) and FOLDER_CONFIG.is_file():
         config = FOLDER_CONFIG
     return load_settings(config=config, environ=os.environ)
+
+
+def assigned(assignments: Sequence[str] | None) -> dict[str, object]:
+    """Return what `--set` gives, by name.
+
+    Raises:
+        SettingError: for a text that is not name=value.
+    """
+    return dict(_assignment(text) for text in assignments or ())
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -12,15 +12,12 @@ import msgspec
 import typer
 from rich.console import Console
 
-from router.errors import PushwayError, SettingError
+from router.commands.options import Assignments, assigned
+from router.errors import SettingError
 from router.settings import CONFIG_VARIABLE, Settings, load_settings
 from router.up.plan import CONFIG_NAME, DATA, EDGES, EDGES_MAX, MONGO_PORT, PORT_BASE, PORT_BASE_MAX, REDIS_PORT, Request
 from router.up.report import Report, print_report
 from router.up.run import run
-from router.up.supervisor import ChildFailed
-
-FAILED = 1
-REFUSED = 2
 
 _PORT_MAX = 65_535
 
@@ -37,48 +34,36 @@ def up(
     redis: Annotated[str | None, typer.Option(metavar="URL", help="Use this Redis or Valkey, and embed none.")] = None,
     mongo: Annotated[str | None, typer.Option(metavar="URL", help="Use this MongoDB, and embed no store.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Take further settings from a TOML file.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a setting.")] = None,
+    settings: Assignments = None,
     as_json: Annotated[bool, typer.Option("--json", help="When ready, print one JSON object and nothing else.")] = False,
 ) -> None:
     """Run all of Pushway on this machine, with an embedded Valkey and store, until Ctrl-C.
 
     Example: pushway up --port-base 9000 --redis-port 9390 --mongo-port 9391 --data /tmp/second
     """
-    try:
-        if config and config.absolute() == (data / CONFIG_NAME).absolute():
-            raise SettingError("config", str(config), "`up` writes this file; give it another one to read")
-        chosen = _settings(config, settings or [], shards)
-        request = Request(
-            data=data,
-            port_base=port_base,
-            redis_port=redis_port,
-            mongo_port=mongo_port,
-            edges=edges,
-            redis_url=redis or _chosen(chosen, "redis_url"),
-            mongo_url=mongo or _chosen(chosen, "mongo_url"),
-        )
-        # Without uvloop: here a loop has hardly anything to do, and asyncio's own starts faster.
-        anyio.run(run, request, chosen, _say, _print_json if as_json else _print)
-    except PushwayError as exc:
-        sys.stderr.write(f"pushway up: {exc}\n")
-        raise typer.Exit(FAILED if isinstance(exc, ChildFailed) else REFUSED) from None
+    if config and config.absolute() == (data / CONFIG_NAME).absolute():
+        raise SettingError("config", str(config), "`up` writes this file; give it another one to read")
+    chosen = _settings(config, settings, shards)
+    request = Request(
+        data=data,
+        port_base=port_base,
+        redis_port=redis_port,
+        mongo_port=mongo_port,
+        edges=edges,
+        redis_url=redis or _chosen(chosen, "redis_url"),
+        mongo_url=mongo or _chosen(chosen, "mongo_url"),
+    )
+    # Without uvloop: here a loop has hardly anything to do, and asyncio's own starts faster.
+    anyio.run(run, request, chosen, _say, _print_json if as_json else _print)
 
 
-def _settings(config: Path | None, assignments: list[str], shards: int | None) -> Settings:
+def _settings(config: Path | None, assignments: list[str] | None, shards: int | None) -> Settings:
     """Return the settings that were asked for.
 
     `PUSHWAY_CONFIG` is left out: it is how other commands are told of the file that an `up` has written.
     """
     environ = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
-    flags: dict[str, object] = dict(_assignment(text) for text in assignments)
-    return load_settings(config=config, environ=environ, flags=flags | ({"shards": shards} if shards else {}))
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError(text, "--set", "name=value is expected")
-    return name, value
+    return load_settings(config=config, environ=environ, flags={**assigned(assignments), "shards": shards})
 
 
 def _chosen(settings: Settings, name: str) -> str | None:

@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.table import Table
 
 from router.keys import Keys
 from router.up.plan import DATA, Plan
@@ -81,7 +80,8 @@ def print_report(report: Report, console: Console) -> None:
 
     line("Pushway is ready.", "bold green")
     line()
-    console.print(_places(report), soft_wrap=True)
+    for what, where in _places(report).items():
+        line(f"  {what:<8}{where}")
     line()
     line(f"A token for {report.user}:")
     line(f"  {report.token}", "dim")
@@ -97,14 +97,10 @@ def print_report(report: Report, console: Console) -> None:
     line("Ctrl-C ends it.")
 
 
-def _places(report: Report) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _places(report: Report) -> dict[str, str]:
     places = {"API": report.api, "auth": report.auth}
     places |= {f"edge {n}": url for n, url in enumerate(report.edges, start=1)}
-    places |= {"Redis": report.redis, "store": report.store, "data": str(report.data), "config": str(report.config)}
-    for what, where in places.items():
-        table.add_row(f"  {what}", where)
-    return table
+    return places | {"Redis": report.redis, "store": report.store, "data": str(report.data), "config": str(report.config)}
 
 
 def _pushway(plan: Plan, *words: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable
-from http import HTTPStatus
 
 import anyio
-import httpx
 
+from router.auth.client import request_token
 from router.errors import PushwayError, SetupError
 from router.settings import Settings
 from router.up.folder import kept_api_key, locked, write_config
@@ -75,20 +74,10 @@ async def _obey(
 
 
 async def _token(settings: Settings) -> str:
-    """Return a token for the examples, from auth as a back end would get it."""
-    async with httpx.AsyncClient(trust_env=False, timeout=settings.auth_timeout_s) as client:
-        try:
-            answer = await client.post(
-                f"{settings.auth_url}/v1/tokens",
-                json={"user": USER},
-                headers={"authorization": f"Bearer {settings.api_key}"},
-            )
-        except httpx.HTTPError as exc:
-            raise SetupError(f"auth gave no token: {exc}") from None
-    if answer.status_code != HTTPStatus.CREATED:
-        raise SetupError(f"auth gave no token: {answer.text}")
-    token: str = answer.json()["token"]
-    return token
+    try:
+        return (await request_token(settings, USER)).token
+    except ConnectionError as exc:
+        raise SetupError(str(exc)) from None
 
 
 def _first(error: Exception) -> Exception:
