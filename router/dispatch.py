@@ -77,7 +77,8 @@ class Outlet:
         args = [held, start, most, settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max]
         reply = await take_from_group(self._redis, self._dispatch, keys.out(), GROUP, names, args)
         taken, done, published, offline, failed_id, failure = reply
-        return Dispatched(taken, done, published, offline, failed_id.decode(), failure.decode())
+        # The failure quotes the entry, which may hold any bytes.
+        return Dispatched(taken, done, published, offline, failed_id.decode(), failure.decode(errors="replace"))
 
     async def bury(self, held: str, entry_id: str, reason: str) -> None:
         """Move an entry that fails again and again to the dead-letter stream.

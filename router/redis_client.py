@@ -79,11 +79,14 @@ def _check_version(info: dict[str, Any]) -> None:
 
 async def _check_config(redis: Redis, settings: Settings) -> None:
     key = config_key(settings.prefix)
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.hsetnx(key, "shards", str(settings.shards))
-        pipe.hsetnx(key, "schema", str(SCHEMA))
-        pipe.hmget(key, ["shards", "schema"])
-        *_, (shards, schema) = await pipe.execute()
+    # Only read where it stands: a Redis at maxmemory refuses writes, and needs the very services that ask here to drain it.
+    shards, schema = await redis.hmget(key, ["shards", "schema"])
+    if shards is None or schema is None:
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(key, "shards", str(settings.shards))
+            pipe.hsetnx(key, "schema", str(SCHEMA))
+            pipe.hmget(key, ["shards", "schema"])
+            *_, (shards, schema) = await pipe.execute()
     if int(shards) != settings.shards:
         raise SetupError(
             f"{key} says shards={int(shards)}, this process is set to shards={settings.shards}. Messages would go where "
