@@ -69,8 +69,9 @@ async def test_deleted_pending_entries_are_acknowledged_and_left_out(shard: Shar
     assert await shard.pending_ids(shard.keys.intake(), "collect") == left
 
 
-async def test_group_is_made_where_it_is_missing(shard: Shard) -> None:
+async def test_group_is_made_where_it_is_missing(real_shard: Shard) -> None:
     """A group begins with the oldest entry, so nothing that was appended before the first start is passed over."""
+    shard = real_shard  # fakeredis answers XREADGROUP on a missing key with another error than NOGROUP
     await shard.redis.delete(shard.keys.intake())
     assert await _take(shard, NEW) == []
     await shard.redis.delete(shard.keys.intake())

@@ -1,0 +1,205 @@
+"""lua/dispatch.lua through Outlet: what it publishes, in which order, and how much of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.dispatch import Dispatched
+from router.streams import NEW, TAKEN_BEFORE
+from tests.scripts.shard import HELD, Shard, line
+
+pytestmark = pytest.mark.anyio
+
+EDGE_1 = "push:{0}:node:edge.1"
+EDGE_2 = "push:{0}:node:edge.2"
+ALL = "push:{0}:all"
+NEWS = "push:{0}:topic:news"
+
+
+def _went_well(taken: int, published: int, done: int | None = None) -> Dispatched:
+    return Dispatched(taken, taken if done is None else done, published, 0, "", "")
+
+
+async def test_nothing_to_do(shard: Shard) -> None:
+    """An empty stream is no error, whether asked for new entries or for those taken before."""
+    assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(0, 0)
+    assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10) == _went_well(0, 0)
+
+
+async def test_one_payload_a_node_in_order(shard: Shard) -> None:
+    """The lines of two users of a node come in one payload, in the stream's order; then the entries are gone."""
+    await shard.route("a", "edge.1")
+    await shard.route("b", "edge.1")
+    lines = [line(target, seq) for seq, target in enumerate(["user:a", "user:b", "user:b", "user:a", "user:b"], start=1)]
+    await shard.put_out(*lines)
+    async with shard.listening(EDGE_1) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(5, 5)
+        assert await ear.heard() == [(EDGE_1, "\n".join(lines))]
+    assert await shard.ids(shard.keys.out()) == []
+    assert await shard.pending_ids(shard.keys.out(), "dispatch") == []
+    assert await shard.entries(shard.keys.offline()) == []
+
+
+async def test_user_on_several_nodes(shard: Shard) -> None:
+    """Every node that holds a live route gets the line, and only it."""
+    await shard.route("a", "edge.1", "edge.2")
+    await shard.route("b", "edge.2")
+    to_a, to_b = line("user:a", 1), line("user:b", 2)
+    await shard.put_out(to_a, to_b)
+    async with shard.listening(EDGE_1, EDGE_2) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(2, 3)
+        assert sorted(await ear.heard()) == [(EDGE_1, to_a), (EDGE_2, f"{to_a}\n{to_b}")]
+
+
+async def test_topic_and_all_have_channels_of_their_own(shard: Shard) -> None:
+    """A topic goes to its subscribers' channel and `all` to everybody's; neither asks for routes nor is reported."""
+    to_news, to_all, to_void = line("topic:news", 1), line("all", 2), line("topic:void", 3)
+    await shard.put_out(to_news, to_all, to_void)
+    async with shard.listening(NEWS, ALL) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(3, 3)
+        assert sorted(await ear.heard()) == [(ALL, to_all), (NEWS, to_news)]
+    assert await shard.entries(shard.keys.offline()) == []
+
+
+async def test_user_named_like_a_topic_or_all(shard: Shard) -> None:
+    """Ids with colons and the names of other kinds stay in their own kind."""
+    for user in ("all", "topic:news", "user:a", "müller", "%d+.*"):
+        await shard.route(user, "edge.1")
+    lines = [line(f"user:{user}", 1) for user in ("all", "topic:news", "user:a", "müller", "%d+.*")]
+    await shard.put_out(*lines)
+    async with shard.listening(ALL, NEWS, EDGE_1) as ear:
+        await shard.outlet.dispatch(HELD, NEW, 10)
+        assert await ear.heard() == [(EDGE_1, "\n".join(lines))]
+
+
+async def test_expired_route_is_none(shard: Shard) -> None:
+    """Only unexpired routes are published to."""
+    await shard.route("a", "edge.1", route_ms=-1)
+    await shard.route("a", "edge.2")
+    await shard.put_out(line("user:a", 1))
+    async with shard.listening(EDGE_1, EDGE_2) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(1, 1)
+        assert [channel for channel, _ in await ear.heard()] == [EDGE_2]
+
+
+async def test_most_entries_of_a_call(shard: Shard) -> None:
+    """`most` entries are taken, in steps of the script's own; the next call goes on where this one ended."""
+    await shard.route("a", "edge.1")
+    lines = [line("user:a", seq) for seq in range(500)]
+    await shard.put_out(*lines)
+    async with shard.listening(EDGE_1) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(300, 300)
+        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(200, 200)
+        assert [payload for _, payload in await ear.heard()] == ["\n".join(lines[:300]), "\n".join(lines[300:])]
+
+
+async def test_read_budget_leaves_the_rest_untaken(shard: Shard) -> None:
+    """A call ends with the chunk of 128 that passes `read_max_bytes`; what is behind it is new to the next."""
+    await shard.put_out(*(line("topic:news", seq, text="x" * 100) for seq in range(300)))
+    shard = shard.with_settings(read_max_bytes=1_000)
+    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(128, 128)
+    assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 1_000) == _went_well(0, 0)
+    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(128, 128)
+    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(44, 44)
+
+
+async def test_publish_budget_leaves_the_rest_pending(shard: Shard) -> None:
+    """A channel that is full ends the batch; what is left is found again, in order, none twice."""
+    await shard.route("a", "edge.1")
+    await shard.route("b", "edge.2")
+    lines = [line("user:b" if seq == 5 else "user:a", seq, text="x" * 400) for seq in range(10)]
+    await shard.put_out(*lines)
+    shard = shard.with_settings(publish_max_bytes=1_500)
+    async with shard.listening(EDGE_1, EDGE_2) as ear:
+        results = [await shard.outlet.dispatch(HELD, NEW, 100)]
+        while results[-1].taken:
+            results.append(await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100))
+        heard = await ear.heard()
+    assert [(result.taken, result.done) for result in results] == [(10, 3), (7, 4), (3, 3), (0, 0)]
+    assert [part for channel, payload in heard if channel == EDGE_1 for part in payload.split("\n")] == [
+        text for seq, text in enumerate(lines) if seq != 5
+    ]
+    assert [payload for channel, payload in heard if channel == EDGE_2] == [lines[5]]
+    assert max(len(payload) for _, payload in heard) <= 1_500
+
+
+async def test_budget_of_one_node_counts_for_all_nodes_of_a_line(shard: Shard) -> None:
+    """A line for two nodes, one of them full, goes to neither yet: it is not published twice to the other."""
+    await shard.route("a", "edge.1")
+    await shard.route("both", "edge.1", "edge.2")
+    first, second = line("user:a", 1, text="x" * 800), line("user:both", 2, text="x" * 800)
+    await shard.put_out(first, second)
+    shard = shard.with_settings(publish_max_bytes=1_000)
+    async with shard.listening(EDGE_1, EDGE_2) as ear:
+        assert (await shard.outlet.dispatch(HELD, NEW, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
+        assert sorted(await ear.heard()) == [(EDGE_1, first), (EDGE_1, second), (EDGE_2, second)]
+
+
+async def test_line_larger_than_the_budget_goes_alone(shard: Shard) -> None:
+    """A line that no budget holds stops nothing."""
+    lines = [line("topic:news", 1), line("topic:news", 2, text="x" * 3_000), line("topic:news", 3)]
+    await shard.put_out(*lines)
+    shard = shard.with_settings(publish_max_bytes=1_000)
+    async with shard.listening(NEWS) as ear:
+        assert (await shard.outlet.dispatch(HELD, NEW, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
+        assert [payload for _, payload in await ear.heard()] == lines
+
+
+async def test_taken_before_comes_again_in_order(shard: Shard) -> None:
+    """What a predecessor took and did not finish is dispatched first and whole, in chunks and in order."""
+    await shard.route("a", "edge.1")
+    lines = [line("user:a", seq) for seq in range(400)]
+    await shard.put_out(*lines)
+    await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"}, count=350)
+    async with shard.listening(EDGE_1) as ear:
+        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(300, 300)
+        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(50, 50)
+        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(0, 0)
+        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(50, 50)
+        heard = "\n".join(payload for _, payload in await ear.heard())
+    assert heard.split("\n") == lines
+
+
+async def test_deleted_pending_entries_pass_as_done(shard: Shard) -> None:
+    """Somebody deleted what had been taken: it is acknowledged, and its neighbours go out."""
+    await shard.route("a", "edge.1")
+    lines = [line("user:a", seq) for seq in range(5)]
+    ids = await shard.put_out(*lines)
+    await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"})
+    await shard.redis.xdel(shard.keys.out(), ids[0], ids[2], ids[4])
+    async with shard.listening(EDGE_1) as ear:
+        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10) == _went_well(5, 2)
+        assert await ear.heard() == [(EDGE_1, f"{lines[1]}\n{lines[3]}")]
+    assert await shard.pending_ids(shard.keys.out(), "dispatch") == []
+
+
+async def test_done_entries_are_trimmed_exactly(shard: Shard) -> None:
+    """What comes behind the batch stays, and nothing of the batch does."""
+    ids = await shard.put_out(*(line("topic:news", seq) for seq in range(10)))
+    await shard.outlet.dispatch(HELD, NEW, 4)
+    assert await shard.ids(shard.keys.out()) == ids[4:]
+
+
+async def test_largest_batch(shard: Shard) -> None:
+    """The most entries that the setting allows, each of another user with a route."""
+    async with shard.redis.pipeline(transaction=False) as pipe:
+        for number in range(3_500):
+            pipe.zadd(shard.keys.route(str(number)), {"edge.1": 9_999_999_999_999})
+        await pipe.execute()
+    await shard.route("a", "edge.1")
+    await shard.put_out(*(line(f"user:{number}", number) for number in range(3_500)))
+    async with shard.listening(EDGE_1) as ear:
+        assert await shard.outlet.dispatch(HELD, NEW, 3_500) == _went_well(3_500, 3_500)
+        ((_, payload),) = await ear.heard()
+    assert payload.count("\n") == 3_499
+
+
+async def test_group_is_made_where_it_is_missing(real_shard: Shard) -> None:
+    """Collect fills `out` before any dispatch has started: nothing of it is passed over."""
+    shard = real_shard  # fakeredis answers XREADGROUP on a missing key with another error than NOGROUP
+    await shard.redis.delete(shard.keys.out())
+    await shard.put_out(line("topic:news", 1))
+    assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(1, 1)

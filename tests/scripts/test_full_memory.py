@@ -1,0 +1,127 @@
+"""Redis at maxmemory: producers are refused, everything else goes on until it is empty again.
+
+On the real servers only: fakeredis has no maxmemory.
+"""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from redis.exceptions import OutOfMemoryError
+
+import lua
+from router.collect.intake import Place
+from router.redis_client import check_redis
+from router.settings import Settings
+from router.streams import NEW, TAKEN_BEFORE
+from tests.scripts.shard import HELD, Shard, item, line
+
+pytestmark = pytest.mark.anyio
+
+EDGE = "push:{0}:node:edge.1"
+FILLING_BYTES = 4_000_000
+
+
+async def _fill(shard: Shard) -> None:
+    """Set maxmemory to what is used now, and fill what is left of it, until an append is refused."""
+    info = await shard.redis.info("memory")
+    await shard.redis.config_set("maxmemory", info["used_memory"] + FILLING_BYTES)
+    with pytest.raises(OutOfMemoryError):
+        for number in range(1_000):
+            await shard.redis.set(f"filling:{number}", b"x" * 100_000)
+    with pytest.raises(OutOfMemoryError):
+        while True:
+            await shard.redis.xadd("filling", {"x": "x" * 1_000})
+
+
+async def _refuses_producers(shard: Shard) -> bool:
+    try:
+        await shard.appended(1)
+    except OutOfMemoryError:
+        return True
+    return False
+
+
+async def test_leases_come_and_go(real_shard: Shard) -> None:
+    """A lease is renewed, released and taken anew, by whoever takes over when the memory is full."""
+    shard = real_shard
+    take, renew, release = (shard.redis.register_script(lua.source(f"lease_{verb}")) for verb in ("take", "renew", "release"))
+    await _fill(shard)
+    for owner in ("me", "you"):
+        taken, held = await take(keys=["push:{0}:lease:new"], args=[owner, 60_000])
+        assert taken == 1
+        assert await renew(keys=["push:{0}:lease:new"], args=[held, 60_000]) == 1
+        assert await release(keys=["push:{0}:lease:new"], args=[held]) == 1
+
+
+async def test_service_can_start(real_shard: Shard) -> None:
+    """A worker that starts while the memory is full finds Redis fit: it is what will empty it."""
+    settings = Settings()
+    await check_redis(real_shard.redis, settings)
+    await _fill(real_shard)
+    await check_redis(real_shard.redis, settings)
+
+
+async def test_intake_drains(real_shard: Shard) -> None:
+    """Take, sequence, append and bury all work, step by step, until producers are served again."""
+    shard = real_shard
+    await shard.appended(3_000, to="user:a", text="x" * 1_000)
+    await _fill(shard)
+    shard = shard.with_settings(batch_max=500)
+    assert await _refuses_producers(shard)
+    seen = 0
+    while entries := await shard.intake.take(HELD, NEW):
+        dead, *good = entries
+        await shard.intake.bury(HELD, [(dead.id, "by the test")])
+        items = [item("user:a", str(seen + number), entry.id) for number, entry in enumerate(good)]
+        places = await shard.intake.sequence(HELD, items, {} if seen else {"user:a": 0})
+        assert isinstance(places, list)
+        seqs = [place.seq for place in places if isinstance(place, Place)]
+        await shard.intake.append(
+            HELD,
+            lines=[line("user:a", seq) for seq in seqs],
+            heads={"user:a": seqs[-1]},
+            entry_ids=[entry.id for entry in good],
+            item_ids=[one.id for one in items],
+            trim=True,
+        )
+        seen += len(good)
+    assert seen == 3_000 - 6
+    assert not await _refuses_producers(shard)
+
+
+async def test_early_part_is_appended(real_shard: Shard) -> None:
+    """Transient messages, whose part has nothing pending to forget, pass a full Redis too."""
+    shard = real_shard
+    ids = await shard.appended(100)
+    await shard.intake.take(HELD, NEW)
+    await _fill(shard)
+    lines = [line("user:a", None) for _ in ids]
+    assert await shard.intake.append(HELD, lines=lines, heads={}, entry_ids=ids, item_ids=[], trim=False) == 100
+
+
+@pytest.mark.parametrize("start", [NEW, TAKEN_BEFORE])
+async def test_out_drains(real_shard: Shard, start: str) -> None:
+    """Dispatch publishes, reports and acknowledges, and producers are served again."""
+    shard = real_shard
+    await shard.route("a", "edge.1", route_ms=600_000)
+    await shard.put_out(*(line("user:a" if seq % 2 else "user:gone", seq, text="x" * 1_000) for seq in range(3_000)))
+    if start == TAKEN_BEFORE:
+        await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"})
+    shard = shard.with_settings(offline_max=10)
+    await _fill(shard)
+    assert await _refuses_producers(shard)
+    with anyio.fail_after(20):
+        while (result := await shard.outlet.dispatch(HELD, start, 500)).taken:
+            assert result.offline
+    assert not await _refuses_producers(shard)
+
+
+async def test_failing_entry_is_buried(real_shard: Shard) -> None:
+    """A malformed line is moved out of the way."""
+    shard = real_shard
+    (entry_id,) = await shard.put_out("malformed")
+    await shard.outlet.dispatch(HELD, NEW, 10)
+    await _fill(shard)
+    await shard.outlet.bury(HELD, entry_id, "not a payload line")
+    assert await shard.ids(shard.keys.out()) == []
