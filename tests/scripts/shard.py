@@ -26,8 +26,6 @@ STALE: Final = "me 1732262400000000"
 _HEAR_TIMEOUT_S: Final = 10.0
 _END: Final = b"the end of what was published"
 
-Fields = list[tuple[bytes, bytes]]
-
 
 def now_ms() -> int:
     """Return Unix ms; the servers run on the same clock."""
@@ -50,8 +48,8 @@ class Ear:
     """What a subscriber of some sharded channels hears."""
 
     def __init__(self, redis: Redis, pubsub: PubSub, channels: Sequence[str]) -> None:
-        self._redis = redis
-        self._pubsub = pubsub
+        self._redis: Any = redis
+        self._pubsub: Any = pubsub
         self._last_channel = channels[-1]
 
     async def heard(self) -> list[tuple[str, str]]:
@@ -65,7 +63,7 @@ class Ear:
 
     async def _next(self) -> dict[str, Any]:
         while True:
-            message = await self._pubsub.get_message(timeout=1.0)
+            message: dict[str, Any] | None = await self._pubsub.get_message(timeout=1.0)
             if message is not None and message["type"] == "smessage":
                 return message
 
@@ -74,7 +72,8 @@ class Shard:
     """Shard 0 of prefix `push`, its lease of both roles held by the caller."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self.redis = redis
+        # The driver's types name the replies of every protocol at once; these are RESP2's.
+        self.redis: Any = redis
         self.settings = settings
         self.keys = Keys(settings.prefix, 0)
         self.intake = Intake(redis, self.keys, settings)
@@ -97,6 +96,11 @@ class Shard:
             for _ in range(count):
                 pipe.xadd(self.keys.intake(), given)
             return [entry_id.decode() for entry_id in await pipe.execute()]
+
+    async def append_flat(self, entry_id: str, flat: Sequence[bytes]) -> str:
+        """Append an entry of these fields and values in turn, which may repeat and hold any bytes; return its id."""
+        given: bytes = await self.redis.execute_command("XADD", self.keys.intake(), entry_id, *flat)
+        return given.decode()
 
     async def put_out(self, *lines: str | bytes) -> list[str]:
         """Append lines to `out`, and return their entry ids."""

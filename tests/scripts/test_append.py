@@ -41,9 +41,7 @@ async def test_batch_moves_on_whole(shard: Shard) -> None:
 async def test_head_never_goes_back(shard: Shard) -> None:
     """A repeated id goes out with the seq it was stored with, below the head."""
     await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": str(BIG), "handed": str(BIG - 1)})
-    await shard.intake.append(
-        HELD, lines=[line("user:a", 5)], heads={"user:a": 5}, entry_ids=[], item_ids=[], trim=True
-    )
+    await shard.intake.append(HELD, lines=[line("user:a", 5)], heads={"user:a": 5}, entry_ids=[], item_ids=[], trim=True)
     assert await shard.counters("user:a") == {"given": str(BIG), "handed": str(BIG - 1)}
 
 
@@ -58,9 +56,7 @@ async def test_trim_takes_what_is_named_and_before_and_nothing_behind(shard: Sha
 async def test_early_part_leaves_the_entries_around_it(shard: Shard) -> None:
     """With trim off only the named entries go: the durable ones before and behind still wait."""
     first, second, third = await _taken(shard, 3)
-    await shard.intake.append(
-        HELD, lines=[line("user:a", None)], heads={}, entry_ids=[second], item_ids=[], trim=False
-    )
+    await shard.intake.append(HELD, lines=[line("user:a", None)], heads={}, entry_ids=[second], item_ids=[], trim=False)
     assert await shard.ids(shard.keys.intake()) == [first, third]
     assert await shard.pending_ids(shard.keys.intake(), "collect") == [first, third]
     assert [entry.id for entry in await shard.intake.take(HELD, TAKEN_BEFORE)] == [first, third]
@@ -74,7 +70,10 @@ async def test_more_values_than_one_command_takes(shard: Shard, trim: bool) -> N
     fields = [f"user:a {number}" for number in range(9_000)]
     await shard.redis.hset(shard.keys.pending(), mapping=dict.fromkeys(fields, "1"))
     lines = [line("user:a", number) for number in range(9_000)]
-    assert await shard.intake.append(HELD, lines=lines, heads={"user:a": 8_999}, entry_ids=ids, item_ids=fields, trim=trim) == 9_000
+    assert (
+        await shard.intake.append(HELD, lines=lines, heads={"user:a": 8_999}, entry_ids=ids, item_ids=fields, trim=trim)
+        == 9_000
+    )
     assert await shard.lines_out() == lines
     assert not await shard.redis.exists(shard.keys.pending())
     assert await shard.pending_ids(shard.keys.intake(), "collect") == []

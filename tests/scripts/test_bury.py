@@ -22,10 +22,10 @@ async def _raw(shard: Shard, stream: str) -> list[list[bytes]]:
 async def test_entry_is_buried_whole(shard: Shard) -> None:
     """Reason, source and entry id stand before the entry's own fields, which keep order, repeats and bytes."""
     flat = [b"to", b"user:a", b"reason", b"mine", b"to", b"\xff\x00\n"]
-    entry_id = await shard.redis.execute_command("XADD", shard.keys.intake(), "*", *flat)
+    entry_id = await shard.append_flat("*", flat)
     await shard.intake.take(HELD, NEW)
-    assert await shard.intake.bury(HELD, [(entry_id.decode(), "to: given twice")]) == 1
-    head = [b"reason", b"to: given twice", b"source", shard.keys.intake().encode(), b"entry", entry_id]
+    assert await shard.intake.bury(HELD, [(entry_id, "to: given twice")]) == 1
+    head = [b"reason", b"to: given twice", b"source", shard.keys.intake().encode(), b"entry", entry_id.encode()]
     assert await _raw(shard, shard.keys.dead()) == [head + flat]
     assert await shard.ids(shard.keys.intake()) == []
     assert await shard.pending_ids(shard.keys.intake(), "collect") == []
@@ -56,12 +56,12 @@ async def test_burying_again_changes_nothing(shard: Shard) -> None:
 @pytest.mark.parametrize("fields", [3_490, 3_600, 20_000])
 async def test_entry_of_very_many_fields(shard: Shard, fields: int) -> None:
     """What one command cannot take is kept as one JSON array, complete."""
-    flat = [f"part{number}" for number in range(2 * fields)]
-    entry_id = await shard.redis.execute_command("XADD", shard.keys.intake(), "*", *flat)
+    flat = [f"part{number}".encode() for number in range(2 * fields)]
+    entry_id = await shard.append_flat("*", flat)
     await shard.intake.take(HELD, NEW)
-    assert await shard.intake.bury(HELD, [(entry_id.decode(), "too many")]) == 1
+    assert await shard.intake.bury(HELD, [(entry_id, "too many")]) == 1
     (raw,) = await _raw(shard, shard.keys.dead())
-    kept = json.loads(raw[7]) if raw[6] == b"fields" else [part.decode() for part in raw[6:]]
+    kept = [part.encode() for part in json.loads(raw[7])] if raw[6] == b"fields" else raw[6:]
     assert kept == flat
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -19,9 +21,15 @@ async def _take(shard: Shard, owner: str, lease_ms: int = LONG_MS) -> tuple[int,
     return taken, value.decode()
 
 
-async def _call(shard: Shard, script: str, *args: object) -> int:
+async def _call(shard: Shard, script: str, *args: str | int) -> int:
     answer: int = await shard.redis.register_script(lua.source(script))(keys=[KEY], args=list(args))
     return answer
+
+
+async def _stands_there(shard: Shard) -> str:
+    value: Any = await shard.redis.get(KEY)
+    text: str = value.decode()
+    return text
 
 
 async def test_free_lease_is_taken_once(shard: Shard) -> None:
@@ -29,7 +37,7 @@ async def test_free_lease_is_taken_once(shard: Shard) -> None:
     taken, held = await _take(shard, "me")
     assert taken == 1
     assert held.startswith("me ")
-    assert (await shard.redis.get(KEY)).decode() == held
+    assert await _stands_there(shard) == held
     assert 0 < await shard.redis.pttl(KEY) <= LONG_MS
     assert await _take(shard, "you") == (0, held)
     assert await _take(shard, "me") == (0, held)
@@ -57,7 +65,7 @@ async def test_lapsed_lease_is_free(shard: Shard) -> None:
     """A lease that nobody renewed is gone, cannot be renewed, and another takes it."""
     _, held = await _take(shard, "me", 1)
     with anyio.fail_after(10):
-        while await shard.redis.exists(KEY):
+        while await shard.redis.exists(KEY):  # noqa: ASYNC110 - it lapses in Redis
             await anyio.sleep(0.001)
     assert await _call(shard, "lease_renew", held, LONG_MS) == 0
     assert not await shard.redis.exists(KEY)
@@ -72,7 +80,7 @@ async def test_only_ones_own(shard: Shard, script: str) -> None:
     args = [LONG_MS] if script == "lease_renew" else []
     for other in ("you 1", "me 1", held + " ", held[:-1], ""):
         assert await _call(shard, script, other, *args) == 0
-    assert (await shard.redis.get(KEY)).decode() == held
+    assert await _stands_there(shard) == held
     assert 0 < await shard.redis.pttl(KEY) <= 10_000
 
 

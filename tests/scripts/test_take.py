@@ -17,7 +17,7 @@ async def _take(shard: Shard, start: str) -> list[str]:
 async def test_fields_come_whole_and_in_order(shard: Shard) -> None:
     """Names and values are bytes, in the order given; a field given twice is there twice."""
     flat = [b"to", b"user:a", b"to", b"user:b", b"\xff", b"\x00\n", b"", b""]
-    await shard.redis.execute_command("XADD", shard.keys.intake(), "7-1", *flat)
+    await shard.append_flat("7-1", flat)
     (entry,) = await shard.intake.take(HELD, NEW)
     assert entry.id == "7-1"
     assert entry.fields == list(zip(flat[::2], flat[1::2], strict=True))
