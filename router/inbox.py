@@ -2,7 +2,7 @@
 
     _id         "<target> <id>": the same id again for a target is the same document
     target      user:<id>, topic:<name> or all
-    seq, prev   the message's place in its target's order
+    seq, prev   the message's place in its target's order; prev may be a number that was drawn and never used
     id          the message's id
     frame       the finished JSON that the client gets
     carried     traceparent and x-* fields, where there were any
@@ -48,7 +48,7 @@ class Stored:
     seq: int
     prev: int
     frame: str
-    expires_ms: int
+    expires_ms: int | None
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Insertion:
         refused: documents that MongoDB will not have at all → its reason.
     """
 
-    taken: list[int] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
 
 
@@ -106,13 +106,15 @@ class Inbox:
                 raise
             for error in exc.details["writeErrors"]:
                 if error["code"] == _DUPLICATE_KEY:
-                    outcome.taken.append(error["index"])
+                    outcome.taken.add(error["index"])
                 else:
                     outcome.refused[error["index"]] = error["errmsg"]
         return outcome
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
+        if not ids:
+            return {}
         found = self._documents.find({"_id": {"$in": list(ids)}})
         return {
             document["_id"]: Stored(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import anyio
 import structlog
@@ -26,29 +25,16 @@ from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, plan_batch
 from router.collect.entries import Entry
 from router.collect.intake import Broken, Cold, Intake, Place
+from router.collect.settled import Settled
 from router.errors import Fenced
-from router.inbox import STORE_OUTAGE, Document, Inbox, Stored, make_document
-from router.lines import build_frame, build_line
+from router.inbox import STORE_OUTAGE, Document, Inbox, Insertion, Stored, make_document
+from router.lines import build_frame
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Settled:
-    """What has become of the durable items of a batch: lines in order, heads, and the dead."""
-
-    lines: list[str] = field(default_factory=list)
-    heads: dict[str, int] = field(default_factory=dict)
-    dead: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, target: str, seq: int, line: str) -> None:
-        """Add a stored message."""
-        self.lines.append(line)
-        self.heads[target] = max(seq, self.heads.get(target, 0))
 
 
 class Owner:
@@ -157,37 +143,41 @@ class Owner:
         placed: list[tuple[Item, Place]] = []
         for item, place in zip(items, await self._place(held, items, floors), strict=True):
             if isinstance(place, Broken):
-                settled.dead.append((item.entry_id, f"the counters of {item.target} are broken: {place.reason}"))
+                settled.bury(item, None, f"the counters of {item.target} are broken: {place.reason}")
             else:
                 placed.append((item, place))
         documents = [self._document(item, place, now_ms) for item, place in placed]
         insertion = await self._inbox.insert(documents)
-        repeated = await self._inbox.find([documents[index]["_id"] for index in insertion.taken]) if insertion.taken else {}
+        repeated = await self._inbox.find([placed[index][0].id for index in insertion.taken])
+        taken = self._settle(settled, placed, documents, insertion, repeated)
+        metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
+        metrics.REPEATED.inc(len(repeated))
+        if taken:
+            log.warning("seq_taken", shard=self._shard, messages=len(taken))
+            newest = await self._inbox.newest(sorted({item.target for item in taken}))
+            settled.follow_with(await self._store(held, taken, now_ms, newest))
+        return settled
+
+    @staticmethod
+    def _settle(
+        settled: Settled,
+        placed: Sequence[tuple[Item, Place]],
+        documents: Sequence[Document],
+        insertion: Insertion,
+        repeated: dict[str, Stored],
+    ) -> list[Item]:
+        """Settle what can be; return the items whose seq turned out to be another message's, to be placed above the newest."""
         again: list[Item] = []
         for index, (item, place) in enumerate(placed):
             if index in insertion.refused:
-                settled.dead.append((item.entry_id, f"MongoDB refused it: {insertion.refused[index]}"))
+                settled.bury(item, place, f"MongoDB refused it: {insertion.refused[index]}")
             elif index not in insertion.taken:
-                settled.add(item.target, place.seq, _line(item, place, documents[index]))
+                settled.store(item, place, documents[index]["frame"])
             elif stored := repeated.get(item.id):
-                settled.add(item.target, stored.seq, _stored_line(item.target, stored))
+                settled.repeat(item, place, stored)
             else:
                 again.append(item)
-        metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
-        metrics.REPEATED.inc(len(repeated))
-        if again:
-            await self._store_above(held, again, now_ms, settled)
-        return settled
-
-    async def _store_above(self, held: str, items: Sequence[Item], now_ms: int, settled: Settled) -> None:
-        """Store items whose seq turned out to be taken by another message, above the newest of their target."""
-        log.warning("seq_taken", shard=self._shard, messages=len(items))
-        newest = await self._inbox.newest(sorted({item.target for item in items}))
-        later = await self._store(held, items, now_ms, newest)
-        settled.lines += later.lines
-        settled.dead += later.dead
-        for target, seq in later.heads.items():
-            settled.heads[target] = max(seq, settled.heads.get(target, 0))
+        return again
 
     def _document(self, item: Item, place: Place, now_ms: int) -> Document:
         message = item.message
@@ -207,11 +197,3 @@ class Owner:
         while await self._intake.out_length() > self._settings.out_high_water / 2:  # noqa: ASYNC110 - it is Redis' length
             await anyio.sleep(self._settings.wait_ms / 1000)
         log.info("out_drained", shard=self._shard)
-
-
-def _line(item: Item, place: Place, document: Document) -> str:
-    return build_line(item.target, place.prev, place.seq, item.message.expires_ms, document["frame"])
-
-
-def _stored_line(target: str, stored: Stored) -> str:
-    return build_line(target, stored.prev, stored.seq, stored.expires_ms, stored.frame)

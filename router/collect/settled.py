@@ -1,0 +1,60 @@
+"""What has become of the durable items of a batch, once MongoDB has spoken. Pure.
+
+`prev` in a line is always the seq of the line before it, so that an edge never looks for a message that is not there. It is
+worked out here and not where seqs are given, because only now is it known which of them were used: an id that MongoDB had
+already goes out with the seq it was stored with, and the one just drawn for it stays unused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from router.collect.batch import Item
+from router.collect.intake import Place
+from router.inbox import Stored
+from router.lines import build_line
+
+
+@dataclass(slots=True)
+class Settled:
+    """Lines for `out`, and what else follows from a batch.
+
+    Attributes:
+        lines: payload lines, per target in the order of their seqs.
+        heads: target → the highest seq that is in `out` when these lines are.
+        dead: (entry id, reason) of what cannot be stored.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    heads: dict[str, int] = field(default_factory=dict)
+    dead: list[tuple[str, str]] = field(default_factory=list)
+
+    def store(self, item: Item, place: Place, frame: str) -> None:
+        """Add an item that has been stored at its place."""
+        self._add(item.target, place, Stored(place.seq, place.prev, frame, item.message.expires_ms))
+
+    def repeat(self, item: Item, place: Place, stored: Stored) -> None:
+        """Add an item whose id MongoDB had already: as it was stored."""
+        self._add(item.target, place, stored)
+
+    def bury(self, item: Item, place: Place | None, reason: str) -> None:
+        """Add an item that cannot be stored."""
+        if place is not None:
+            self.heads.setdefault(item.target, place.prev)
+        self.dead.append((item.entry_id, reason))
+
+    def follow_with(self, later: Settled) -> None:
+        """Add what was settled after all this."""
+        self.lines += later.lines
+        self.dead += later.dead
+        for target, head in later.heads.items():
+            self.heads[target] = max(head, self.heads.get(target, 0))
+
+    def _add(self, target: str, place: Place, stored: Stored) -> None:
+        # The first item of a target in a batch was placed right behind the target's head.
+        head = self.heads.setdefault(target, place.prev)
+        prev = stored.prev
+        if stored.seq > head:
+            prev = head
+            self.heads[target] = stored.seq
+        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame))
