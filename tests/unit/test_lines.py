@@ -1,0 +1,50 @@
+"""router.lines: the payload line and the frame in it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from router.lines import build_frame, build_line, expiry_of
+
+
+def test_durable_frame() -> None:
+    """Type, target, seq, id and ts, then the content as given."""
+    frame = build_frame("user:alice", 9_007_199_254_000_001, "m-1", 1732262400999, '"body":{"a":1}')
+    assert json.loads(frame) == {
+        "type": "message",
+        "to": "user:alice",
+        "seq": 9_007_199_254_000_001,
+        "id": "m-1",
+        "ts": 1732262400999,
+        "body": {"a": 1},
+    }
+
+
+def test_transient_frame_has_no_seq() -> None:
+    """It has no place in an order."""
+    assert "seq" not in json.loads(build_frame("all", None, "m", 1, '"text":"hi"'))
+
+
+@pytest.mark.parametrize(
+    ("place", "expires_ms", "line"),
+    [
+        ((3, 4), None, "user:a 3 4 - {}"),
+        ((3, 4), 1732262400999, "user:a 3 4 exp=1732262400999 {}"),
+        ((0, 4), 0, "user:a 0 4 exp=0 {}"),
+        ((None, None), None, "user:a - - - {}"),
+        ((None, None), 7, "user:a - - exp=7 {}"),
+    ],
+)
+def test_line(place: tuple[int | None, int | None], expires_ms: int | None, line: str) -> None:
+    """Five parts with one space between them; what is missing is a hyphen."""
+    assert build_line("user:a", *place, expires_ms, "{}") == line
+
+
+@pytest.mark.parametrize(
+    ("opts", "expiry"), [(b"-", None), (b"exp=5", 5), (b"new=1;exp=5", 5), (b"exp=5;new", 5), (b"expo=5", None), (b"", None)]
+)
+def test_expiry_of_opts(opts: bytes, expiry: int | None) -> None:
+    """`exp` is found among keys that are not known."""
+    assert expiry_of(opts) == expiry
