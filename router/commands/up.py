@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,8 @@ def _chosen(settings: Settings, name: str) -> str | None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    with suppress(OSError):  # the terminal may be gone, which is no reason not to end in good order
+        sys.stderr.write(f"{text}\n")
 
 
 def _print(report: Report) -> None:
