@@ -27,6 +27,11 @@ _CARRIED_MAX_CHARS: Final = 1_024
 """Longest carried name or value: they are labels, and as many as four belong in 4 KiB."""
 
 _CARRIED_MAX: Final = 16
+
+_CONTENT_MAX_BYTES: Final = 16_000_000
+"""Longest content as JSON, which may be six times as long as the text that it is made from: a MongoDB document holds 16 MiB,
+and a larger one is refused in a way that would stop the whole batch."""
+
 _CARRIED_NAME: Final = re.compile(r"x-[A-Za-z0-9._-]+")
 _TTL: Final = re.compile(r"[0-9]{1,10}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -127,10 +132,10 @@ def _targets(values: dict[str, bytes], most: int) -> tuple[str, ...]:
     to = _text(values, "to")
     if not to:
         raise RuleBroken("to", "is missing (one or more targets, comma-separated)")
-    targets = tuple(dict.fromkeys(check_target(target) for target in to.split(",", most)))
-    if len(targets) > most:
+    parts = to.split(",", most)
+    if len(parts) > most:
         raise RuleBroken("to", f"more than {most} targets")
-    return targets
+    return tuple(dict.fromkeys(check_target(target) for target in parts))
 
 
 def _message_id(values: dict[str, bytes], entry: Entry, shard: int) -> str:
@@ -148,11 +153,12 @@ def _content(values: dict[str, bytes], most: int) -> str:
     body, text = values.get("body"), values.get("text")
     if (body is None) == (text is None):
         raise RuleBroken("body", "exactly one of body and text is needed")
-    if body is not None:
-        _check_length("body", body, most)
-        return f'"body":{_minified(body)}'
-    _check_length("text", text or b"", most)
-    return f'"text":{_encoder.encode(_text(values, "text")).decode()}'
+    name, value = ("text", text) if body is None else ("body", body)
+    _check_length(name, value or b"", most)
+    encoded = _encoder.encode(_text(values, name)) if body is None else _minified(body)
+    if len(encoded) > _CONTENT_MAX_BYTES:
+        raise RuleBroken(name, f"longer than {_CONTENT_MAX_BYTES} bytes as JSON ({len(encoded)})")
+    return f'"{name}":{encoded.decode()}'
 
 
 def _check_length(name: str, value: bytes, most: int) -> None:
@@ -160,10 +166,10 @@ def _check_length(name: str, value: bytes, most: int) -> None:
         raise RuleBroken(name, f"longer than {most} bytes ({len(value)})")
 
 
-def _minified(body: bytes) -> str:
+def _minified(body: bytes) -> bytes:
     """Return the JSON without white space between its parts; encoding it anew leaves no raw control byte in it."""
     try:
-        return _encoder.encode(_decoder.decode(body)).decode()
+        return _encoder.encode(_decoder.decode(body))
     except RecursionError:
         raise RuleBroken("body", "nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as exc:
