@@ -183,7 +183,9 @@ class Subscriber:
             await subscription.ended.wait()
         finally:
             self._subscription = None
-            self._subscribed = anyio.Event()
+            if self._subscribed.is_set():
+                # One that is not set yet has waiters, and stays theirs however many tries it takes.
+                self._subscribed = anyio.Event()
             subscription.end(LOST, subscription.error)
         return subscription.reason, subscription.error
 

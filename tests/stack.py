@@ -36,21 +36,21 @@ class Service(Process):
 
     def __init__(self, spec: Spec, plan: Plan) -> None:
         super().__init__(spec.name, plan.log(spec.name))
-        self._spec = spec
+        self.spec = spec
 
     def command(self) -> list[str]:
         """Return the command line."""
-        return list(self._spec.command)
+        return list(self.spec.command)
 
     @property
     def ops_url(self) -> str:
         """Where its /livez, /readyz and /metrics are."""
-        return self._spec.ready_url.removesuffix("/readyz")
+        return self.spec.ready_url.removesuffix("/readyz")
 
     def answers(self) -> bool:
         """Tell whether it is ready."""
         try:
-            return httpx.get(self._spec.ready_url, timeout=1.0, trust_env=False).is_success
+            return httpx.get(self.spec.ready_url, timeout=1.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -113,6 +113,15 @@ class Stack:
 
     def __getitem__(self, name: str) -> Service:
         return self._services[name]
+
+    def another(self, name: str, as_name: str) -> Service:
+        """Add a second process of a service, such as a standby, under a name of its own; it is not started yet."""
+        spec, port = self._services[name].spec, free_ports()
+        own = {"worker": as_name, "ops_port": port, "api_port": 0}
+        words = [word for setting, value in own.items() for word in ("--set", f"{setting}={value}")]
+        again = Spec(as_name, (*spec.command, *words), f"http://127.0.0.1:{port}/readyz")
+        self._services[as_name] = Service(again, self.plan)
+        return self._services[as_name]
 
     @property
     def redis(self) -> Server:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -32,7 +33,7 @@ class Seat:
     Attributes:
         messages: every message frame, in the order it came.
         nodes: the node of each connection it had.
-        closes: close code of each connection it lost.
+        closes: close code of each connection that ended; None for the one that the test itself ended.
     """
 
     user: str
@@ -119,11 +120,13 @@ class Audience:
         ) as connection:
             try:
                 await self._listen(seat, connection, task_status)
+            except ConnectionClosed:
+                self._ring()
+                raise
             finally:
+                seat.closes.append(connection.close_code)
                 # A closing handshake cannot be waited for while the test is being torn down.
                 connection.transport.abort()
-        seat.closes.append(connection.close_code)
-        self._ring()
 
     async def _listen(self, seat: Seat, connection: ClientConnection, task_status: TaskStatus[None]) -> None:
         welcome = json.loads(await connection.recv())
@@ -147,11 +150,13 @@ class Producer:
     """Appends numbered messages and tries each again, with its id, until Redis has taken it.
 
     Attributes:
+        name: part of every id, so that two producers never mean the same message.
         sent: user → the numbers appended for them, in order.
     """
 
     stack: Stack
     users: tuple[str, ...]
+    name: str = field(default_factory=lambda: uuid4().hex[:8])
     sent: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     _count: int = 0
 
@@ -161,7 +166,7 @@ class Producer:
             for _ in range(messages):
                 number, user = self._count, self.users[self._count % len(self.users)]
                 self._count += 1
-                fields = {"to": f"user:{user}", "id": f"m-{number}", "body": json.dumps({"n": number})}
+                fields = {"to": f"user:{user}", "id": f"{self.name}-{number}", "body": json.dumps({"n": number})}
                 await _insist(redis, fields)
                 self.sent[user].append(number)
                 if pause_s:

@@ -1,0 +1,227 @@
+"""Any one process dies, is restarted, or freezes under traffic: what was accepted goes on, in order, once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+
+from tests.e2e.audience import Audience, Producer, Seat, in_order_and_once, numbers
+from tests.servers import Process
+from tests.stack import Stack
+
+pytestmark = pytest.mark.anyio
+
+USERS = ("ann", "bob", "cleo", "dan")
+LEASE_MS = 1_000
+QUICK = {"lease_ms": LEASE_MS, "node_ttl_ms": 2_000, "drain_timeout_s": 0.5, "mongo_timeout_s": 2.0, "redis_timeout_s": 2.0}
+PAUSE_S = 0.003
+POLL_S = 0.02
+BEFORE, AFTER = 100, 200
+LEASE = "push:{0}:lease:collect"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Yield the whole system with two edges and short timeouts."""
+    with Stack(tmp_path_factory.mktemp("stack"), settings=QUICK) as stack:
+        yield stack
+
+
+Fault = Callable[[Process], Awaitable[None]]
+
+
+async def calmly(process: Process) -> None:
+    """Restart as an administrator would."""
+    await anyio.to_thread.run_sync(process.stop)
+    await start(process)
+
+
+async def hard(process: Process) -> None:
+    """Restart after kill -9."""
+    process.kill()
+    await start(process)
+
+
+async def start(process: Process) -> None:
+    """Start and wait until it answers, while the test goes on."""
+    process.launch()  # here and not in a thread: a child ends with the thread that started it
+    await anyio.to_thread.run_sync(process.wait_ready)
+
+
+async def traffic_around(stack: Stack, audience: Audience, name: str, fault: Fault) -> Producer:
+    """Send before, while and after a fault is done to a process; return when each session has the last message."""
+    producer = Producer(stack, USERS)
+    await producer.send(BEFORE, pause_s=PAUSE_S)
+    over = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(producer.send_until, over, pause_s=PAUSE_S))
+        await fault(stack.processes[name])
+        over.set()
+    await producer.send(AFTER, pause_s=PAUSE_S)
+    await audience.until(lambda: all(_has_last(seat, producer) for seat in audience.seats))
+    return producer
+
+
+def _has_last(seat: Seat, producer: Producer) -> bool:
+    return bool(seat.messages) and numbers(seat)[-1] == producer.sent[seat.user][-1]
+
+
+def stored_numbers(stack: Stack, user: str, producer: Producer) -> list[int]:
+    """Return the numbers stored for a user, by seq, of this producer's run."""
+    with stack.mongo_client() as mongo:
+        found = mongo.pushway.inbox.find({"target": f"user:{user}"}).sort("seq", 1)
+        own = [document["id"].partition("-") for document in found]
+    return [int(number) for name, _, number in own if name == producer.name]
+
+
+@pytest.mark.parametrize("restart", [calmly, hard])
+@pytest.mark.parametrize("name", ["collect", "dispatch", "auth", "store"])
+async def test_behind_the_edge(stack: Stack, name: str, restart: Fault) -> None:
+    """Whoever dies behind the edges, every session gets every message, once and in order."""
+    async with Audience(stack) as audience:
+        for user in USERS:
+            await audience.join(user, 0)
+            await audience.join(user, 1)
+        producer = await traffic_around(stack, audience, name, restart)
+
+    assert in_order_and_once(audience.seats)
+    for seat in audience.seats:
+        assert numbers(seat) == producer.sent[seat.user]
+        assert seat.closes == [None]
+
+
+@pytest.mark.parametrize("restart", [calmly, hard])
+async def test_edge(stack: Stack, restart: Fault) -> None:
+    """An edge dies: sessions on the other miss nothing; its own come back to its successor and go on, in order."""
+    async with Audience(stack) as audience:
+        stay = [await audience.join(user, 0) for user in USERS]
+        move = [await audience.join(user, 1, again=True) for user in USERS]
+        producer = await traffic_around(stack, audience, "edge-2", restart)
+
+    assert in_order_and_once(audience.seats)
+    assert all(numbers(seat) == producer.sent[seat.user] for seat in stay)
+    for seat in move:
+        assert len(set(seat.nodes)) == 2
+        assert set(numbers(seat)) <= set(producer.sent[seat.user])
+        assert seat.closes[0] == (4000 if restart is calmly else 1006)
+
+
+@pytest.mark.parametrize("restart", [calmly, hard])
+async def test_redis(stack: Stack, restart: Fault) -> None:
+    """Redis dies: no socket is dropped, everything is stored once in order, and delivery goes on by itself."""
+    async with Audience(stack) as audience:
+        for user in USERS:
+            await audience.join(user, 0)
+            await audience.join(user, 1)
+        producer = await traffic_around(stack, audience, "redis", restart)
+
+    assert in_order_and_once(audience.seats)
+    assert all(seat.closes == [None] for seat in audience.seats)
+    for user in USERS:
+        assert stored_numbers(stack, user, producer) == producer.sent[user]
+
+
+async def test_paused_store(stack: Stack) -> None:
+    """MongoDB freezes: nothing is acknowledged or told meanwhile, and all of it comes through afterwards."""
+
+    def outages() -> int:
+        return stack["collect"].log_tail().count("outage_began")
+
+    before = outages()
+    async with Audience(stack) as audience:
+        seat = await audience.join("ann", 0)
+        producer = Producer(stack, ("ann",))
+        await producer.send(10)
+        await audience.until(lambda: len(seat.messages) == 10)
+        with stack.redis_client() as redis:
+            stack.store.pause()
+            await producer.send(10)
+            await until(lambda: outages() > before)
+            assert redis.xlen("push:{0}:in") == 10
+            assert len(seat.messages) == 10
+            stack.store.resume()
+        await audience.until(lambda: len(seat.messages) == 20)
+    assert numbers(seat) == producer.sent["ann"]
+    assert outages() == before + 1
+
+
+async def test_paused_owner_is_fenced(tmp_path: Path) -> None:
+    """An owner that wakes after its lease has gone changes nothing: its successor's work stands, once and in order."""
+    with Stack(tmp_path, edges=1, settings=QUICK) as stack, standby(stack) as second:
+        async with Audience(stack) as audience:
+            seat = await audience.join("ann", 0)
+            producer = Producer(stack, ("ann",))
+            await producer.send(50)
+            async with anyio.create_task_group() as tasks:
+                over = anyio.Event()
+                tasks.start_soon(partial(producer.send_until, over, pause_s=PAUSE_S))
+                with stack.redis_client() as redis:
+                    first = redis.get(LEASE)
+                    stack["collect"].pause()
+                    await until(lambda: redis.get(LEASE) not in {first, None})
+                    stack["collect"].resume()
+                    await until(lambda: "lease_lost" in stack["collect"].log_tail())
+                over.set()
+            await audience.until(lambda: len(seat.messages) >= len(producer.sent["ann"]))
+        assert numbers(seat) == producer.sent["ann"]
+        assert in_order_and_once([seat])
+        assert "lease_taken" in second.log_tail()
+
+
+@contextmanager
+def standby(stack: Stack) -> Iterator[Process]:
+    """Run a second collect, which finds the lease taken."""
+    second = stack.another("collect", "collect-2")
+    second.start()
+    try:
+        yield second
+    finally:
+        second.kill()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis-server"])
+async def test_full_redis(tmp_path: Path, kind: str) -> None:
+    """A full Redis refuses producers, is emptied by the services all the same, and then takes messages again."""
+    with Stack(tmp_path, edges=1, redis=kind, settings=QUICK) as stack, stack.redis_client() as redis:  # type: ignore[arg-type]
+        async with Audience(stack) as audience:
+            seat = await audience.join("ann", 0)
+            stack["collect"].pause()
+            sent = fill(redis)
+            stack["collect"].resume()
+            await audience.until(lambda: len(seat.messages) >= sent)
+            redis.xadd("push:{0}:in", {"to": "user:ann", "text": "after"})
+            await audience.until(lambda: len(seat.messages) > sent)
+    assert in_order_and_once([seat])
+    assert [message["id"] for message in seat.messages[:sent]] == [f"full-{n}" for n in range(sent)]
+
+
+def fill(redis: Redis) -> int:
+    """Append to `in` until Redis refuses for want of memory; return how many it took."""
+    used: Any = redis.info("memory")
+    redis.config_set("maxmemory", used["used_memory"] + 4 * 1024 * 1024)
+    body = '"' + "x" * 8_192 + '"'
+    for n in range(100_000):
+        try:
+            redis.xadd("push:{0}:in", {"to": "user:ann", "body": body, "id": f"full-{n}"})
+        except OutOfMemoryError:
+            return n
+    raise AssertionError("Redis never filled up")
+
+
+async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
+    """Return when the condition is true.
+
+    Raises:
+        TimeoutError: when it does not become true.
+    """
+    with anyio.fail_after(timeout_s):
+        while not condition():  # noqa: ASYNC110 - it lies in other processes
+            await anyio.sleep(POLL_S)
