@@ -65,11 +65,18 @@ class Plan:
     durable: Part = field(default_factory=Part)
     items: list[Item] = field(default_factory=list)
 
+    @property
+    def size(self) -> int:
+        """How many messages come of it, one a target or shard."""
+        transient, durable = self.transient, self.durable
+        return len(self.items) + len(transient.lines) + len(transient.forwards) + len(durable.forwards)
+
 
 def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings) -> tuple[Plan, int]:
     """Return the plan for the first entries of a batch, and how many those are.
 
-    An entry has as many items as targets, so a batch is cut where its items reach `batch_max`; what is left is taken again.
+    An entry makes as many items, lines and forwards as it has targets, so a batch is cut where they reach `batch_max`; what is
+    left is taken again.
     """
     plan = Plan()
     seen: set[str] = set()
@@ -79,13 +86,13 @@ def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Sett
         except RuleBroken as exc:
             plan.dead.append((entry.id, str(exc)))
             continue
-        _add(plan, seen, entry, message, shard, settings.shards)
-        if len(plan.items) + len(plan.transient.lines) >= settings.batch_max:
+        _add(plan, seen, entry, message, shard, settings.shards, now_ms)
+        if plan.size >= settings.batch_max:
             return plan, count
     return plan, len(entries)
 
 
-def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int) -> None:
+def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int, now_ms: int) -> None:
     part = plan.transient if message.transient else plan.durable
     part.entry_ids.append(entry.id)
     elsewhere: dict[int, list[str]] = {}
@@ -98,12 +105,17 @@ def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int,
         elif (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
             plan.items.append(Item(item_id, target, message, entry.id))
-    part.forwards.extend(_forward(its_shard, targets, entry, message) for its_shard, targets in elsewhere.items())
+    if message.expires_ms is None or message.expires_ms > now_ms:
+        part.forwards += [_forward(its_shard, targets, entry, message, now_ms) for its_shard, targets in elsewhere.items()]
 
 
-def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message) -> Forward:
+def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message, now_ms: int) -> Forward:
     fields = {name.decode(): value for name, value in entry.fields}
-    return Forward(shard, fields | {"to": ",".join(targets).encode(), "id": message.id.encode()})
+    fields |= {"to": ",".join(targets).encode(), "id": message.id.encode()}
+    if message.expires_ms is not None:
+        # Over there the time is counted anew, so only what is left of it goes along, in whole seconds rounded up.
+        fields["ttl"] = b"%d" % -((now_ms - message.expires_ms) // 1000)
+    return Forward(shard, fields)
 
 
 def transient_line(target: str, message: Message) -> str:

@@ -1,0 +1,158 @@
+"""router.collect.batch: what is to become of a batch."""
+
+from __future__ import annotations
+
+from router.collect.batch import Plan, plan_batch, transient_line
+from router.collect.entries import Entry, read_message
+from router.settings import Settings
+from router.shards import shard_of_target
+
+NOW_MS = 1_732_262_400_999
+FOUR = Settings(shards=4)
+
+# One user of each of four shards.
+USERS = {shard: next(f"user:{n}" for n in range(100) if shard_of_target(f"user:{n}", 4) == shard) for shard in range(4)}
+
+
+def _entries(*messages: dict[str, str], appended_ms: int = NOW_MS) -> list[Entry]:
+    return [
+        Entry(f"{appended_ms}-{number}", [(name.encode(), value.encode()) for name, value in fields.items()])
+        for number, fields in enumerate(messages)
+    ]
+
+
+def _plan(*messages: dict[str, str], settings: Settings = FOUR, appended_ms: int = NOW_MS) -> Plan:
+    entries = _entries(*messages, appended_ms=appended_ms)
+    plan, count = plan_batch(entries, 0, NOW_MS, settings)
+    assert count == len(entries)
+    return plan
+
+
+def _to(*shards: int) -> str:
+    return ",".join(USERS[shard] for shard in shards)
+
+
+def test_items_are_one_a_target_in_order() -> None:
+    """Every target of this shard becomes an item, entry after entry."""
+    plan = _plan({"to": "user:b,user:a", "text": "1", "id": "x"}, {"to": "user:a", "text": "2", "id": "y"}, settings=Settings())
+    assert [item.id for item in plan.items] == ["user:b x", "user:a x", "user:a y"]
+    assert [item.entry_id for item in plan.items] == [f"{NOW_MS}-0", f"{NOW_MS}-0", f"{NOW_MS}-1"]
+    assert plan.durable.entry_ids == [f"{NOW_MS}-0", f"{NOW_MS}-1"]
+    assert plan.durable.forwards == []
+
+
+def test_broken_entry_harms_nothing_around_it() -> None:
+    """It is listed with its reason, and its neighbours become items."""
+    plan = _plan({"to": _to(0), "text": "1"}, {"to": _to(0)}, {"nonsense": "1"}, {"to": _to(0), "text": "2"})
+    assert [entry_id for entry_id, _ in plan.dead] == [f"{NOW_MS}-1", f"{NOW_MS}-2"]
+    assert plan.dead[0][1].startswith("body: ")
+    assert len(plan.items) == 2
+    assert plan.durable.entry_ids == [f"{NOW_MS}-0", f"{NOW_MS}-3"]
+
+
+def test_repeated_id_is_one_item() -> None:
+    """The same id for the same target is planned once, and its entry is done with the others; another target has its own."""
+    plan = _plan(
+        {"to": _to(0), "text": "1", "id": "x"},
+        {"to": f"{_to(0)},{_to(0)}", "text": "2", "id": "x"},
+        {"to": "all,user:other", "text": "3", "id": "x"},
+        settings=Settings(),
+    )
+    assert [item.id for item in plan.items] == [f"{_to(0)} x", "all x", "user:other x"]
+    assert plan.items[0].message.content == '"text":"1"'
+    assert len(plan.durable.entry_ids) == 3
+
+
+def test_targets_of_other_shards_are_forwarded() -> None:
+    """Each other shard gets one entry with its targets, in order, and with the id that this shard made."""
+    plan = _plan({"to": _to(1, 0, 2), "text": "hi", "x-a": "b", "trace": "1"})
+    (item,) = plan.items
+    assert item.target == USERS[0]
+    assert [(forward.shard, forward.fields["to"].decode()) for forward in plan.durable.forwards] == [(1, _to(1)), (2, _to(2))]
+    for forward in plan.durable.forwards:
+        assert forward.fields["id"].decode() == item.message.id
+        assert {name: forward.fields[name] for name in ("text", "x-a", "trace")} == {"text": b"hi", "x-a": b"b", "trace": b"1"}
+
+
+def test_forward_keeps_the_contract_over_there() -> None:
+    """What is forwarded is a message of the same id and content for its shard, which keeps all of it."""
+    plan = _plan({"to": _to(1, 3), "body": '{ "a": 1 }', "ttl": "60", "traceparent": "00-1"})
+    for forward in plan.durable.forwards:
+        entry = Entry("9-0", [(name.encode(), value) for name, value in forward.fields.items()])
+        again, _ = plan_batch([entry], forward.shard, NOW_MS, FOUR)
+        assert not again.dead
+        assert not again.durable.forwards
+        (item,) = again.items
+        assert item.message.id == forward.fields["id"].decode()
+        assert item.message.content == '"body":{"a":1}'
+
+
+def test_forward_keeps_the_order_of_the_stream() -> None:
+    """Entry after entry, whatever their shards."""
+    plan = _plan(*({"to": _to(1 + n % 3), "text": str(n), "id": str(n)} for n in range(9)))
+    assert [forward.fields["id"] for forward in plan.durable.forwards] == [b"%d" % n for n in range(9)]
+    assert plan.durable.entry_ids == [f"{NOW_MS}-{n}" for n in range(9)]
+    assert plan.items == []
+
+
+def test_forward_takes_along_what_is_left_of_the_time() -> None:
+    """A ttl counts from the first appending: waiting here does not lengthen a message's life over there."""
+    late = NOW_MS - 7_500
+    (forward,) = _plan({"to": _to(1), "text": "hi", "ttl": "60"}, appended_ms=late).durable.forwards
+    assert forward.fields["ttl"] == b"53"
+    (forward,) = _plan({"to": _to(1), "text": "hi", "transient": "1"}, appended_ms=late).transient.forwards
+    assert forward.fields["ttl"] == b"3"
+    (forward,) = _plan({"to": _to(1), "text": "hi"}, appended_ms=late).durable.forwards
+    assert "ttl" not in forward.fields
+
+
+def test_what_has_expired_is_not_forwarded() -> None:
+    """Its entry is done with; nobody would get it."""
+    late = NOW_MS - 10_000
+    durable = _plan({"to": _to(1), "text": "hi", "ttl": "10"}, appended_ms=late).durable
+    transient = _plan({"to": _to(1), "text": "hi", "transient": "1"}, appended_ms=late).transient
+    for part in (durable, transient):
+        assert part.forwards == []
+        assert part.entry_ids == [f"{late}-0"]
+
+
+def test_transient_is_a_part_of_its_own() -> None:
+    """Its lines are finished, its forwards wait for nothing durable."""
+    plan = _plan(
+        {"to": _to(0), "text": "1"},
+        {"to": _to(0, 1), "text": "2", "id": "x", "transient": "1"},
+        {"to": _to(0), "text": "3"},
+    )
+    message = read_message(_entries({"to": _to(0), "text": "2", "id": "x", "transient": "1"})[0], 0, NOW_MS, FOUR)
+    assert plan.transient.lines == [transient_line(USERS[0], message)]
+    assert plan.transient.lines[0].startswith(f"{USERS[0]} - - exp={NOW_MS + 10_000} {{")
+    assert [forward.shard for forward in plan.transient.forwards] == [1]
+    assert plan.transient.entry_ids == [f"{NOW_MS}-1"]
+    assert plan.durable.entry_ids == [f"{NOW_MS}-0", f"{NOW_MS}-2"]
+    assert plan.durable.forwards == []
+
+
+def test_batch_is_cut_where_its_messages_reach_the_most() -> None:
+    """Items, transient lines and forwards all count; at least one entry is planned, the rest is left."""
+    for fields in (
+        {"to": ",".join(f"user:x{n}" for n in range(10)), "text": "hi"},
+        {"to": ",".join(f"user:x{n}" for n in range(10)), "text": "hi", "transient": "1"},
+    ):
+        entries = _entries(*({**fields} for _ in range(10)))
+        plan, count = plan_batch(entries, 0, NOW_MS, Settings(batch_max=25))
+        assert (count, plan.size) == (3, 30)
+        assert plan_batch(entries, 0, NOW_MS, Settings(batch_max=1))[1] == 1
+    spread = _entries(*({"to": _to(1, 2, 3), "text": "hi"} for _ in range(10)))
+    assert plan_batch(spread, 0, NOW_MS, Settings(shards=4, batch_max=25))[1] == 9
+
+
+def test_dead_entries_behind_the_cut_are_left() -> None:
+    """What is behind the cut is judged when it is taken again."""
+    entries = _entries({"to": "user:a", "text": "1"}, {"nonsense": "1"})
+    plan, count = plan_batch(entries, 0, NOW_MS, Settings(batch_max=1))
+    assert (count, plan.dead) == (1, [])
+
+
+def test_nothing_is_planned_of_nothing() -> None:
+    """An empty batch is an empty plan."""
+    assert plan_batch([], 0, NOW_MS, FOUR) == (Plan(), 0)
