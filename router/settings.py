@@ -283,14 +283,14 @@ def accepted_values(name: str) -> str:
     words = {"integer": "a whole number", "number": "a number", "array": "a list (a,b in a variable)"}
     kind = words.get(schema.get("type", ""), "a text")
     bounds = {
-        "minimum": "at least {:g}",
-        "exclusiveMinimum": "above {:g}",
-        "maximum": "at most {:g}",
-        "minLength": "at least {:g} character",
+        "minimum": "at least {:,}",
+        "exclusiveMinimum": "above {:,}",
+        "maximum": "at most {:,}",
+        "minLength": "at least {:,} character",
         "pattern": "matching {}",
     }
     limits = [text.format(schema[key]) for key, text in bounds.items() if key in schema]
-    return " ".join([kind, ", ".join(limits)]).strip()
+    return ", ".join([kind, *limits])
 
 
 def _accepts(name: str) -> str:
