@@ -7,6 +7,7 @@ done its work or not: what it did is acknowledged, so taking again what was take
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import anyio
@@ -16,16 +17,16 @@ from redis.asyncio import Redis
 import lua
 from router import metrics
 from router.bell import Bell
-from router.errors import Fenced
 from router.fitness import await_redis
 from router.keys import Keys
 from router.lease import Lease
 from router.ops import Health
 from router.outage import Outages
-from router.redis_client import OUTAGE, open_redis
+from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE, fencing, take_from_group
+from router.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
@@ -103,16 +104,7 @@ class Dispatcher:
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
-        start = TAKEN_BEFORE
-        while True:
-            try:
-                start = await self._turn(held, start)
-                self._outages.over()
-            except Fenced:
-                return
-            except OUTAGE as exc:
-                start = TAKEN_BEFORE
-                await self._outages.wait("redis", exc)
+        await take_turns(partial(self._turn, held), self._outages)
 
     async def _turn(self, held: str, start: str) -> str:
         """Hand one batch on, or wait for one; return where to take from next."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import structlog
@@ -26,13 +27,12 @@ from router.collect.batch import Item, Part, Plan, plan_batch
 from router.collect.entries import Entry
 from router.collect.intake import Broken, Cold, Intake, Place
 from router.collect.settled import Settled
-from router.errors import Fenced
-from router.inbox import STORE_OUTAGE, Document, Inbox, Insertion, Stored, make_document
+from router.inbox import Document, Inbox, Insertion, Stored, make_document
 from router.lines import build_frame
 from router.outage import Outages
-from router.redis_client import OUTAGE
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE
+from router.turns import take_turns
 
 log = structlog.get_logger(__name__)
 
@@ -59,19 +59,7 @@ class Owner:
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
-        start = TAKEN_BEFORE
-        while True:
-            try:
-                start = await self._turn(held, start)
-                self._outages.over()
-            except Fenced:
-                return
-            except OUTAGE as exc:
-                start = TAKEN_BEFORE
-                await self._outages.wait("redis", exc)
-            except STORE_OUTAGE as exc:
-                start = TAKEN_BEFORE
-                await self._outages.wait("mongo", exc)
+        await take_turns(partial(self._turn, held), self._outages)
 
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""

@@ -1,0 +1,33 @@
+"""The rhythm of collect and dispatch: one turn after the other, and after any failure from the beginning.
+
+The beginning is what was taken before and not acknowledged. Nothing of the failed turn is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from router.errors import Fenced
+from router.inbox import STORE_OUTAGE
+from router.outage import Outages
+from router.redis_client import OUTAGE
+from router.streams import TAKEN_BEFORE
+
+
+async def take_turns(turn: Callable[[str], Awaitable[str]], outages: Outages) -> None:
+    """Take turns until the lease turns out to be lost, then return.
+
+    Args:
+        turn: is told where to take from, `TAKEN_BEFORE` or `NEW`, and tells where the next turn is to take from.
+        outages: paces the tries and says so once.
+    """
+    start = TAKEN_BEFORE
+    while True:
+        try:
+            start = await turn(start)
+            outages.over()
+        except Fenced:
+            return
+        except (*OUTAGE, *STORE_OUTAGE) as exc:
+            start = TAKEN_BEFORE
+            await outages.wait("mongo" if isinstance(exc, STORE_OUTAGE) else "redis", exc)
