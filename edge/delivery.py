@@ -67,10 +67,14 @@ class Delivery:
         """
         target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
         audience = self._audiences.get(target)
-        if audience is None or (opts != _NO_OPTS and _expired(opts)):
+        if audience is None:
             return 0
         transient = seq_text == _TRANSIENT
         prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
+        if opts != _NO_OPTS and _expired(opts):
+            for position in audience:
+                position.pass_over(prev, seq)
+            return 0
         frame = text_frame(payload)
         delivered = 0
         for position in audience:

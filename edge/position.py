@@ -97,6 +97,11 @@ class Position:
         self.last = seq
         return Verdict.GAP
 
+    def pass_over(self, prev: int, seq: int) -> None:
+        """Count a message as seen that is not to be delivered: its time is over, and the next one names it as prev."""
+        if prev <= self.last < seq:
+            self.last = seq
+
     def take_transient(self, frame: bytes) -> Verdict:
         """Judge a message without a seq: it has no order to keep, but does not overtake the welcome either."""
         return DELIVER if self._held is None else self._hold(self._held, 0, 0, frame)
