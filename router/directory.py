@@ -6,7 +6,6 @@ it is returned, and says that it is over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -27,26 +26,32 @@ class Route:
     """
 
     node: str
-    left_ms: float
+    left_ms: int
     node_alive: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An edge process, as its heartbeats describe it.
+    """An edge process, as its heartbeats describe it. The description expires with them: then it is empty, or None.
 
     Attributes:
         id: the node id.
         alive: whether its heartbeat is current in every shard.
         left_ms: until it counts as dead, unless it is heard from; in the shard where that is soonest.
-        info: address, version, started (Unix ms), sessions, state; empty once they have expired.
-        age_s: since it started; None where that is not known.
+        address: where clients reach it.
+        version: of its program.
+        state: `live` or `draining`.
+        sessions: how many it holds.
+        age_s: since it started.
     """
 
     id: str
     alive: bool
-    left_ms: float
-    info: Mapping[str, str]
+    left_ms: int
+    address: str
+    version: str
+    state: str
+    sessions: int | None
     age_s: float | None
 
 
@@ -64,7 +69,7 @@ async def read_routes(redis: Redis, settings: Settings, user: str) -> list[Route
         time, routes, nodes = await pipe.execute()
     now_ms = _ms(time)
     alive = {node for node, expiry_ms in nodes if expiry_ms > now_ms}
-    return [Route(node.decode(), expiry_ms - now_ms, node in alive) for node, expiry_ms in routes]
+    return [Route(node.decode(), int(expiry_ms) - now_ms, node in alive) for node, expiry_ms in routes]
 
 
 async def read_nodes(redis: Redis, settings: Settings) -> list[Node]:
@@ -76,33 +81,41 @@ async def read_nodes(redis: Redis, settings: Settings) -> list[Node]:
     shards = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
     lefts = [await _lefts_ms(redis, keys) for keys in shards]
     left_ms = {
-        node: min(left.get(node, 0.0) for left in lefts)  # a shard that does not list it counts it as dead
+        node: min(left.get(node, 0) for left in lefts)  # a shard that does not list it counts it as dead
         for node in sorted({node for left in lefts for node in left})
     }
     return [await _node(redis, shards[0], node, left) for node, left in left_ms.items()]
 
 
-async def _lefts_ms(redis: Redis, keys: Keys) -> dict[str, float]:
+async def _lefts_ms(redis: Redis, keys: Keys) -> dict[str, int]:
     """Return node → ms left, for the nodes that a shard lists."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.zrange(keys.nodes(), 0, -1, withscores=True)
         time, nodes = await pipe.execute()
-    return {node.decode(): expiry_ms - _ms(time) for node, expiry_ms in nodes}
+    return {node.decode(): int(expiry_ms) - _ms(time) for node, expiry_ms in nodes}
 
 
-async def _node(redis: Redis, keys: Keys, node: str, left_ms: float) -> Node:
+async def _node(redis: Redis, keys: Keys, node: str, left_ms: int) -> Node:
     # Every shard has the same description of it.
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(keys.info(node))
         time, fields = await pipe.execute()
     info = {name.decode(): value.decode() for name, value in fields.items()}
-    age_s = (_ms(time) - int(info["started"])) / 1000 if "started" in info else None
-    return Node(node, left_ms > 0, left_ms, info, age_s)
+    return Node(
+        id=node,
+        alive=left_ms > 0,
+        left_ms=left_ms,
+        address=info.get("address", ""),
+        version=info.get("version", ""),
+        state=info.get("state", ""),
+        sessions=int(info["sessions"]) if "sessions" in info else None,
+        age_s=(_ms(time) - int(info["started"])) / 1000 if "started" in info else None,
+    )
 
 
-def _ms(time: tuple[int, int]) -> float:
+def _ms(time: tuple[int, int]) -> int:
     """Return the reply of TIME in ms."""
     seconds, microseconds = time
-    return seconds * 1000 + microseconds / 1000
+    return seconds * 1000 + microseconds // 1000

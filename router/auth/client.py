@@ -60,6 +60,8 @@ async def request_token(settings: Settings, user: str, *, ttl_s: int | None = No
 
 
 def _read(answer: httpx.Response) -> Issued:
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        raise RequestRefused("auth has another api_key than this command: give it the --config that auth runs with")
     try:
         if answer.status_code == HTTPStatus.CREATED:
             return msgspec.json.decode(answer.content, type=Issued)

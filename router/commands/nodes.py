@@ -34,6 +34,6 @@ async def _read(settings: Settings) -> list[Node]:
 
 
 def _row(node: Node) -> tuple[str, ...]:
-    told = [node.info.get(name, _UNKNOWN) for name in ("address", "sessions", "state")]
+    sessions = _UNKNOWN if node.sessions is None else str(node.sessions)
     age = _UNKNOWN if node.age_s is None else duration(node.age_s)
-    return node.id, *told, age, "alive" if node.alive else "dead"
+    return node.id, node.address or _UNKNOWN, sessions, node.state or _UNKNOWN, age, "alive" if node.alive else "dead"

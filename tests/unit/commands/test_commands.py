@@ -1,0 +1,227 @@
+"""router.commands: names, help, errors and exit codes, with nothing running."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from router import __version__
+from router.commands import COMMANDS, app
+from router.shards import keyslot
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder, without anybody's settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PUSHWAY_CONFIG", raising=False)
+
+
+def _run(*words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, words)
+
+
+def test_version_is_printed() -> None:
+    """--version says name and version."""
+    done = _run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"pushway {__version__}\n")
+
+
+def test_help_lists_every_command() -> None:
+    """--help names each command with its summary."""
+    done = _run("--help")
+    assert done.exit_code == 0
+    for name, (_, _, summary) in COMMANDS.items():
+        assert name in done.stdout
+        assert summary in done.stdout
+
+
+def test_help_imports_no_command() -> None:
+    """--help is quick because no command, driver or server library is imported for it."""
+    code = (
+        "import sys; from router.commands import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'redis', 'pymongo', 'httpx', 'starlette', 'uvicorn', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summary_is_the_function_s_own(name: str) -> None:
+    """What the list of commands says is the first line of the command's docstring."""
+    module, function, summary = COMMANDS[name]
+    doc = inspect.getdoc(getattr(import_module(f"router.commands.{module}"), function))
+    assert doc is not None
+    assert doc.splitlines()[0] == summary
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_shows_an_example(name: str) -> None:
+    """Each --help has an example that begins with, or contains, the command itself."""
+    done = _run(name, "--help")
+    assert done.exit_code == 0
+    example = done.stdout.partition("Example: ")[2]
+    assert f"pushway {name}" in example
+
+
+@pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "migrate"])
+def test_commands_for_people_have_json(name: str) -> None:
+    """Machines are served too."""
+    assert "--json" in _run(name, "--help").stdout
+
+
+def test_unknown_command_is_wrong_usage() -> None:
+    """A command that does not exist is exit code 2."""
+    assert _run("sned").exit_code == 2
+
+
+@pytest.mark.parametrize("service", ["auth", "collect", "dispatch", "edge"])
+def test_wrong_setting_names_itself_before_anything_starts(service: str) -> None:
+    """The error is one line that says what the setting takes; exit code 2."""
+    done = _run(service, "--set", "shards=0")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("pushway: setting shards (flag): '0' is not accepted; it takes a whole number, at least 1")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "shard=1"), "did you mean shards?"),
+        (("--set", "shards"), "name=value is expected"),
+        (("--config", "nowhere.toml"), "nowhere.toml): the file cannot be read"),
+    ],
+)
+def test_wrong_way_to_set_is_said(words: tuple[str, ...], said: str) -> None:
+    """A slip in --set or --config is one line; exit code 2."""
+    done = _run("edge", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_flags_of_the_edge_are_settings() -> None:
+    """--port is edge_port, with its rule."""
+    done = _run("edge", "--port", "0")
+    assert done.exit_code == 2
+    assert "setting edge_port (flag)" in done.stderr
+
+
+def test_shard_needs_no_server() -> None:
+    """The shard is computed, by the shards in the settings."""
+    Path("four.toml").write_text("shards = 4\n")
+    done = _run("shard", "alice", "--config", "four.toml")
+    assert (done.exit_code, done.stdout) == (0, f"{keyslot('alice') % 4}\n")
+    answer = json.loads(_run("shard", "alice", "--config", "four.toml", "--json").stdout)
+    assert answer == {"id": "alice", "shard": keyslot("alice") % 4, "shards": 4, "slot": keyslot("alice")}
+
+
+def test_people_s_commands_find_the_file_in_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """./.pushway/pushway.toml is found; PUSHWAY_CONFIG and --config come before it."""
+    Path(".pushway").mkdir()
+    for name, number in ((".pushway/pushway.toml", 1_000), ("variable.toml", 999), ("flag.toml", 998)):
+        Path(name).write_text(f"shards = {number}\n")
+
+    def shards(*words: str) -> int:
+        return int(json.loads(_run("shard", "alice", "--json", *words).stdout)["shards"])
+
+    assert shards() == 1_000
+    monkeypatch.setenv("PUSHWAY_CONFIG", "variable.toml")
+    assert shards() == 999
+    assert shards("--config", "flag.toml") == 998
+
+
+def test_services_do_not_look_into_the_folder() -> None:
+    """Where a service is started makes no difference to it."""
+    Path(".pushway").mkdir()
+    Path(".pushway/pushway.toml").write_text("no such = toml")
+    done = _run("auth")
+    assert "api_key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("alice", "{}"), "to: 'alice' is not a target"),
+        (("user:a b", "{}"), "is not an id"),
+        (("user:alice", "hello"), "BODY: is not JSON"),
+        (("user:alice", "hello"), "add --text"),
+        (("user:alice", "{}", "--id", "a b"), "id: 'a b' is not an id"),
+        (("user:alice", "{}", "--ttl", "0"), "ttl: '0' is not a whole number"),
+        (("user:alice", "x" * 70_000, "--text"), "text: longer than 65536 bytes"),
+        (("user:alice", "\udcff", "--text"), "text: is not UTF-8"),
+    ],
+)
+def test_send_refuses_what_collect_would(words: tuple[str, ...], said: str) -> None:
+    """The producer's rules hold before anything is appended; exit code 2."""
+    done = _run("send", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("name", ["token", "route", "listen"])
+def test_user_must_be_an_id(name: str) -> None:
+    """A user that cannot exist is wrong usage."""
+    done = _run(name, "a b")
+    assert done.exit_code == 2
+    assert "USER: 'a b' is not an id" in done.stderr
+
+
+@pytest.mark.parametrize("edge", ["0", "2", "one", "http://host"])
+def test_listen_takes_an_edge_that_there_is(edge: str) -> None:
+    """--edge is a number of edge_urls or a WebSocket address."""
+    done = _run("listen", "alice", "--edge", edge)
+    assert done.exit_code == 2
+    assert "--edge: a number from 1 to 1" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["token", "listen"])
+def test_without_api_key_the_setting_is_named(name: str) -> None:
+    """What is missing is a setting, so it is exit code 2."""
+    done = _run(name, "alice")
+    assert done.exit_code == 2
+    assert "setting api_key" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("route", "alice"), ("nodes",), ("send", "user:alice", "{}")])
+def test_redis_away_is_one_line_with_advice(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traceback: where Redis was looked for, without the password, and what to try; exit code 1."""
+    monkeypatch.setenv("PUSHWAY_REDIS_URL", "redis://user:hunter2@127.0.0.1:1/0")
+    done = _run(*words)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("pushway: Redis at 127.0.0.1:1 cannot be reached")
+    assert "is `scripts/up` running?" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_auth_away_is_one_line_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Redis."""
+    monkeypatch.setenv("PUSHWAY_API_KEY", "hunter2")
+    monkeypatch.setenv("PUSHWAY_AUTH_URL", "http://127.0.0.1:1")
+    done = _run("token", "alice")
+    assert done.exit_code == 1
+    assert "auth at http://127.0.0.1:1 cannot be reached" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_store_away_is_one_line_with_advice() -> None:
+    """As with Redis. In a process of its own, because the driver leaves sockets to the end of its process."""
+    away = {"PUSHWAY_MONGO_URL": "mongodb://user:hunter2@127.0.0.1:1", "PUSHWAY_MONGO_TIMEOUT_S": "0.2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "router.commands", "migrate"], env=os.environ | away, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "mongo_url" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert done.stderr.count("\n") == 1
