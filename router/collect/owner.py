@@ -100,17 +100,19 @@ class Owner:
 
     async def _pass_durable(self, held: str, plan: Plan, now_ms: int) -> None:
         settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()
-        if settled.dead:
-            await self._bury(held, settled.dead)
+        # An entry may be dead for one target and stored for another: it is buried last, or a cut would lose the other.
+        dead = {entry_id for entry_id, _ in settled.dead}
         await self._intake.forward(plan.durable.forwards)
         length = await self._intake.append(
             held,
             lines=settled.lines,
             heads=settled.heads,
-            entry_ids=plan.durable.entry_ids,
+            entry_ids=[entry_id for entry_id in plan.durable.entry_ids if entry_id not in dead],
             item_ids=[item.id for item in plan.items],
-            trim=True,
+            trim=not dead,
         )
+        if settled.dead:
+            await self._bury(held, settled.dead)
         if length > self._settings.out_high_water:
             await self._wait_for_dispatch()
 
@@ -131,7 +133,7 @@ class Owner:
         placed: list[tuple[Item, Place]] = []
         for item, place in zip(items, await self._place(held, items, floors), strict=True):
             if isinstance(place, Broken):
-                settled.bury(item, None, f"the counters of {item.target} are broken: {place.reason}")
+                settled.bury(item, f"the counters of {item.target} are broken: {place.reason}")
             else:
                 placed.append((item, place))
         documents = [self._document(item, place, now_ms) for item, place in placed]
@@ -155,15 +157,25 @@ class Owner:
         repeated: dict[str, Stored],
     ) -> list[Item]:
         """Settle what can be; return the items whose seq turned out to be another message's, to be placed above the newest."""
+        settled.begin(placed)
         again: list[Item] = []
-        for index, (item, place) in enumerate(placed):
+
+        def seq_of(index: int) -> int:
+            item, place = placed[index]
+            stored = repeated.get(item.id)
+            return stored.seq if stored else place.seq
+
+        # In the order of seqs: after a cut, an item may be drawn again above one that was behind it and is stored.
+        for index in sorted(range(len(placed)), key=seq_of):
+            item, place = placed[index]
             if index in insertion.refused:
-                settled.bury(item, place, f"MongoDB refused it: {insertion.refused[index]}")
+                settled.bury(item, f"MongoDB refused it: {insertion.refused[index]}")
             elif index not in insertion.taken:
                 settled.store(item, place, documents[index]["frame"])
             elif stored := repeated.get(item.id):
-                settled.repeat(item, place, stored)
+                settled.repeat(item, stored)
             else:
+                settled.pass_over(item.target, place.seq)
                 again.append(item)
         return again
 

@@ -7,6 +7,7 @@ already goes out with the seq it was stored with, and the one just drawn for it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from router.collect.batch import Item
@@ -29,19 +30,26 @@ class Settled:
     heads: dict[str, int] = field(default_factory=dict)
     dead: list[tuple[str, str]] = field(default_factory=list)
 
+    def begin(self, placed: Iterable[tuple[Item, Place]]) -> None:
+        """Note the head of each target: its first item in a batch was placed right behind it."""
+        for item, place in placed:
+            self.heads.setdefault(item.target, place.prev)
+
     def store(self, item: Item, place: Place, frame: str) -> None:
         """Add an item that has been stored at its place."""
-        self._add(item.target, place, Stored(place.seq, place.prev, frame, item.message.expires_ms))
+        self._add(item.target, Stored(place.seq, place.prev, frame, item.message.expires_ms))
 
-    def repeat(self, item: Item, place: Place, stored: Stored) -> None:
+    def repeat(self, item: Item, stored: Stored) -> None:
         """Add an item whose id MongoDB had already: as it was stored."""
-        self._add(item.target, place, stored)
+        self._add(item.target, stored)
 
-    def bury(self, item: Item, place: Place | None, reason: str) -> None:
+    def bury(self, item: Item, reason: str) -> None:
         """Add an item that cannot be stored."""
-        if place is not None:
-            self.heads.setdefault(item.target, place.prev)
         self.dead.append((item.entry_id, reason))
+
+    def pass_over(self, target: str, seq: int) -> None:
+        """Note a seq under which MongoDB has another message: the next line follows that one."""
+        self.heads[target] = max(seq, self.heads[target])
 
     def follow_with(self, later: Settled) -> None:
         """Add what was settled after all this."""
@@ -50,9 +58,8 @@ class Settled:
         for target, head in later.heads.items():
             self.heads[target] = max(head, self.heads.get(target, 0))
 
-    def _add(self, target: str, place: Place, stored: Stored) -> None:
-        # The first item of a target in a batch was placed right behind the target's head.
-        head = self.heads.setdefault(target, place.prev)
+    def _add(self, target: str, stored: Stored) -> None:
+        head = self.heads[target]
         prev = stored.prev
         if stored.seq > head:
             prev = head

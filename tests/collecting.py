@@ -1,0 +1,252 @@
+"""Collect's owners in a test's hands: cut off anywhere, followed by others, and held against what was promised.
+
+Works on any Redis and on any inbox that can insert, find and tell the newest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import anyio
+from redis.asyncio import Redis
+
+from router.bell import Bell
+from router.collect.intake import Intake
+from router.collect.owner import Owner
+from router.inbox import Document, Inbox, Insertion, Stored
+from router.keys import Keys
+from router.ops import Health
+from router.outage import Outages
+from router.settings import Settings
+from router.shards import shard_of_target
+
+SETTLE_TIMEOUT_S: Final = 20.0
+
+
+class Cut(Exception):
+    """The owner's process ends here."""
+
+
+class Cutting:
+    """A part of an owner that ends its process before or after the nth call of one method."""
+
+    def __init__(self, inner: object, method: str, when: str, nth: int = 1) -> None:
+        self._inner = inner
+        self._method = method
+        self._when = when
+        self._left = nth
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner one has
+        found = getattr(self._inner, name)
+        return self._cut(found) if name == self._method else found
+
+    def _cut(self, method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def call(*args: object, **kwargs: object) -> object:
+            self._left -= 1
+            if self._left == 0 and self._when == "before":
+                raise Cut
+            answer = await method(*args, **kwargs)
+            if self._left == 0:
+                raise Cut
+            return answer
+
+        return call
+
+
+class MemoryInbox:
+    """An inbox without a server.
+
+    Attributes:
+        stored: documents by their `_id`.
+        keep_only: when set, the next insert stores only the documents at these indexes, in any order as an unordered bulk
+            insert may, and then cuts the owner off.
+    """
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Document] = {}
+        self.keep_only: frozenset[int] | None = None
+
+    async def insert(self, documents: Sequence[Document]) -> Insertion:
+        """Store what is new."""
+        outcome = Insertion()
+        keep_only, self.keep_only = self.keep_only, None
+        places = {(document["target"], document["seq"]) for document in self.stored.values()}
+        for index, document in enumerate(documents):
+            place = (document["target"], document["seq"])
+            if keep_only is not None and index not in keep_only:
+                continue
+            if document["_id"] in self.stored or place in places:
+                outcome.taken.add(index)
+            else:
+                self.stored[document["_id"]] = document
+                places.add(place)
+        if keep_only is not None:
+            raise Cut
+        return outcome
+
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Return what is stored under these ids."""
+        found = {one: self.stored[one] for one in ids if one in self.stored}
+        return {
+            one: Stored(document["seq"], document["prev"], document["frame"], int(document["expires_at"].timestamp() * 1000))
+            for one, document in found.items()
+        }
+
+    async def newest(self, targets: Sequence[str]) -> dict[str, int]:
+        """Return the highest seq of each target."""
+        newest: dict[str, int] = {}
+        for document in self.stored.values():
+            if document["target"] in targets:
+                newest[document["target"]] = max(document["seq"], newest.get(document["target"], 0))
+        return newest
+
+
+class Workshop:
+    """All shards of one prefix: producers append, owners come and go, and what came of it is looked at."""
+
+    def __init__(self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings) -> None:
+        # The driver's types name the replies of every protocol at once; these are RESP2's.
+        self.redis: Any = redis
+        self.inbox = inbox
+        self.settings = settings
+        self.health = Health()
+        self.appended: list[tuple[str, str]] = []
+        """(target, id) of every durable message that keeps the contract, in the order of appending."""
+        self._holders = 0
+
+    def keys(self, shard: int) -> Keys:
+        """Return the names of a shard."""
+        return Keys(self.settings.prefix, shard)
+
+    async def append(self, shard: int = 0, **fields: str) -> str:
+        """Append an entry as a producer does; name its `id` when it is to be looked for."""
+        entry: bytes = await self.redis.xadd(self.keys(shard).intake(), fields)
+        if "id" in fields and fields.get("transient") != "1":
+            self.appended += [(target, fields["id"]) for target in fields["to"].split(",")]
+        return entry.decode()
+
+    async def lease(self, shard: int = 0) -> str:
+        """Give the shard's lease to somebody new, and return what is held."""
+        self._holders += 1
+        held = f"owner-{self._holders} {self._holders}"
+        await self.redis.set(self.keys(shard).lease("collect"), held)
+        return held
+
+    def owner(self, shard: int = 0, *, intake: object = None, inbox: object = None) -> Owner:
+        """Return an owner with parts of the test's own."""
+        stand_in: Any = intake or self.intake(shard)
+        store: Any = inbox or self.inbox
+        bell = Bell(self.redis, self.keys(shard).intake(), self.settings.wait_ms)
+        return Owner(shard, stand_in, store, bell, Outages(self.health, self.settings, shard=shard), self.settings)
+
+    def intake(self, shard: int = 0) -> Intake:
+        """Return a shard's intake."""
+        return Intake(self.redis, self.keys(shard), self.settings)
+
+    async def cut_off(self, part: str, method: str, when: str, nth: int = 1) -> bool:
+        """Let an owner of shard 0 work until it is cut off there, or has nothing left; tell whether it was cut."""
+        intake: object = self.intake()
+        inbox: object = self.inbox
+        if part == "intake":
+            intake = Cutting(intake, method, when, nth)
+        else:
+            inbox = Cutting(inbox, method, when, nth)
+        return await self.run_until_cut(self.owner(intake=intake, inbox=inbox))
+
+    async def run_until_cut(self, owner: Owner, shard: int = 0) -> bool:
+        """Let an owner work until it is cut off or has nothing left; tell whether it was cut."""
+        held = await self.lease(shard)
+        was_cut = False
+
+        async def work(scope: anyio.CancelScope) -> None:
+            nonlocal was_cut
+            try:
+                await owner.run(held)
+            except Cut:
+                was_cut = True
+            scope.cancel()
+
+        with anyio.fail_after(SETTLE_TIMEOUT_S):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work, tasks.cancel_scope)
+                await self.settled(shard)
+                tasks.cancel_scope.cancel()
+        return was_cut
+
+    async def settle(self) -> None:
+        """Let a new owner of every shard work until nothing is left anywhere."""
+        with anyio.fail_after(SETTLE_TIMEOUT_S):
+            async with anyio.create_task_group() as tasks:
+                for shard in range(self.settings.shards):
+                    tasks.start_soon(self.owner(shard).run, await self.lease(shard))
+                await self.settled(*range(self.settings.shards))
+                tasks.cancel_scope.cancel()
+
+    async def settled(self, *shards: int) -> None:
+        """Return when nothing is left in these shards' `in`."""
+        while any([await self.redis.xlen(self.keys(shard).intake()) for shard in shards]):  # noqa: ASYNC110 - Redis'
+            await anyio.sleep(0.002)
+
+    async def lines(self, shard: int = 0) -> list[str]:
+        """Return the lines in a shard's `out`."""
+        return [fields[b"line"].decode() for _, fields in await self.redis.xrange(self.keys(shard).out())]
+
+    async def dead(self, shard: int = 0) -> list[dict[str, str]]:
+        """Return a shard's dead letters."""
+        found = await self.redis.xrange(self.keys(shard).dead())
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in found]
+
+    async def nothing_is_left(self) -> None:
+        """Assert that no shard has anything in hand."""
+        for shard in range(self.settings.shards):
+            keys = self.keys(shard)
+            assert await self.redis.xlen(keys.intake()) == 0
+            assert (await self.redis.xpending(keys.intake(), "collect"))["pending"] == 0
+            assert await self.redis.hgetall(keys.pending()) == {}
+
+    async def keeps_its_promise(self, stored: Sequence[Document], *, in_order: bool = True) -> None:
+        """Assert what is promised of accepted messages.
+
+        Args:
+            stored: all documents of the inbox.
+            in_order: whether the order of appending is to be that of each target.
+        """
+        await self.nothing_is_left()
+        expected: dict[str, list[str]] = defaultdict(list)
+        for target, message_id in self.appended:
+            if message_id not in expected[target]:
+                expected[target].append(message_id)
+        for target, ids in expected.items():
+            documents = sorted((one for one in stored if one["target"] == target), key=lambda one: int(one["seq"]))
+            ours = [one for one in documents if one["id"] in ids]
+            names = [one["id"] for one in ours]
+            assert names == ids if in_order else sorted(names) == sorted(ids)
+            shard = shard_of_target(target, self.settings.shards)
+            # Where Redis has lost the counter, MongoDB's newest counts as the head.
+            head = await self.redis.hget(self.keys(shard).seq(target), "handed")
+            assert head is None or int(head) >= ours[-1]["seq"]
+            frames = [one["frame"] for one in ours]
+            assert [frame for frame in delivered(target, await self.lines(shard), documents) if frame in frames] == frames
+
+
+def delivered(target: str, lines: Sequence[str], documents: Sequence[Document]) -> list[str]:
+    """Return the frames that an edge delivers of a target's lines, by the rule of prev and seq, from the beginning.
+
+    Asserts that `prev` never passes over what was there: an edge that missed a line would not notice.
+    """
+    last, frames = 0, []
+    for line in lines:
+        to, prev_text, seq_text, _, frame = line.split(" ", 4)
+        if to != target or seq_text == "-":
+            continue
+        prev, seq = int(prev_text), int(seq_text)
+        if prev > last:
+            frames += [one["frame"] for one in documents if last < one["seq"] <= prev]
+            last = prev
+        if last < seq:
+            assert prev == last, f"{line} follows {last}"
+            frames.append(frame)
+            last = seq
+    return frames
