@@ -41,6 +41,9 @@ DELIVER: Final = Verdict.DELIVER
 _NOWHERE: Final = 2**63
 """`last` of a position that has not started: above any seq, so that the one comparison sends it down the slow path."""
 
+_NO_SEQ: Final = 0
+"""The seq of a transient message among those held; seqs are microseconds, so no other message has it."""
+
 
 class Outlet(Protocol):
     """What a position belongs to: something that frames can be put into.
@@ -104,7 +107,7 @@ class Position:
 
     def take_transient(self, frame: bytes) -> Verdict:
         """Judge a message without a seq: it has no order to keep, but does not overtake the welcome either."""
-        return DELIVER if self._held is None else self._hold(self._held, 0, 0, frame)
+        return DELIVER if self._held is None else self._hold(self._held, _NO_SEQ, _NO_SEQ, frame)
 
     def start(self, head: int) -> list[bytes]:
         """Begin behind `head` and return the frames that were held and are due now, in order.
@@ -115,7 +118,7 @@ class Position:
         self.last = head
         held.sort(key=lambda message: message[1])
         due = (Verdict.DELIVER, Verdict.GAP)
-        return [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) in due]
+        return [frame for prev, seq, frame in held if seq == _NO_SEQ or self.take(prev, seq, frame) in due]
 
     def _hold(self, held: list[tuple[int, int, bytes]], prev: int, seq: int, frame: bytes) -> Verdict:
         self._held_bytes += len(frame)

@@ -1,0 +1,123 @@
+"""A whole edge when Redis goes, comes back, freezes, forgets or falls silent: sockets stay, and delivery goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from prometheus_client import REGISTRY
+
+from edge.deafness import CONDITION as PROBES
+from tests.integration.edges import PROMPT_S, Client, Edge, eventually, message, running_edge, starting_edge
+from tests.integration.forwarder import forwarding
+from tests.servers import EmbeddedValkey
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    """Yield a Valkey of the test's own, which it may stop."""
+    with EmbeddedValkey(tmp_path / "valkey") as server:
+        yield server
+
+
+def figure(name: str, **labels: str) -> float:
+    """Return one of the process' figures."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def reaches(edge: Edge, client: Client, node: str, user: str, seq: int, prev: int) -> None:
+    """Publish a message until somebody hears it, as dispatch would, and see it arrive once."""
+    with anyio.fail_after(PROMPT_S):
+        while True:
+            try:
+                if await edge.routed(user) == [node] and await edge.publish(node, message(user, seq, prev)):
+                    break
+            except (OSError, ConnectionError):
+                pass
+            await anyio.sleep(0.01)
+    assert await client.seqs(1) == [seq]
+
+
+async def test_redis_killed_and_restarted(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """Sessions, sockets and readiness outlive Redis; a session that comes meanwhile is told to come again."""
+    async with running_edge(valkey.url, tmp_path, redis_timeout_s=0.5) as edge, edge.session("alice") as (client, node):
+        await reaches(edge, client, node, "alice", 11, 0)
+        lost = figure("pushway_resubscribed_total", reason="lost")
+        valkey.kill()
+        await eventually(lambda: figure("pushway_resubscribed_total", reason="lost") == lost + 1)
+        async with edge.open(edge.token("bob")) as newcomer:
+            assert await newcomer.closed() == (4001, "overloaded: the route could not be written in time")
+        assert edge.health.ready
+        valkey.start()
+        await reaches(edge, client, node, "alice", 12, 11)
+        async with edge.session("bob") as (bob, _):
+            await reaches(edge, bob, node, "bob", 1, 0)
+
+
+async def test_redis_that_forgot_everything(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """Routes are written anew by the renewal that finds them gone, and the lapse is counted."""
+    async with running_edge(valkey.url, tmp_path, route_ttl_ms=1_000) as edge, edge.session("alice") as (client, node):
+        lapsed = figure("pushway_lapsed_routes_total")
+        await edge.redis.flushall()
+        await eventually(lambda: figure("pushway_lapsed_routes_total") == lapsed + 1)
+        await reaches(edge, client, node, "alice", 11, 0)
+
+
+async def test_what_was_missed_is_noticed(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """After a loss the heads are compared, and the message behind a hole is delivered and counted as a gap."""
+    async with running_edge(valkey.url, tmp_path) as edge, edge.session("alice") as (client, node):
+        await reaches(edge, client, node, "alice", 11, 0)
+        behind, gaps = figure("pushway_sessions_behind_total"), figure("pushway_gaps_total")
+        await edge.redis.hset(edge.keys.seq("user:alice"), "handed", "12")
+        await edge.redis.client_kill_filter(_type="pubsub")
+        await eventually(lambda: figure("pushway_sessions_behind_total") == behind + 1)
+        await reaches(edge, client, node, "alice", 13, 12)
+        assert figure("pushway_gaps_total") == gaps + 1
+
+
+async def test_redis_frozen(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """A Redis that does not answer proves no deafness: the edge stays ready, and its subscription is kept."""
+    probing = {"probe_quiet_ms": 100, "probe_timeout_ms": 200, "redis_timeout_s": 0.4}
+    async with running_edge(valkey.url, tmp_path, **probing) as edge, edge.session("alice") as (client, node):
+        subscribed = figure("pushway_resubscribed_total", reason="probe")
+        valkey.pause()
+        with anyio.move_on_after(1.5):
+            await eventually(lambda: not edge.health.ready)
+        assert edge.health.ready
+        valkey.resume()
+        await reaches(edge, client, node, "alice", 11, 0)
+        assert figure("pushway_resubscribed_total", reason="probe") == subscribed
+
+
+async def test_an_edge_that_hears_nothing(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """Redis answers and probes do not come back: the edge is unready, subscribes anew, and is ready once it hears."""
+    async with forwarding(valkey.port) as forwarder:
+        probing = {"probe_quiet_ms": 100, "probe_timeout_ms": 300}
+        async with running_edge(forwarder.url, tmp_path, **probing) as edge, edge.session("alice") as (client, node):
+            forwarder.deafen()
+            await eventually(lambda: PROBES in edge.health.reasons)
+            await eventually(lambda: edge.health.ready)
+            await reaches(edge, client, node, "alice", 11, 0)
+
+
+async def test_redis_away_at_the_start(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """The edge waits for Redis."""
+    valkey.kill()
+    async with starting_edge(valkey.url, tmp_path) as edge:
+        await eventually(lambda: "redis" in edge.health.reasons)
+        valkey.start()
+        await edge.ready()
+
+
+async def test_stopped_while_it_waits_for_redis(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """An edge that never got to serve ends at once."""
+    valkey.kill()
+    async with starting_edge(valkey.url, tmp_path) as edge:
+        await eventually(lambda: "redis" in edge.health.reasons)
+        edge.stop.set()
+        with anyio.fail_after(PROMPT_S):
+            await edge.ended.wait()

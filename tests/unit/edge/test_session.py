@@ -1,0 +1,252 @@
+"""edge.session: the states, and what each event leads to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.protocol import State as WireState
+from websockets.uri import parse_uri
+
+from edge.closes import Close
+from edge.handshake import SUBPROTOCOL, Upgrade
+from edge.position import Verdict
+from edge.session import Action, Actions, Await, Disconnect, Register, Send, Session, State, Verify
+from router.settings import Settings
+from tests.unit.edge.outlets import KeptOutlet
+
+SETTINGS = Settings()
+NODE = "edge-1.k3f9"
+
+
+def new() -> Session:
+    """Return a session that nothing has happened to."""
+    return Session(SETTINGS, NODE, KeptOutlet())
+
+
+def registering(**query: str) -> Session:
+    """Return a session whose token was good."""
+    session = new()
+    session.upgraded(Upgrade("t", query, (SUBPROTOCOL,)))
+    session.verified("alice", 60.0)
+    return session
+
+
+def live(head: int = 10) -> Session:
+    """Return a session that has had its welcome."""
+    session = registering()
+    session.registered(head)
+    return session
+
+
+def frames(actions: Actions) -> list[dict[str, object]]:
+    """Return the JSON of all frames sent."""
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=WireState.OPEN)
+    for action in actions:
+        if isinstance(action, Send):
+            client.receive_data(action.data)
+    return [json.loads(bytes(event.data)) for event in client.events_received() if isinstance(event, Frame)]
+
+
+def closes(actions: Actions) -> list[Close]:
+    """Return how the connection is closed."""
+    return [action.close for action in actions if isinstance(action, Disconnect)]
+
+
+def only(kind: type[Action], actions: Actions) -> Action:
+    """Return the one action of this kind."""
+    (found,) = [action for action in actions if isinstance(action, kind)]
+    return found
+
+
+# -- on the way in -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_in_the_header_is_verified_at_once() -> None:
+    """And the wait for the answer has an end."""
+    actions = new().upgraded(Upgrade("t", {}, ()))
+    assert actions == (Await(SETTINGS.connect_timeout_s), Verify("t"))
+
+
+def test_without_a_header_the_connect_frame_is_awaited() -> None:
+    """Its token is then verified like the other."""
+    session = new()
+    assert session.upgraded(Upgrade(None, {}, ())) == (Await(SETTINGS.connect_timeout_s),)
+    assert session.text(b'{"type":"connect","token":"t"}') == (Await(SETTINGS.connect_timeout_s), Verify("t"))
+    assert session.state is State.VERIFYING
+
+
+@pytest.mark.parametrize(
+    ("query", "frame", "device"),
+    [
+        ({}, {}, None),
+        ({"device": "a"}, {}, "a"),
+        ({}, {"device": "b"}, "b"),
+        ({"device": "a"}, {"device": "b"}, "b"),
+    ],
+)
+def test_the_frame_goes_before_the_address(query: dict[str, str], frame: dict[str, str], device: str | None) -> None:
+    """A device may be named in either; the frame is the later word."""
+    session = new()
+    session.upgraded(Upgrade(None, query, ()))
+    session.text(json.dumps({"type": "connect", "token": "t", **frame}).encode())
+    register = only(Register, session.verified("alice", 60.0))
+    assert isinstance(register, Register)
+    assert (register.user, register.device, register.position) == ("alice", device, session.position)
+
+
+def test_the_welcome_comes_first_then_what_was_held() -> None:
+    """In one write; the wait that follows is for the end of the token."""
+    session = registering()
+    assert session.position is not None
+    assert session.position.take(10, 11, b'\x81\x0a{"seq":11}') is Verdict.HELD
+    actions = session.registered(10)
+    assert actions[0] == Await(60.0)
+    assert [frame.get("type", frame.get("seq")) for frame in frames(actions)] == ["welcome", 11]
+    assert frames(actions)[0] == {
+        "type": "welcome",
+        "user": "alice",
+        "session": session.id,
+        "node": NODE,
+        "seq": 10,
+        "heartbeat": 25,
+    }
+    assert session.state is State.LIVE
+
+
+def test_without_a_counter_the_head_is_zero() -> None:
+    """A user who was never written to starts at the beginning."""
+    assert frames(registering().registered(None))[0]["seq"] == 0
+
+
+def test_wishes_of_later_versions_are_answered() -> None:
+    """Behind the welcome, one error each."""
+    answers = frames(registering(since="5", topics="news").registered(0))
+    assert [answer["type"] for answer in answers] == ["welcome", "error", "error"]
+    assert {answer.get("code") for answer in answers[1:]} == {"not_supported"}
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "close"),
+    [
+        (lambda s: s.upgraded(Upgrade("t", {}, ("other",))), Close.UNKNOWN_SUBPROTOCOL),
+        (lambda s: s.upgraded(Upgrade("t", {"device": "a b"}, ())), Close.BAD_FRAME),
+        (lambda s: s.text(b"{"), Close.BAD_FRAME),
+        (lambda s: s.text(b'{"type":"ping"}'), Close.NOT_AUTHENTICATED),
+        (lambda s: s.text(b'{"type":"connect","token":"t","device":"a b"}'), Close.BAD_FRAME),
+        (lambda s: s.binary(), Close.BAD_FRAME),
+        (lambda s: s.refused("expired"), Close.NOT_AUTHENTICATED),
+        (lambda s: s.unverifiable(), Close.OVERLOADED),
+        (lambda s: s.overdue(), Close.NOT_AUTHENTICATED),
+        (lambda s: s.drained(5), Close.DRAINING),
+        (lambda s: s.close(Close.REPLACED), Close.REPLACED),
+    ],
+)
+def test_each_refusal_has_its_code(event: Callable[[Session], Actions], close: Close) -> None:
+    """The session is closing then, and the closing handshake has a deadline."""
+    session = new()
+    actions = event(session)
+    assert closes(actions) == [close]
+    assert only(Await, actions) == Await(SETTINGS.close_timeout_s)
+    assert session.state is State.CLOSING
+
+
+def test_what_is_overdue_depends_on_the_state() -> None:
+    """No frame, no answer from the verifier, no route, and the end of the token."""
+    verifying = new()
+    verifying.upgraded(Upgrade("t", {}, ()))
+    states = {new(): Close.NOT_AUTHENTICATED, verifying: Close.OVERLOADED, registering(): Close.OVERLOADED}
+    states[live()] = Close.TOKEN_EXPIRED
+    for session, close in states.items():
+        assert closes(session.overdue()) == [close]
+        assert session.overdue() == ()
+
+
+def test_bye_comes_before_the_close() -> None:
+    """So that a client knows when to come back."""
+    actions = live().drained(1380)
+    assert frames(actions) == [{"type": "bye", "reason": "draining", "retry_after_ms": 1380}]
+    assert isinstance(actions[-1], Disconnect)
+
+
+# -- frames of a session -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b'{"type":"ping"}', ["pong"]),
+        (b'{"type":"ack","seq":10}', []),
+        (b'{"type":"ack","seq":3,"to":"user:alice"}', []),
+        (b'{"type":"ack","seq":11}', ["bad_frame"]),
+        (b'{"type":"ack","seq":1,"to":"user:bob"}', ["bad_frame"]),
+        (b'{"type":"connect","token":"t"}', ["bad_frame"]),
+        (b'{"type":"subscribe","topic":"news"}', ["not_supported"]),
+        (b'{"type":"unsubscribe","topic":"news"}', ["not_supported"]),
+        (b'{"type":"token","token":"t"}', ["not_supported"]),
+    ],
+)
+def test_a_frame_that_can_be_read_does_not_end_the_session(sent: bytes, answers: list[str]) -> None:
+    """It is answered, and a mistake is explained."""
+    session = live(head=10)
+    actions = session.text(sent)
+    assert [frame.get("code", frame["type"]) for frame in frames(actions)] == answers
+    assert session.state is State.LIVE
+
+
+def test_acks_are_cumulative() -> None:
+    """A lower one changes nothing."""
+    session = live(head=10)
+    session.text(b'{"type":"ack","seq":7}')
+    session.text(b'{"type":"ack","seq":5}')
+    assert session.acked == 7
+
+
+def test_nothing_can_be_acked_before_the_welcome() -> None:
+    """Nothing was sent."""
+    assert frames(registering().text(b'{"type":"ack","seq":0}'))[0]["code"] == "bad_frame"
+
+
+# -- any order of events -------------------------------------------------------------------------------------------------
+
+EVENTS: dict[str, Callable[[Session], Actions]] = {
+    "upgraded": lambda s: s.upgraded(Upgrade(None, {}, ())),
+    "connect": lambda s: s.text(b'{"type":"connect","token":"t"}'),
+    "ping": lambda s: s.text(b'{"type":"ping"}'),
+    "verified": lambda s: s.verified("alice", math.inf),
+    "refused": lambda s: s.refused("no"),
+    "registered": lambda s: s.registered(5),
+    "overdue": lambda s: s.overdue(),
+    "replaced": lambda s: s.close(Close.REPLACED),
+    "drained": lambda s: s.drained(1),
+    "left": lambda s: s.left(),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=12))
+def test_whatever_happens_a_session_closes_once_and_is_silent_after(events: list[str]) -> None:
+    """Late answers find nobody; a session is welcomed at most once, and only after a good token."""
+    session, actions = new(), list[Action]()
+    closed_at = None
+    for event in events:
+        # Only the first event of a connection is its upgrade.
+        done = () if event == "upgraded" and actions else EVENTS[event](session)
+        if closed_at is not None:
+            assert done == ()
+        actions += done
+        if session.state is State.CLOSING and closed_at is None:
+            closed_at = len(actions)
+    assert len(closes(tuple(actions))) <= 1
+    welcomes = [frame for frame in frames(tuple(actions)) if frame["type"] == "welcome"]
+    assert len(welcomes) <= 1
+    if welcomes:
+        assert {"connect", "verified", "registered"} <= set(events)

@@ -1,0 +1,128 @@
+"""edge.subscriber: one connection's bytes, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.subscriber import LOST, REVOKED, Subscription
+
+CHANNELS = ("push:{0}:node:e.1", "push:{1}:node:e.1")
+
+
+class KeptTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written += bytes(data)
+
+    def abort(self) -> None:
+        """Note it."""
+        self.aborted = True
+
+
+class Heard:
+    """A subscription and what it handed on, a list a chunk."""
+
+    def __init__(self, *greeting: tuple[str, ...]) -> None:
+        self.chunks: list[list[bytes]] = []
+        self.subscription = Subscription(greeting, CHANNELS, self.chunks.append)
+        self.transport = KeptTransport()
+        self.subscription.connection_made(self.transport)
+
+    def data(self, *replies: bytes) -> None:
+        """Receive one chunk."""
+        self.subscription.data_received(b"".join(replies))
+
+
+def array(*parts: bytes | int) -> bytes:
+    """Return a RESP2 array."""
+    items = (b":%d\r\n" % part if isinstance(part, int) else b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+    return b"*%d\r\n" % len(parts) + b"".join(items)
+
+
+def confirmed(n: int) -> bytes:
+    """Return the confirmation of a channel."""
+    return array(b"ssubscribe", CHANNELS[n].encode(), n + 1)
+
+
+def published(payload: bytes, n: int = 0) -> bytes:
+    """Return a message."""
+    return array(b"smessage", CHANNELS[n].encode(), payload)
+
+
+def test_it_greets_and_subscribes_in_one_go() -> None:
+    """One SSUBSCRIBE a channel."""
+    heard = Heard(("AUTH", "pw"))
+    assert heard.transport.written == array(b"AUTH", b"pw") + b"".join(array(b"SSUBSCRIBE", name.encode()) for name in CHANNELS)
+
+
+def test_it_is_settled_when_every_channel_is_confirmed() -> None:
+    """Not before; what comes on the first is heard already."""
+    heard = Heard(("AUTH", "pw"))
+    heard.data(b"+OK\r\n", confirmed(0), published(b"a"))
+    assert not heard.subscription.settled.is_set()
+    heard.data(confirmed(1))
+    assert heard.subscription.settled.is_set()
+    assert not heard.subscription.ended.is_set()
+    assert heard.chunks == [[b"a"]]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"-NOAUTH Authentication required.\r\n", LOST),
+        (b"nonsense", LOST),
+        (array(b"sunsubscribe", CHANNELS[0].encode(), 1), REVOKED),
+    ],
+)
+def test_a_refusal_or_a_channel_taken_back_ends_it(reply: bytes, reason: str) -> None:
+    """With the reason, the error in words, and what came before handed on."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1), published(b"a"), reply)
+    assert heard.subscription.ended.is_set()
+    assert heard.subscription.reason == reason
+    assert str(heard.subscription.error)
+    assert heard.transport.aborted
+    assert heard.chunks == [[b"a"]]
+
+
+def test_the_first_reason_stays() -> None:
+    """The lost connection that follows is its consequence."""
+    heard = Heard()
+    heard.subscription.end("probe", OSError("deaf"))
+    heard.subscription.connection_lost(None)
+    assert heard.subscription.reason == "probe"
+    assert heard.subscription.settled.is_set()
+
+
+def test_every_channel_knows_when_it_was_heard() -> None:
+    """The confirmation counts."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1))
+    before = dict(heard.subscription.heard_at_s)
+    heard.data(published(b"x", 1))
+    after = heard.subscription.heard_at_s
+    assert after[CHANNELS[0].encode()] == before[CHANNELS[0].encode()]
+    assert after[CHANNELS[1].encode()] > before[CHANNELS[1].encode()]
+
+
+@given(st.lists(st.binary(max_size=50), max_size=10), st.data())
+def test_payloads_survive_any_cut(payloads: list[bytes], data: st.DataObject) -> None:
+    """Whatever the network does to the stream, the payloads come whole and in order."""
+    heard = Heard()
+    stream = confirmed(0) + confirmed(1) + b"".join(map(published, payloads))
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        heard.data(stream[:size])
+        stream = stream[size:]
+    assert [payload for chunk in heard.chunks for payload in chunk] == payloads
