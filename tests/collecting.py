@@ -25,6 +25,13 @@ from router.shards import shard_of_target
 SETTLE_TIMEOUT_S: Final = 20.0
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds."""
+    with anyio.fail_after(SETTLE_TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 - whatever sets it knows nothing of tests
+            await anyio.sleep(0.005)
+
+
 class Cut(Exception):
     """The owner's process ends here."""
 
@@ -120,7 +127,7 @@ class Workshop:
         """Return the names of a shard."""
         return Keys(self.settings.prefix, shard)
 
-    async def append(self, shard: int = 0, **fields: str) -> str:
+    async def append(self, shard: int = 0, /, **fields: str) -> str:
         """Append an entry as a producer does; name its `id` when it is to be looked for."""
         entry: bytes = await self.redis.xadd(self.keys(shard).intake(), fields)
         if "id" in fields and fields.get("transient") != "1":

@@ -23,7 +23,7 @@ def test_good_id_comes_back_unchanged(ident: str) -> None:
 @pytest.mark.parametrize("ident", BAD_IDS, ids=ascii)
 def test_bad_id_is_refused(ident: str) -> None:
     """The error names the field and the rule."""
-    with pytest.raises(RuleBroken, match="^id: .*is not an id") as caught:
+    with pytest.raises(RuleBroken, match=r"^id: .*is not an id") as caught:
         check_id(ident, "id")
     assert caught.value.field == "id"
 
@@ -37,10 +37,12 @@ def test_good_targets(ident: str) -> None:
     assert target_id(check_target("all")) == "all"
 
 
-@pytest.mark.parametrize("target", ["", "alice", "user", "user:", "topic:", "all:", "all:x", "All", "USER:a", "users:a", " user:a"])
+@pytest.mark.parametrize(
+    "target", ["", "alice", "user", "user:", "topic:", "all:", "all:x", "All", "USER:a", "users:a", " user:a"]
+)
 def test_bad_targets(target: str) -> None:
     """Whatever is none of the three forms is refused, naming the field."""
-    with pytest.raises(RuleBroken, match="^to: "):
+    with pytest.raises(RuleBroken, match=r"^to: "):
         check_target(target)
 
 

@@ -1,0 +1,25 @@
+"""Workshops of collect, one a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.integration.site import Site, open_site
+from tests.servers import EmbeddedValkey, Store
+
+
+@pytest.fixture
+async def site(valkey_server: EmbeddedValkey, store_server: Store) -> AsyncIterator[Site]:
+    """Yield one shard."""
+    async with AsyncExitStack() as stack:
+        yield await open_site(stack, valkey_server.url, store_server.url)
+
+
+@pytest.fixture
+async def two_shards(valkey_server: EmbeddedValkey, store_server: Store) -> AsyncIterator[Site]:
+    """Yield two shards."""
+    async with AsyncExitStack() as stack:
+        yield await open_site(stack, valkey_server.url, store_server.url, shards=2)

@@ -1,0 +1,56 @@
+"""Collect's workshop over a real Redis and a real store, with a prefix and a database of its own."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import AsyncExitStack
+from typing import Any
+
+from router.inbox import Document, Inbox, make_document, open_mongo
+from router.redis_client import open_redis
+from router.settings import Settings
+from tests.collecting import Workshop
+
+
+class Site(Workshop):
+    """A workshop over real servers, which also reads what the inbox holds."""
+
+    def __init__(self, redis: Any, mongo: Any, settings: Settings) -> None:  # noqa: ANN401 - drivers' clients
+        super().__init__(redis, Inbox(mongo, settings), settings)
+        self.documents = mongo[settings.mongo_database].inbox
+
+    async def stored(self) -> list[Document]:
+        """Return all documents of the inbox."""
+        return [document async for document in self.documents.find({})]
+
+    async def store_another(self, target: str, seq: int) -> None:
+        """Store a message that was never collect's."""
+        place, frame = (0, seq), f'{{"another":{seq}}}'
+        document = make_document(
+            target=target, message_id=f"another-{seq}", place=place, frame=frame, carried=(), now_ms=0, expires_ms=2**41
+        )
+        await self.documents.insert_one(document)
+
+    async def is_kept(self, *, in_order: bool = True) -> None:
+        """Assert what is promised of all that was appended."""
+        await self.keeps_its_promise(await self.stored(), in_order=in_order)
+
+
+async def open_site(stack: AsyncExitStack, redis_url: str, mongo_url: str, **changes: Any) -> Site:  # noqa: ANN401 - settings
+    """Return a workshop whose servers are closed with the stack."""
+    name = f"test-{uuid.uuid4().hex}"
+    settings = Settings(
+        redis_url=redis_url,
+        mongo_url=mongo_url,
+        prefix=name,
+        mongo_database=name,
+        wait_ms=20,
+        backoff_min_ms=5,
+        backoff_max_ms=50,
+        mongo_timeout_s=0.5,
+        **changes,
+    )
+    redis = await stack.enter_async_context(open_redis(settings))
+    mongo = await stack.enter_async_context(open_mongo(settings))
+    await Inbox(mongo, settings).make_indexes(settings.idempotency_s)
+    return Site(redis, mongo, settings)
