@@ -15,6 +15,8 @@ from tests.collecting import Workshop
 class Site(Workshop):
     """A workshop over real servers, which also reads what the inbox holds."""
 
+    inbox: Inbox
+
     def __init__(self, redis: Any, mongo: Any, settings: Settings) -> None:  # noqa: ANN401 - drivers' clients
         super().__init__(redis, Inbox(mongo, settings), settings)
         self.documents = mongo[settings.mongo_database].inbox

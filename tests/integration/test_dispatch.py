@@ -1,0 +1,227 @@
+"""router.dispatch over a real Redis: from `out` to the channels, through deaths, bad lines and outages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+
+from router.bell import Bell
+from router.dispatch import Dispatcher, Outlet, serve
+from router.keys import Keys
+from router.lines import build_line
+from router.ops import Health
+from router.outage import Outages
+from router.redis_client import open_redis
+from router.settings import Settings
+from tests.collecting import Cut, Cutting, until
+from tests.servers import EmbeddedValkey
+
+pytestmark = pytest.mark.anyio
+
+FAR_MS = 9_999_999_999_999
+
+
+class Floor:
+    """`out` of one shard, edges that listen, and dispatchers that come and go."""
+
+    def __init__(self, redis: Any, settings: Settings) -> None:  # noqa: ANN401 - RESP2 replies
+        self.redis = redis
+        self.settings = settings
+        self.keys = Keys(settings.prefix, 0)
+        self.health = Health()
+        self.heard: list[str] = []
+        self._leases = 0
+
+    async def lease(self) -> str:
+        """Give the lease to somebody new."""
+        self._leases += 1
+        held = f"dispatcher {self._leases}"
+        await self.redis.set(self.keys.lease("dispatch"), held)
+        return held
+
+    def dispatcher(self, outlet: object = None) -> Dispatcher:
+        """Return a dispatcher, with an outlet of the test's own."""
+        part: Any = outlet or self.outlet()
+        bell = Bell(self.redis, self.keys.out(), self.settings.wait_ms)
+        return Dispatcher(part, bell, Outages(self.health, self.settings), self.settings)
+
+    def outlet(self) -> Outlet:
+        """Return the shard's outlet."""
+        return Outlet(self.redis, self.keys, self.settings)
+
+    async def put(self, *lines: str) -> None:
+        """Append lines to `out`."""
+        for line in lines:
+            await self.redis.xadd(self.keys.out(), {"line": line})
+
+    async def drained(self) -> None:
+        """Return when `out` is empty."""
+        while await self.redis.xlen(self.keys.out()):  # noqa: ASYNC110 - it is Redis' length
+            await anyio.sleep(0.005)
+
+    @asynccontextmanager
+    async def edge(self, *users: str) -> AsyncIterator[None]:
+        """Listen as an edge that holds these users; what is heard goes to `heard`, line by line."""
+        channel = self.keys.node_channel("edge.1")
+        await self.redis.zadd(self.keys.nodes(), {"edge.1": FAR_MS})
+        for user in users:
+            await self.redis.zadd(self.keys.route(user), {"edge.1": FAR_MS})
+        async with self.redis.pubsub() as pubsub, anyio.create_task_group() as tasks:
+            await pubsub.ssubscribe(channel)
+            await pubsub.get_message(timeout=5)
+            tasks.start_soon(self._listen, pubsub)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _listen(self, pubsub: Any) -> None:  # noqa: ANN401 - RESP2 replies
+        while True:
+            message = await pubsub.get_message(timeout=1)
+            if message and message["type"] == "smessage":
+                self.heard += message["data"].decode().split("\n")
+
+
+def _lines(count: int, target: str = "user:a", first: int = 1) -> list[str]:
+    return [build_line(target, seq - 1, seq, None, "{}") for seq in range(first, first + count)]
+
+
+def _settings(url: str) -> Settings:
+    return Settings(redis_url=url, prefix=f"test-{uuid.uuid4().hex}", wait_ms=20, backoff_min_ms=5, backoff_max_ms=50)
+
+
+@pytest.fixture
+async def floor(valkey_server: EmbeddedValkey) -> AsyncIterator[Floor]:
+    """Yield a floor of its own prefix."""
+    settings = _settings(valkey_server.url)
+    async with open_redis(settings) as redis:
+        yield Floor(redis, settings)
+
+
+async def test_lines_reach_the_edge_in_order(floor: Floor) -> None:
+    """What stands in `out`, and what comes later, is heard in order."""
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await floor.put(*_lines(300))
+        tasks.start_soon(floor.dispatcher().run, await floor.lease())
+        await until(lambda: len(floor.heard) == 300)
+        await floor.put(*_lines(5, first=301))
+        await until(lambda: len(floor.heard) == 305)
+        tasks.cancel_scope.cancel()
+    assert floor.heard == _lines(305)
+    await floor.drained()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+async def test_successor_takes_over(floor: Floor, when: str, nth: int) -> None:
+    """A dispatcher ends at a call; the next one finishes what it had taken, and only then takes what is new."""
+    floor.settings = floor.settings.model_copy(update={"batch_max": 10})
+    async with floor.edge("a"):
+        await floor.put(*_lines(25))
+        with pytest.raises(Cut):
+            await floor.dispatcher(Cutting(floor.outlet(), "dispatch", when, nth)).run(await floor.lease())
+        await floor.put(*_lines(5, first=26))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(floor.dispatcher().run, await floor.lease())
+            await until(lambda: len(floor.heard) == 30)
+            tasks.cancel_scope.cancel()
+    assert floor.heard == _lines(30)
+
+
+async def test_entries_of_a_dead_owner_come_first(floor: Floor) -> None:
+    """What was read and not acknowledged is published before anything new."""
+    async with floor.edge("a"):
+        await floor.put(*_lines(10))
+        await floor.redis.xgroup_create(floor.keys.out(), "dispatch", id="0")
+        await floor.redis.xreadgroup("dispatch", "dispatch", {floor.keys.out(): ">"}, count=6)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(floor.dispatcher().run, await floor.lease())
+            await until(lambda: len(floor.heard) == 10)
+            tasks.cancel_scope.cancel()
+    assert floor.heard == _lines(10)
+    await floor.drained()
+
+
+async def test_bad_lines_are_buried_between_good_ones(floor: Floor) -> None:
+    """Each dies alone, with its reason; the good ones around it are all heard, in order."""
+    good = _lines(20)
+    mixed = [text for pair in zip(good, [f"bad{n}" for n in range(20)], strict=True) for text in pair]
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await floor.put(*mixed)
+        with structlog.testing.capture_logs() as logs:
+            tasks.start_soon(floor.dispatcher().run, await floor.lease())
+            with anyio.fail_after(10):
+                await floor.drained()
+        await until(lambda: len(floor.heard) >= 20)
+        tasks.cancel_scope.cancel()
+    assert list(dict.fromkeys(floor.heard)) == good
+    dead = await floor.redis.xrange(floor.keys.dead())
+    assert [fields[b"line"] for _, fields in dead] == [b"bad%d" % n for n in range(20)]
+    assert sum(entry["event"] == "entry_died" for entry in logs) == 20
+
+
+async def test_fenced_dispatcher_ends(floor: Floor) -> None:
+    """With a lease of the past it returns, and has published nothing."""
+    stale = await floor.lease()
+    await floor.lease()
+    async with floor.edge("a"):
+        await floor.put(*_lines(5))
+        with anyio.fail_after(10):
+            await floor.dispatcher().run(stale)
+    assert floor.heard == []
+    assert await floor.redis.xlen(floor.keys.out()) == 5
+
+
+async def test_budgets_lose_nothing(floor: Floor) -> None:
+    """With budgets far too small for the batch every line still comes, once and in order."""
+    floor.settings = floor.settings.model_copy(update={"publish_max_bytes": 100, "read_max_bytes": 300})
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await floor.put(*_lines(400))
+        tasks.start_soon(floor.dispatcher().run, await floor.lease())
+        await until(lambda: len(floor.heard) == 400)
+        tasks.cancel_scope.cancel()
+    assert floor.heard == _lines(400)
+
+
+async def test_redis_is_away_for_a_while(tmp_path: Path) -> None:
+    """Said once, unready meanwhile, and what stood in `out` is published when Redis is back."""
+    with EmbeddedValkey(tmp_path / "valkey") as server:
+        settings = _settings(server.url)
+        async with open_redis(settings) as redis, anyio.create_task_group() as tasks:
+            floor = Floor(redis, settings)
+            held = await floor.lease()
+            with structlog.testing.capture_logs() as logs:
+                tasks.start_soon(floor.dispatcher().run, held)
+                await floor.put(*_lines(5))
+                await floor.drained()
+                server.kill()
+                await until(lambda: bool(floor.health.reasons))
+                server.start()
+                await until(lambda: not floor.health.reasons)
+            async with floor.edge("a"):
+                await floor.put(*_lines(5))
+                await until(lambda: len(floor.heard) == 5)
+            tasks.cancel_scope.cancel()
+        changes = [(entry["event"], entry["server"]) for entry in logs if entry["event"].startswith("outage_")]
+        assert changes == [("outage_began", "redis"), ("outage_ended", "redis")]
+
+
+async def test_service_serves_every_shard_until_stopped(valkey_server: EmbeddedValkey) -> None:
+    """`serve` takes the leases of all shards, is ready, and gives them back when it stops."""
+    settings = _settings(valkey_server.url).model_copy(update={"shards": 3})
+    health, stop = Health(), anyio.Event()
+    async with open_redis(settings) as redis:
+        leases = [Keys(settings.prefix, shard).lease("dispatch") for shard in range(3)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve, settings, health, stop)
+            await until(lambda: health.ready)
+            with anyio.fail_after(10):
+                while await redis.exists(*leases) < 3:  # noqa: ASYNC110 - they stand in Redis
+                    await anyio.sleep(0.005)
+            stop.set()
+        assert await redis.exists(*leases) == 0

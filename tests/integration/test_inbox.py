@@ -1,0 +1,128 @@
+"""router.inbox on a real store: what stands in it, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from router.errors import SetupError
+from router.inbox import Document, Inbox, Insertion, Stored, make_document, migrate, open_mongo
+from tests.integration.site import Site
+
+pytestmark = pytest.mark.anyio
+
+NOW_MS = 1_732_262_400_999
+
+
+def _document(target: str, message_id: str, seq: int, prev: int = 0) -> Document:
+    return make_document(
+        target=target,
+        message_id=message_id,
+        place=(prev, seq),
+        frame=f'{{"seq":{seq}}}',
+        carried=(),
+        now_ms=NOW_MS,
+        expires_ms=NOW_MS + 60_000,
+    )
+
+
+async def test_insert_stores_what_is_new(site: Site) -> None:
+    """Nothing stands in the way: all of it is stored; nothing at all is no error."""
+    documents = [_document("user:a", f"m{n}", n) for n in range(500)]
+    assert await site.inbox.insert(documents) == Insertion()
+    assert await site.inbox.insert([]) == Insertion()
+    assert await site.documents.count_documents({}) == 500
+
+
+async def test_insert_tells_what_is_taken(site: Site) -> None:
+    """An `_id` or a (target, seq) that is there already is told apart from what was stored around it, by its index."""
+    await site.inbox.insert([_document("user:a", "m1", 1), _document("user:a", "m2", 2)])
+    outcome = await site.inbox.insert(
+        [
+            _document("user:a", "m0", 10),
+            _document("user:a", "m1", 11),
+            _document("user:a", "m3", 2),
+            _document("user:a", "m2", 2),
+            _document("user:b", "m1", 1),
+        ]
+    )
+    assert outcome == Insertion(taken={1, 2, 3})
+    assert {document["_id"] for document in await site.stored()} == {"user:a m0", "user:a m1", "user:a m2", "user:b m1"}
+
+
+async def test_insert_again_is_all_taken(site: Site) -> None:
+    """After an outage the same documents are inserted again: nothing is stored twice."""
+    documents = [_document("user:a", f"m{n}", n) for n in range(100)]
+    await site.inbox.insert(documents[:60])
+    assert await site.inbox.insert(documents) == Insertion(taken=set(range(60)))
+    assert await site.inbox.insert(documents) == Insertion(taken=set(range(100)))
+    assert await site.documents.count_documents({}) == 100
+
+
+async def test_find_returns_what_is_stored(site: Site) -> None:
+    """Seq, prev, frame and expiry come back exactly; an id that is not there is left out."""
+    seq = 9_007_199_254_000_001
+    await site.inbox.insert([_document("user:a", "m1", seq, seq - 1), _document("user:a", "m2", 2)])
+    found = await site.inbox.find(["user:a m1", "user:a nothing", "user:b m2"])
+    assert found == {"user:a m1": Stored(seq, seq - 1, f'{{"seq":{seq}}}', NOW_MS + 60_000)}
+    assert await site.inbox.find([]) == {}
+
+
+async def test_newest_of_many_targets(site: Site) -> None:
+    """The highest seq of each, in slices; a target without any is left out."""
+    documents = [_document(f"user:{n}", f"m{m}", 1_000 * n + m) for n in range(300) for m in (2, 0, 1)]
+    await site.inbox.insert(documents)
+    newest = await site.inbox.newest([f"user:{n}" for n in range(310)])
+    assert newest == {f"user:{n}": 1_000 * n + 2 for n in range(300)}
+    assert await site.inbox.newest([]) == {}
+
+
+async def test_newest_is_read_from_the_index(site: Site) -> None:
+    """The query that a cold target costs is answered by the index of order, where the server tells."""
+    await site.inbox.insert([_document("user:a", f"m{n}", n) for n in range(10)])
+    information = await site.documents.index_information()
+    assert information["target_seq"]["key"] == [("target", 1), ("seq", 1)]
+    assert information["target_seq"]["unique"] is True
+    assert information["expires_at"]["expireAfterSeconds"] == 86_400
+
+
+async def test_indexes_are_made_once(site: Site) -> None:
+    """Migrating again changes nothing, and the check passes."""
+    await migrate(site.settings)
+    await site.inbox.check()
+
+
+async def test_check_names_the_missing_index(site: Site) -> None:
+    """Without an index that order or idempotency rests on nothing starts, and the error says what to run."""
+    await site.documents.drop_index("target_seq")
+    with pytest.raises(SetupError, match=r"lacks the index target_seq: run `pushway migrate`"):
+        await site.inbox.check()
+    settings = site.settings.model_copy(update={"mongo_database": f"{site.settings.mongo_database}-empty"})
+    async with open_mongo(settings) as mongo:
+        with pytest.raises(SetupError, match="expires_at, target_seq"):
+            await Inbox(mongo, settings).check()
+
+
+async def test_index_of_other_options_is_a_setup_error(site: Site) -> None:
+    """An index of that name with another expiry is not replaced behind the operator's back."""
+    with pytest.raises(SetupError, match="other options"):
+        await site.inbox.make_indexes(5.0)
+    information: Any = await site.documents.index_information()
+    assert information["expires_at"]["expireAfterSeconds"] == 86_400
+
+
+async def test_carried_fields_are_kept(site: Site) -> None:
+    """Names with dots and hyphens stand in a document of their own; without any there is none."""
+    with_some = make_document(
+        target="all",
+        message_id="m",
+        place=(0, 1),
+        frame="{}",
+        carried=(("x-a.b-c_d", "1"), ("traceparent", "00")),
+        now_ms=NOW_MS,
+        expires_ms=NOW_MS,
+    )
+    await site.inbox.insert([with_some, _document("all", "n", 2)])
+    stored = {document["id"]: document.get("carried") for document in await site.stored()}
+    assert stored == {"m": {"x-a.b-c_d": "1", "traceparent": "00"}, "n": None}
