@@ -1,0 +1,88 @@
+"""route_set.lua: routes to a node, and the head that a session starts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+import lua
+from tests.scripts.shard import Shard, now_ms
+
+pytestmark = pytest.mark.anyio
+
+NODE, OTHER = "edge-1.aaaaaa", "edge-2.bbbbbb"
+TTL_MS = 60_000
+SLACK_MS = 5_000
+HEAD = 1_732_262_400_123_456
+
+
+async def route_set(shard: Shard, held: dict[str, bool], node: str = NODE, ttl_ms: int = TTL_MS) -> list[Any]:
+    """Call the script as `edge.routes` does."""
+    keys = [shard.keys.route(user) for user in held] + [shard.keys.seq(f"user:{user}") for user in held]
+    script = shard.redis.register_script(lua.source("route_set"))
+    reply: list[Any] = await script(keys=keys, args=[node, ttl_ms, *map(int, held.values())])
+    return reply
+
+
+async def test_a_route_is_written_and_the_head_told(shard: Shard) -> None:
+    """was_live tells whether it stood there before; '' where the target has no counter; 16 digits stay 16 digits."""
+    await shard.redis.hset(shard.keys.seq("user:a"), "handed", str(HEAD))
+    assert await route_set(shard, {"a": True, "b": True}) == [0, str(HEAD).encode(), 0, b""]
+    assert await route_set(shard, {"a": True, "c": True}) == [1, str(HEAD).encode(), 0, b""]
+    assert await shard.nodes_of("a") == [NODE]
+
+
+async def test_expiry_is_by_the_servers_clock_and_the_key_goes_with_the_last_route(shard: Shard) -> None:
+    """The score is Unix ms; the key lives as long as the longest of them."""
+    await route_set(shard, {"a": True}, ttl_ms=2 * TTL_MS)
+    await route_set(shard, {"a": True}, OTHER)
+    scores = dict(await shard.redis.zrange(shard.keys.route("a"), 0, -1, withscores=True))
+    assert abs(scores[NODE.encode()] - now_ms() - 2 * TTL_MS) < SLACK_MS
+    assert abs(scores[OTHER.encode()] - now_ms() - TTL_MS) < SLACK_MS
+    assert abs(await shard.redis.pttl(shard.keys.route("a")) - 2 * TTL_MS) < SLACK_MS
+
+
+async def test_an_absent_user_loses_this_nodes_route_only(shard: Shard) -> None:
+    """The key's life is then that of the routes that are left, and the last one takes the key with it."""
+    await route_set(shard, {"a": True}, ttl_ms=2 * TTL_MS)
+    await route_set(shard, {"a": True}, OTHER)
+    assert await route_set(shard, {"a": False}) == [1, b""]
+    assert await shard.nodes_of("a") == [OTHER]
+    assert await shard.redis.pttl(shard.keys.route("a")) <= TTL_MS
+    assert await route_set(shard, {"a": False}, OTHER) == [1, b""]
+    assert not await shard.redis.exists(shard.keys.route("a"))
+    assert await route_set(shard, {"a": False}) == [0, b""]
+
+
+async def test_a_lapsed_route_is_told_and_others_are_cleared_away(shard: Shard) -> None:
+    """The edge learns that messages may have been missed; a dead node's route does not pile up."""
+    await shard.redis.zadd(shard.keys.route("a"), {NODE: now_ms() - 1, OTHER: now_ms() - 1})
+    assert await route_set(shard, {"a": True}) == [0, b""]
+    assert await shard.nodes_of("a") == [NODE]
+
+
+async def test_a_full_batch_is_one_call(shard: Shard) -> None:
+    """256 users, some there and some not."""
+    held = {f"u{n}": n % 3 > 0 for n in range(256)}
+    assert len(await route_set(shard, held)) == 512
+    for user in ("u0", "u1", "u255"):
+        assert await shard.nodes_of(user) == ([NODE] if held[user] else [])
+
+
+async def test_numbers_that_do_not_fit_are_refused(shard: Shard) -> None:
+    """Nothing is written then."""
+    script = shard.redis.register_script(lua.source("route_set"))
+    with pytest.raises(ResponseError, match="ROUTES"):
+        await script(keys=[shard.keys.route("a"), shard.keys.seq("user:a")], args=[NODE, TTL_MS])
+    assert await shard.nodes_of("a") == []
+
+
+async def test_routes_are_written_when_memory_is_full(real_shard: Shard) -> None:
+    """A full Redis must not cost anybody the connection."""
+    await real_shard.redis.config_set("maxmemory", 1)
+    with pytest.raises(OutOfMemoryError):
+        await real_shard.redis.set("x", "y")
+    assert await route_set(real_shard, {"a": True}) == [0, b""]
+    assert await real_shard.nodes_of("a") == [NODE]
