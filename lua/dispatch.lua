@@ -17,10 +17,10 @@
 -- ARGV[6] offline_max  about how many offline reports are kept
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text}. `done` entries, the first of those taken, are
--- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry fails, what precedes it is done, its id and
--- the error come in failed_id and failed_text ('' otherwise), and what follows it is unknown: published perhaps, and again
--- when taken again.
--- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing.
+-- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry is at fault, what precedes it is done, and
+-- its id and what is wrong with it come in failed_id and failed_text ('' otherwise).
+-- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
+-- ACL failure, when the caller may not read routes or publish.
 -- Cost: O(entries × log(nodes of a user) + bytes).
 --
 -- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000
@@ -81,6 +81,10 @@ local function look_up(target)
   if kind == 'user' then
     local live = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. id, '(' .. now, '+inf')
     if live.err then
+      -- A key of another type is this user's own trouble; anything else Redis has against the caller, whoever the user.
+      if not string.find(tostring(live.err), 'WRONGTYPE', 1, true) then
+        error(live.err)
+      end
       return nil, live.err
     end
     for i, node in ipairs(live) do
@@ -95,28 +99,20 @@ local function look_up(target)
   return found
 end
 
-local failed_at, failed_text = nil, ''
-local function fail(at, text)
-  if not failed_at or at < failed_at then
-    failed_at, failed_text = at, text
-  end
-end
-
--- Adds a line to the payloads of its target. Returns false when one of them is full or the entry fails.
+-- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
+-- (nil where a payload is full).
 local reports = {}
 local function group(at, line)
   local space = string.find(line, ' ', 1, true)
   if not space then
-    fail(at, 'not a payload line')
-    return false
+    return false, 'not a payload line'
   end
   local target = string.sub(line, 1, space - 1)
   local found, err = payloads_of[target], nil
   if not found then
     found, err = look_up(target)
     if not found then
-      fail(at, err)
-      return false
+      return false, err
     end
   end
   for _, payload in ipairs(found) do
@@ -140,13 +136,19 @@ local taken = take()
 if #taken == 0 then
   return {0, 0, 0, 0, '', ''}
 end
-local grouped = 0
+local done, failed_id, failed_text = 0, '', ''
 for at, entry in ipairs(taken) do
-  local fields = entry[2]
-  if fields and not group(at, fields[2]) then
-    break
+  local id, fields = entry[1], entry[2]
+  if fields then
+    local grouped, err = group(at, fields[2])
+    if err then
+      failed_id, failed_text = id, err
+    end
+    if not grouped then
+      break
+    end
   end
-  grouped = at
+  done = at
 end
 
 -- Publishes, and judges each node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
@@ -169,19 +171,15 @@ end
 
 for channel, payload in pairs(payloads) do
   if #payload.lines > 0 then
-    local heard = redis.pcall('SPUBLISH', channel, table.concat(payload.lines, '\n'))
-    if type(heard) == 'table' then
-      fail(payload.entries[1], heard.err)
-    else
-      published = published + #payload.lines
-      if payload.node then
-        judge(payload, heard)
-      end
+    -- Not pcall: Redis refuses a publish for the caller's sake (an ACL without the channel), never for the entry's. The
+    -- error ends the call, and all that was taken is taken again.
+    local heard = redis.call('SPUBLISH', channel, table.concat(payload.lines, '\n'))
+    published = published + #payload.lines
+    if payload.node then
+      judge(payload, heard)
     end
   end
 end
-local done = failed_at and failed_at - 1 or grouped
-
 local offline_count = 0
 for at = 1, done do
   local reason = reports[at]
@@ -207,4 +205,4 @@ if done > 0 then
   redis.call('XTRIM', stream, 'MINID', '=', ids[done])
   redis.call('XDEL', stream, ids[done])
 end
-return {#taken, done, published, offline_count, failed_at and taken[failed_at][1] or '', failed_text}
+return {#taken, done, published, offline_count, failed_id, failed_text}

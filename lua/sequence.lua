@@ -44,6 +44,10 @@ redis.call('HDEL', pending, '')
 local targets, cold = {}, {'cold'}
 for n = 1, #KEYS - FIRST_TARGET + 1 do
   local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed')
+  -- A key of another type is this target's own trouble; anything else Redis has against the caller, whoever the target.
+  if counters.err and not string.find(tostring(counters.err), 'WRONGTYPE', 1, true) then
+    error(counters.err)
+  end
   local target = {broken = counters.err}
   if not counters.err then
     local floor = tonumber(ARGV[FIRST_TARGET + n - 1])

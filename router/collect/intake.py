@@ -55,6 +55,7 @@ class Intake:
         self._sequence = redis.register_script(lua.source("sequence"))
         self._append = redis.register_script(lua.source("append"))
         self._bury = redis.register_script(lua.source("bury"))
+        self._forward = redis.register_script(lua.source("forward"))
 
     async def take(self, held: str, start: str) -> list[Entry]:
         """Take the next entries of `in`, `TAKEN_BEFORE` or `NEW`.
@@ -144,13 +145,15 @@ class Intake:
         Raises:
             RedisError: when Redis is away.
         """
-        if not forwards:
-            return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for forward in forwards:
-                fields: dict[Any, Any] = {**forward.fields}
-                pipe.xadd(Keys(self._settings.prefix, forward.shard).intake(), fields)
-            await pipe.execute()
+        by_shard: dict[int, list[Forward]] = {}
+        for forward in forwards:
+            by_shard.setdefault(forward.shard, []).append(forward)
+        for shard, some in by_shard.items():
+            keys = Keys(self._settings.prefix, shard)
+            args: list[Any] = []
+            for forward in some:
+                args += [len(forward.fields) * 2, *(part for pair in forward.fields.items() for part in pair)]
+            await self._forward(keys=[keys.intake(), keys.pending()], args=args)
 
     async def out_length(self) -> int:
         """Return how many entries wait in `out`."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
+from router.dispatch import Outlet
 from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, Shard, line, now_ms
 
@@ -173,3 +176,21 @@ async def test_broken_side_key_is_an_error_that_loses_nothing(shard: Shard, key:
         await shard.outlet.dispatch(HELD, NEW, 10)
     await shard.redis.delete(name)
     assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).done == 2
+
+
+@pytest.mark.parametrize("rules", [["~*", "resetchannels"], ["~push:{0}:[^r]*", "allchannels"]], ids=["publish", "look up"])
+async def test_not_permitted(real_shard: Shard, rules: list[str]) -> None:
+    """A user of Redis who may not publish, or not read routes, gets Redis' own error; no entry is blamed, none is lost."""
+    shard = real_shard
+    target = line("user:a", 1)
+    await shard.route("a", "edge.1")
+    await shard.put_out(target)
+    await shard.redis.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">secret", "+@all", *rules)
+    server = shard.redis.connection_pool.connection_kwargs
+    async with Redis(host=server["host"], port=server["port"], username="mute", password="secret", protocol=2) as mute:  # noqa: S106 - the test's own
+        with pytest.raises(ResponseError, match="script"):
+            await Outlet(mute, shard.keys, shard.settings).dispatch(HELD, NEW, 10)
+    async with shard.listening(EDGE_1) as ear:
+        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).done == 1
+        assert [payload for _, payload in await ear.heard()] == [target]
+    await shard.redis.execute_command("ACL", "DELUSER", "mute")

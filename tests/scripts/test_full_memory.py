@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 
 import lua
+from router.collect.batch import Forward
 from router.collect.intake import Place
 from router.redis_client import check_redis
 from router.settings import Settings
@@ -55,6 +56,13 @@ async def test_service_can_start(real_shard: Shard) -> None:
     await check_redis(real_shard.redis, settings)
     await _fill(real_shard)
     await check_redis(real_shard.redis, settings)
+
+
+async def test_entries_are_moved_on_to_their_shard(real_shard: Shard) -> None:
+    """What belongs to another shard is appended there although the memory is full, or this one could never be emptied."""
+    await _fill(real_shard)
+    await real_shard.intake.forward([Forward(1, {"to": b"user:a", "text": b"hi"})])
+    assert await real_shard.redis.xlen("push:{1}:in") == 1
 
 
 async def test_intake_drains(real_shard: Shard) -> None:
