@@ -75,11 +75,12 @@ class Plan:
 def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings) -> tuple[Plan, int]:
     """Return the plan for the first entries of a batch, and how many those are.
 
-    An entry makes as many items, lines and forwards as it has targets, so a batch is cut where they reach `batch_max`; what is
-    left is taken again.
+    An entry makes as many items, lines and forwards as it has targets, so a batch is cut where they reach `batch_max`, or
+    their content `read_max_bytes`; what is left is taken again.
     """
     plan = Plan()
     seen: set[str] = set()
+    content_bytes = 0
     for count, entry in enumerate(entries, start=1):
         try:
             message = read_message(entry, shard, now_ms, settings)
@@ -87,7 +88,8 @@ def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Sett
             plan.dead.append((entry.id, str(exc)))
             continue
         _add(plan, seen, entry, message, shard, settings.shards, now_ms)
-        if plan.size >= settings.batch_max:
+        content_bytes += len(message.content) * len(message.targets)
+        if plan.size >= settings.batch_max or content_bytes >= settings.read_max_bytes:
             return plan, count
     return plan, len(entries)
 

@@ -146,6 +146,12 @@ def test_batch_is_cut_where_its_messages_reach_the_most() -> None:
     assert plan_batch(spread, 0, NOW_MS, Settings(shards=4, batch_max=25))[1] == 9
 
 
+def test_batch_is_cut_where_its_content_reaches_the_most() -> None:
+    """A long body to many targets is as many long documents: they are not all held at once."""
+    entries = _entries(*({"to": "user:a,user:b", "text": "x" * 1_000} for _ in range(10)))
+    assert plan_batch(entries, 0, NOW_MS, Settings(read_max_bytes=5_000))[1] == 3
+
+
 def test_dead_entries_behind_the_cut_are_left() -> None:
     """What is behind the cut is judged when it is taken again."""
     entries = _entries({"to": "user:a", "text": "1"}, {"nonsense": "1"})
