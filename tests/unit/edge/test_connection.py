@@ -1,0 +1,272 @@
+"""edge.connection and edge.admission: a client's bytes in, a client's bytes out, on a transport that only keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.uri import parse_uri
+
+from edge.admission import Admission
+from edge.connection import Connection
+from edge.delivery import Delivery
+from edge.ledger import Waiter
+from edge.liveness import Pulse
+from edge.sessions import Sessions
+from router.auth.tokens import Claims
+from router.errors import KeysUnavailable, TokenRefused
+from router.lines import build_frame, build_line
+from router.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+NODE = "edge-1.k3f9"
+
+
+class Socket(asyncio.Transport):
+    """The socket between one connection and a client, both in this process."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.ended = ""
+        self._connection = connection
+        self._client = ClientProtocol(parse_uri("ws://localhost/v1/connect"))
+        connection.connection_made(self)
+
+    # -- what a connection calls -------------------------------------------------------------------------------------
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is ever buffered."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Let the client read it."""
+        self._client.receive_data(bytes(data))
+        assert self._client.parser_exc is None
+
+    def can_write_eof(self) -> bool:
+        """As TCP can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Note it."""
+        self.ended = "eof"
+
+    def close(self) -> None:
+        """Note it."""
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        """Note it."""
+        self.ended = "cut"
+
+    # -- what a client does ------------------------------------------------------------------------------------------
+
+    def connect(self, token: str) -> None:
+        """Send the request."""
+        request = self._client.connect()
+        request.headers["Authorization"] = f"Bearer {token}"
+        self._client.send_request(request)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what the client has to send."""
+        for data in self._client.data_to_send():
+            self._connection.data_received(data)
+
+    def frames(self) -> list[str]:
+        """Return the text or close frames that came since the last call."""
+        events = self._client.events_received()
+        return [
+            str(Frame(event.opcode, event.data)) if event.opcode > 2 else bytes(event.data).decode()
+            for event in events
+            if isinstance(event, Frame)
+        ]
+
+    @property
+    def close_code(self) -> int | None:
+        """The code that the edge closed with."""
+        return None if self._client.close_rcvd is None else self._client.close_rcvd.code
+
+
+class FakeVerifier:
+    """A token is its user, or what happens to it."""
+
+    async def verify(self, token: str) -> Claims:
+        """Return or raise at once."""
+        match token:
+            case "bad":
+                raise TokenRefused("no")
+            case "later":
+                raise KeysUnavailable("wait")
+            case "never":
+                await anyio.sleep_forever()
+        return Claims(user=token, expires_at=int(time.time()) + 60, topics=(), jti="j")
+
+
+class KeptRoutes:
+    """Keeps what is to be written."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[str, Waiter | None]] = []
+
+    def write(self, user: str, waiter: Waiter | None = None) -> None:
+        """Keep it."""
+        self.writes.append((user, waiter))
+
+    def answer(self, head: int | None) -> None:
+        """Answer all that wait."""
+        for _, waiter in self.writes:
+            if waiter is not None:
+                waiter(head)
+        self.writes.clear()
+
+
+class Desk:
+    """An admission with fakes around it."""
+
+    def __init__(self, tasks: TaskGroup, settings: Settings) -> None:
+        self.sessions = Sessions[Connection](settings.sessions_user_max)
+        self.routes = KeptRoutes()
+        self.admission = Admission(settings, NODE, self.sessions, self.routes, FakeVerifier(), tasks)
+        self.delivery = Delivery(self.sessions.audiences)
+
+    async def registering(self, token: str) -> tuple[Connection, Socket]:
+        """Return a connection whose token has been looked at."""
+        connection = self.admission.accept()
+        socket = Socket(connection)
+        socket.connect(token)
+        await anyio.wait_all_tasks_blocked()
+        return connection, socket
+
+    async def live(self, user: str, head: int = 0) -> tuple[Connection, Socket]:
+        """Return a connection that has had its welcome."""
+        connection, socket = await self.registering(user)
+        self.routes.answer(head)
+        assert '"welcome"' in socket.frames()[0]
+        return connection, socket
+
+    def publish(self, user: str, prev: int, seq: int) -> None:
+        """Deliver a message."""
+        frame = build_frame(f"user:{user}", seq, "m", 0, '"text":"x"')
+        self.delivery.receive([build_line(f"user:{user}", prev, seq, None, frame).encode()])
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    """Yield an admission with the default settings."""
+    async with anyio.create_task_group() as tasks:
+        yield Desk(tasks, Settings())
+        tasks.cancel_scope.cancel()
+
+
+def seqs(frames: list[str]) -> list[int]:
+    """Return the seqs in message frames."""
+    return [int(frame.partition('"seq":')[2].partition(",")[0]) for frame in frames if '"message"' in frame]
+
+
+async def test_what_comes_before_the_head_is_known_follows_the_welcome(desk: Desk) -> None:
+    """The session hears from the moment the route may stand; what the head covers is not sent."""
+    _, socket = await desk.registering("alice")
+    for seq in (9, 10, 11, 12):
+        desk.publish("alice", seq - 1, seq)
+    assert socket.frames() == []
+    desk.routes.answer(10)
+    desk.publish("alice", 12, 13)
+    frames = socket.frames()
+    assert '"welcome"' in frames[0]
+    assert seqs(frames) == [11, 12, 13]
+
+
+async def test_nothing_follows_a_close_frame(desk: Desk) -> None:
+    """Neither messages nor answers; the route goes."""
+    connection, socket = await desk.live("alice")
+    connection.drain(5)
+    assert desk.routes.writes == [("alice", None)]
+    assert len(desk.sessions) == 0
+    assert socket.frames()[0].startswith('{"type":"bye"')
+    desk.publish("alice", 0, 1)
+    connection.out.append(b"left over from the chunk in hand")
+    connection.flush()
+    assert socket.frames() == []
+    assert socket.close_code == 4000
+
+
+async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk: Desk) -> None:
+    """The answer finds nobody, and the route is written again as the table then is."""
+    connection, socket = await desk.registering("alice")
+    connection.connection_lost(None)
+    assert [user for user, _ in desk.routes.writes] == ["alice", "alice"]
+    desk.routes.answer(5)
+    assert socket.frames() == []
+    assert not desk.admission.connections
+
+
+@pytest.mark.parametrize(("token", "code"), [("bad", 4500), ("later", 4001)])
+async def test_a_token_that_does_not_do(desk: Desk, token: str, code: int) -> None:
+    """Refused for good, or for now."""
+    _, socket = await desk.registering(token)
+    assert socket.close_code == code
+    assert desk.routes.writes == []
+
+
+async def test_a_verifier_that_hangs_is_given_up(desk: Desk) -> None:
+    """By the session's own deadline; its late answer is not heard."""
+    connection, socket = await desk.registering("never")
+    connection.sweep(time.monotonic() + Settings().connect_timeout_s, Pulse(1e9, 1e9))
+    assert socket.close_code == 4001
+
+
+async def test_more_waiting_than_allowed_closes(desk: Desk) -> None:
+    """4002 when the socket does not take it; 4001 when it is the route that does not come."""
+    connection, socket = await desk.live("alice")
+    connection.pause_writing()
+    assert socket.close_code == 4002
+    _, socket = await desk.registering("bob")
+    for seq in range(1, Settings().send_buffer_max_bytes // 50):
+        desk.publish("bob", seq - 1, seq)
+        if socket.close_code is not None:
+            break
+    assert socket.close_code == 4001
+    assert len(desk.sessions) == 0
+
+
+async def test_a_close_waits_for_the_clients_and_no_longer_than_allowed(desk: Desk) -> None:
+    """Half-closed once both close frames are there; cut when the client's does not come."""
+    connection, socket = await desk.live("alice")
+    connection.drain(5)
+    assert socket.ended == ""
+    socket.pump()
+    assert socket.ended == "eof"
+    connection, socket = await desk.live("bob")
+    connection.drain(5)
+    connection.sweep(time.monotonic() + Settings().close_timeout_s, Pulse(1e9, 1e9))
+    assert socket.ended == "cut"
+
+
+async def test_a_quiet_peer_is_pinged_and_a_silent_one_closed(desk: Desk) -> None:
+    """The answer to the ping is enough."""
+    connection, socket = await desk.live("alice")
+    pulse, now_s = Pulse(25.0, 8.0), time.monotonic()
+    connection.sweep(now_s + 1, pulse)
+    assert socket.frames() == []
+    connection.sweep(now_s + 26, pulse)
+    assert len(socket.frames()) == 1
+    connection.sweep(now_s + 35, pulse)
+    assert socket.close_code == 4004
+
+
+async def test_figures_fall_back_to_nothing(desk: Desk) -> None:
+    """Whoever goes is in no table any more."""
+    connections = [(await desk.live(user))[0] for user in ("a", "b", "c")]
+    for connection in connections:
+        connection.connection_lost(ConnectionResetError())
+    with anyio.fail_after(5):
+        await desk.admission.emptied()
+    assert len(desk.sessions) == 0
+    assert not desk.sessions.audiences
