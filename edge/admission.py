@@ -125,6 +125,11 @@ class Admission:
             self._emptied = anyio.Event()
             await self._emptied.wait()
 
+    def cut_all(self) -> None:
+        """End every connection without a word."""
+        for connection in list(self.connections):
+            connection.cut()
+
     async def _verify(self, connection: Connection, token: str) -> None:
         try:
             with anyio.fail_after(self.settings.connect_timeout_s):

@@ -38,8 +38,7 @@ async def drain(admission: Admission, settings: Settings) -> None:
         await anyio.sleep(STEP_S)
     with anyio.move_on_after(settings.close_timeout_s):
         await admission.emptied()
-    for connection in list(admission.connections):
-        connection.cut()
+    admission.cut_all()
     log.info("drain_ended")
 
 

@@ -49,7 +49,7 @@ DRAINING: Final = "draining"
 
 
 async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
-    """Hold connections until `stop` is set, then drain.
+    """Hold connections until `stop` is set, then drain. Cancellation cuts them; what stands in Redis then lapses.
 
     Raises:
         SetupError: when Redis is not fit, or the address cannot be listened on.
@@ -65,7 +65,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         if not stop.is_set():
             await _serve(settings, health, stop, redis)
     finally:
-        await redis.aclose()
+        with anyio.move_on_after(settings.redis_timeout_s, shield=True):
+            await redis.aclose()
 
 
 async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
@@ -93,20 +94,20 @@ async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: R
 
     async with anyio.create_task_group() as tasks:
         admission = Admission(settings, node.id, sessions, routes, verifier, tasks)
-        tasks.start_soon(verifier.run)
+        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run):
+            tasks.start_soon(part)
         tasks.start_soon(_note_keys, verifier, health)
-        tasks.start_soon(subscriber.run)
-        tasks.start_soon(node.run)
-        tasks.start_soon(routes.run)
-        tasks.start_soon(deafness.run)
         tasks.start_soon(sweep, admission.connections, settings)
-        async with _listening(admission, settings):
-            log.info("edge_started", node=node.id, host=settings.edge_host, port=settings.edge_port)
-            await stop.wait()
-        health.set(DRAINING, ok=False, why="draining")
-        node.drain()
-        await drain(admission, settings)
-        await _leave(routes, node, settings)
+        try:
+            async with _listening(admission, settings):
+                log.info("edge_started", node=node.id, host=settings.edge_host, port=settings.edge_port)
+                await stop.wait()
+            health.set(DRAINING, ok=False, why="draining")
+            node.drain()
+            await drain(admission, settings)
+            await _leave(routes, node, settings)
+        finally:
+            admission.cut_all()
         tasks.cancel_scope.cancel()
     log.info("edge_ended", node=node.id)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import anyio
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -154,7 +155,7 @@ class Edge:
 
 @asynccontextmanager
 async def starting_edge(redis_url: str, folder: Path, **changes: object) -> AsyncIterator[Edge]:
-    """Yield an edge that is starting, and its auth service; both end with the block."""
+    """Yield an edge that is starting on an empty Redis, and its auth service; both end with the block."""
     first = free_ports(2)
     values = {
         "redis_url": redis_url,
@@ -172,6 +173,8 @@ async def starting_edge(redis_url: str, folder: Path, **changes: object) -> Asyn
     settings = Settings.model_validate(values | changes)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
+        with suppress(RedisError):  # away, in some tests
+            await redis.flushall()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         edge, auth_stop = Edge(settings, redis), anyio.Event()
         tasks.start_soon(partial(serve_auth, settings, Health(), auth_stop))

@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.integration.edges import PROMPT_S, eventually, message, running_edge
-from tests.servers import EmbeddedValkey
+from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge
+from tests.servers import EmbeddedValkey, free_ports
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +63,18 @@ async def test_who_does_not_answer_is_cut(valkey_server: EmbeddedValkey, tmp_pat
         with anyio.fail_after(PROMPT_S):
             await edge.ended.wait()
         client.connection.transport.abort()
+
+
+async def test_a_cancelled_edge_cuts_everybody(valkey_server: EmbeddedValkey, tmp_path: Path) -> None:
+    """A second signal does not wait for anybody."""
+    async with running_edge(valkey_server.url, tmp_path) as edge, anyio.create_task_group() as tasks:
+        other = Edge(edge.settings.model_copy(update={"edge_port": free_ports()}), edge.redis)
+        tasks.start_soon(other.run)
+        await other.ready()
+        async with other.session("alice") as (client, _):
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                assert (await client.closed())[0] == 1006
 
 
 async def test_a_node_is_seen_while_it_lives(valkey_server: EmbeddedValkey, tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ HEAD = 1_732_262_400_123_456
 
 @pytest.fixture
 async def edge(valkey_server: EmbeddedValkey, tmp_path: Path) -> AsyncIterator[Edge]:
-    """Yield an edge on an empty Redis, with limits small enough to reach."""
-    with valkey_server.client() as redis:
-        redis.flushall()
+    """Yield an edge with limits small enough to reach."""
     limits = {"frame_max_bytes": 1_000, "sessions_user_max": 2, "connect_timeout_s": 0.3}
     async with running_edge(valkey_server.url, tmp_path, **limits) as running:
         yield running
