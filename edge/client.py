@@ -19,6 +19,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from types import TracebackType
 from typing import Any, Final, Self
@@ -44,7 +45,7 @@ STEADY_S: Final = 10.0
 """A session that lived this long was a good one: the pauses begin anew with the shortest."""
 
 FRAME_MAX_BYTES: Final = 16 * 1024 * 1024
-"""Longest frame taken; twice what an edge lets through at most."""
+"""Longest frame taken. Content is at most 16,000,000 bytes of JSON; what stands around it fits into the rest many times."""
 
 TokenSource = Callable[[], Awaitable[str]]
 """Returns a fresh token; called before each connect. Raises OSError when there is none right now: it is asked again."""
@@ -107,21 +108,32 @@ class Parted:
 
 
 @dataclass(frozen=True, slots=True)
+class NoToken:
+    """The token source had none, so no edge was tried; it is asked again after `retry_in_s`."""
+
+    why: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """The edge sent another frame, such as `bye`, `error` or one that this version has not heard of."""
 
     frame: Mapping[str, Any]
 
 
-Status = Welcomed | Parted | Noticed
+Status = Welcomed | Parted | NoToken | Noticed
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long to wait between tries: from nothing up to a ceiling that doubles with each failure (full jitter)."""
+    """How long to wait between tries: from nothing up to a ceiling that doubles with each failure (full jitter).
+
+    The defaults are those of Centrifugo's clients.
+    """
 
     min_s: float = 0.5
-    max_s: float = 30.0
+    max_s: float = 20.0
 
     def after(self, failures: int) -> float:
         """Return a pause in seconds after so many failures in a row, the first being 0."""
@@ -138,7 +150,7 @@ class Client:
         token: gives a token for each connect.
         device: names the cursors that the cluster keeps for this device.
         token_in_header: send the token in `Authorization`, not in the first frame.
-        on_status: told of every welcome, parting and other frame, in order, from within the iteration.
+        on_status: told of every welcome, parting, missing token and other frame, in order, from within the iteration.
         pauses: how long to wait between tries.
         proxy: URL of an HTTP proxy. The environment is not looked at: edges are often neighbours.
     """
@@ -189,8 +201,10 @@ class Client:
                 message = self._take(await self._next_frame())
             except ConnectionClosed as exc:
                 await self._part(*_farewell(exc))
+            except _TokenMissing as exc:
+                await self._wait(partial(NoToken, str(exc)))
             except (OSError, InvalidHandshake, _Unintelligible) as exc:
-                await self._part(ABNORMAL, str(exc) or type(exc).__name__)
+                await self._part(ABNORMAL, _cause(exc))
             else:
                 if message is not None:
                     return message
@@ -203,8 +217,8 @@ class Client:
             return _text(await connection.recv())
 
     async def _open(self) -> ClientConnection:
+        token = await self._fresh_token()
         self._url = next(self._urls)
-        token = await self._token()
         self._connection = connection = await connect(
             self._address(),
             subprotocols=[SUBPROTOCOL],
@@ -217,6 +231,12 @@ class Client:
         if not self._token_in_header:
             await connection.send(self._connect_frame(token))
         return connection
+
+    async def _fresh_token(self) -> str:
+        try:
+            return await self._token()
+        except OSError as exc:
+            raise _TokenMissing(_cause(exc)) from exc
 
     def _address(self) -> str:
         if self._device is None or not self._token_in_header:
@@ -262,8 +282,12 @@ class Client:
             raise StopAsyncIteration
         if code in DO_NOT_RECONNECT:
             raise NotWelcome(code, why)
+        await self._wait(partial(Parted, self._url, why))
+
+    async def _wait(self, status: Callable[[float], Status]) -> None:
+        """Tell what the pause before the next try is for, and pause."""
         pause_s = self._pause()
-        self._tell(Parted(self._url, why, pause_s))
+        self._tell(status(pause_s))
         await anyio.sleep(pause_s)
 
     def _pause(self) -> float:
@@ -286,11 +310,21 @@ class _Unintelligible(Exception):
     """The other side does not speak the protocol."""
 
 
+class _TokenMissing(Exception):
+    """The token source raised OSError."""
+
+
 def _farewell(exc: ConnectionClosed) -> tuple[int, str]:
     """Return close code and reason; without a close frame, 1006 and what happened instead."""
     if exc.rcvd is None:
         return ABNORMAL, "the connection was cut"
     return exc.rcvd.code, exc.rcvd.reason
+
+
+def _cause(exc: Exception) -> str:
+    if isinstance(exc, ConnectionRefusedError) and exc.errno is not None:
+        return "nothing listens there"  # the event loop's own words are "Connect call failed", and the address again
+    return str(exc) or type(exc).__name__
 
 
 def _text(data: str | bytes) -> str:

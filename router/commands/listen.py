@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 import msgspec
 import typer
 
-from edge.client import Client, Message, Noticed, NotWelcome, Parted, Status, Welcomed
+from edge.client import Client, Message, Noticed, NoToken, NotWelcome, Parted, Pauses, Status, Welcomed
 from router.auth.client import request_token
 from router.commands.options import FoundConfig, people_settings
 from router.commands.output import printable
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
 from router.targets import check_id
+
+_PAUSES: Final = Pauses(max_s=3.0)
+"""A person watches, and one of them is no crowd to spread."""
 
 
 class Ended(PushwayError):
@@ -62,7 +65,7 @@ async def _listen(settings: Settings, urls: tuple[str, ...], user: str, device: 
         return (await request_token(settings, user)).token
 
     try:
-        async with Client(urls, token, device=device, on_status=_tell) as client:
+        async with Client(urls, token, device=device, on_status=_tell, pauses=_PAUSES) as client:
             async for message in client:
                 typer.echo(message.frame if as_json else _line(message))
     except NotWelcome as exc:
@@ -85,5 +88,11 @@ def _words(status: Status) -> str:
             return f"listening as {user} on {node} ({url})"
         case Parted(url=url, why=why, retry_in_s=pause_s):
             return f"not connected to {url}: {why}; again in {pause_s:.1f} s"
+        case NoToken(why=why, retry_in_s=pause_s):
+            return f"no token: {why}; again in {pause_s:.1f} s"
+        case Noticed(frame={"type": "bye", "reason": reason}):
+            return f"the edge is about to close the connection: {reason}"
+        case Noticed(frame={"type": "error", "code": code, "message": text}):
+            return f"the edge refused something: {text} ({code})"
         case Noticed(frame=frame):
-            return msgspec.json.encode(frame).decode()
+            return f"the edge sent a frame of its own: {msgspec.json.encode(frame).decode()}"

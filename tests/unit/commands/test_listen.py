@@ -1,0 +1,33 @@
+"""router.commands.listen: what a person is told about the connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.client import Noticed, NoToken, Parted, Status, Welcomed
+from router.commands import listen
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (Welcomed("ws://e", "alice", "s1", "edge-1.x"), "listening as alice on edge-1.x (ws://e)"),
+        (Parted("ws://e", "nothing listens there", 1.26), "not connected to ws://e: nothing listens there; again in 1.3 s"),
+        (NoToken("auth is away", 0.5), "no token: auth is away; again in 0.5 s"),
+        (
+            Noticed({"type": "bye", "reason": "draining", "retry_after_ms": 7}),
+            "the edge is about to close the connection: draining",
+        ),
+        (
+            Noticed({"type": "error", "code": "not_supported", "message": "topics: not yet"}),
+            "the edge refused something: topics: not yet (not_supported)",
+        ),
+        (Noticed({"type": "novelty", "n": 1}), 'the edge sent a frame of its own: {"type":"novelty","n":1}'),
+    ],
+)
+def test_what_happens_to_the_connection_is_said_in_words(
+    status: Status, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, a line each; only a frame that this version has not heard of is shown as it came."""
+    listen._tell(status)
+    assert capsys.readouterr() == ("", f"{words}\n")
