@@ -88,7 +88,8 @@ def kid_of(token: str) -> str:
         raise TokenRefused(f"the token is longer than {TOKEN_MAX_CHARS} characters")
     try:
         header = jwt.get_unverified_header(token)
-    except (jwt.InvalidTokenError, RecursionError) as exc:  # nested deeply enough, JSON overruns the parser's stack
+    except (jwt.InvalidTokenError, RecursionError, UnicodeEncodeError) as exc:
+        # Nested deeply enough, JSON overruns the parser's stack; bytes above 127 come out of a header as lone surrogates.
         raise TokenRefused("this is not a JSON Web Token") from exc
     if header.get("alg") != ALGORITHM:
         raise TokenRefused(f"tokens are signed with {ALGORITHM}, this one is not")
