@@ -99,6 +99,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone, whoever ended it."""
         del exc  # what ends a connection to a client is no failure of this edge
+        # A reset comes without an EOF: tell the protocol, which leaves OPEN by it, or a ping that is due in the sweep under
+        # way would be written to a transport that is gone. What it has left to say is for nobody.
+        self._wire.receive_eof()
+        self._wire.data_to_send()
         self._leave()
         self._count_close()
         CONNECTIONS.dec()

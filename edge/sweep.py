@@ -27,5 +27,6 @@ async def sweep(connections: Collection[Connection], settings: Settings) -> None
         while some := list(islice(looked_at, _SLICE)):
             now_s = time.monotonic()
             for connection in some:
-                connection.sweep(now_s, pulse)
+                if connection in connections:  # others have their turn between slices, and some of these may be gone
+                    connection.sweep(now_s, pulse)
             await anyio.lowlevel.checkpoint()

@@ -45,7 +45,8 @@ class Socket(asyncio.Transport):
         """Nothing is ever buffered."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Let the client read it."""
+        """Let the client read it, unless uvloop would refuse to write."""
+        assert self.ended not in {"eof", "lost"}, data
         self._client.receive_data(bytes(data))
         assert self._client.parser_exc is None
 
@@ -78,6 +79,11 @@ class Socket(asyncio.Transport):
         """Send what the client has to send."""
         for data in self._client.data_to_send():
             self._connection.data_received(data)
+
+    def reset(self) -> None:
+        """Be gone, without an EOF first."""
+        self.ended = "lost"
+        self._connection.connection_lost(ConnectionResetError())
 
     def frames(self) -> list[str]:
         """Return the text or close frames that came since the last call."""
@@ -259,6 +265,20 @@ async def test_a_quiet_peer_is_pinged_and_a_silent_one_closed(desk: Desk) -> Non
     assert len(socket.frames()) == 1
     connection.sweep(now_s + 35, pulse)
     assert socket.close_code == 4004
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_nothing_is_written_to_a_socket_that_is_gone(desk: Desk, live: bool) -> None:
+    """Whoever still holds the connection when it is reset: the sweep between two slices, the drain, delivery."""
+    connection, socket = await (desk.live("alice") if live else desk.registering("never"))
+    socket.reset()
+    now_s = time.monotonic()
+    connection.sweep(now_s + 26, Pulse(25.0, 8.0))
+    connection.sweep(now_s + 1e9, Pulse(25.0, 8.0))
+    connection.drain(5)
+    connection.refused("too late")
+    connection.out.append(b"left over from the chunk in hand")
+    connection.flush()
 
 
 async def test_figures_fall_back_to_nothing(desk: Desk) -> None:
