@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 Waiter = Callable[[int | None], None]
 """Is told the head of the user's target, read after the ask; None where there is no counter."""
@@ -67,7 +68,7 @@ class Ledger:
 
     def take(self, now_s: float, most: int) -> list[Write]:
         """Return up to `most` writes to carry out now. Give each to `done`, or all of them to `give_back`."""
-        writes = [self._asked.pop(user) for user in list(self._asked)[:most]]
+        writes = [self._asked.pop(user) for user in list(islice(self._asked, most))]
         taken = {write.user for write in writes}
         while len(writes) < most and self.next_renewal_s <= now_s:
             due_s, user = heapq.heappop(self._heap)
