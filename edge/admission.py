@@ -47,6 +47,9 @@ class RouteWriter(Protocol):
     def write(self, user: str, waiter: Waiter | None = None) -> None:
         """Have a user's route written as the table says, and the waiter told the head."""
 
+    def withdraw(self, user: str, waiter: Waiter) -> None:
+        """Keep a waiter no longer."""
+
 
 class Admission:
     """The host of all connections of a node.
@@ -109,6 +112,7 @@ class Admission:
     def left(self, connection: Connection) -> None:
         """A session takes no more messages."""
         user = connection.session.user
+        self._routes.withdraw(user, connection.registered)
         if self._sessions.remove(connection, user):
             self._routes.write(user)
         SESSIONS.set(len(self._sessions))

@@ -45,6 +45,7 @@ class Ledger:
         self._renew_s = renew_s
         self._draw = draw
         self._asked: dict[str, Write] = {}
+        self._in_hand: dict[str, Write] = {}
         self._due_s: dict[str, float] = {}
         # May hold entries that _due_s no longer agrees with; they are passed over when they come up.
         self._heap: list[tuple[float, str]] = []
@@ -66,6 +67,12 @@ class Ledger:
         if waiter is not None:
             write.waiters.append(waiter)
 
+    def withdraw(self, user: str, waiter: Waiter) -> None:
+        """Forget a waiter that need not be told any more, if it still waits."""
+        for writes in (self._asked, self._in_hand):
+            if user in writes and waiter in writes[user].waiters:
+                writes[user].waiters.remove(waiter)
+
     def take(self, now_s: float, most: int) -> list[Write]:
         """Return up to `most` writes to carry out now. Give each to `done`, or all of them to `give_back`."""
         writes = [self._asked.pop(user) for user in list(islice(self._asked, most))]
@@ -74,17 +81,20 @@ class Ledger:
             due_s, user = heapq.heappop(self._heap)
             if self._due_s.get(user) == due_s and user not in taken:
                 writes.append(Write(user))
+        self._in_hand.update((write.user, write) for write in writes)
         return writes
 
     def give_back(self, writes: Iterable[Write]) -> None:
         """Note that these were not written, or that it is not known."""
         for write in writes:
+            self._in_hand.pop(write.user, None)
             since = self._asked.pop(write.user, Write(write.user))
             both = Write(write.user, write.waiters + since.waiters, write.doubtful or since.doubtful)
             self._asked[write.user] = both
 
     def done(self, user: str, now_s: float, *, held: bool) -> bool:
         """Note that a user's route was written (`held`) or removed; tell whether it had been written before."""
+        self._in_hand.pop(user, None)
         known = self._due_s.pop(user, None) is not None
         if held:
             due_s = now_s + self._renew_s * (1 + self._draw()) / 2

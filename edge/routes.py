@@ -81,10 +81,15 @@ class Routes:
 
         Args:
             user: whose.
-            waiter: told the head, which is read after this call; never called when the edge ends before that.
+            waiter: told the head, which is read after this call; never called when the edge ends before that, or when it is
+                withdrawn.
         """
         self._ledger(user).ask(user, waiter)
         self._asked.set()
+
+    def withdraw(self, user: str, waiter: Waiter) -> None:
+        """Forget a waiter that has gone. While Redis is away they come and go by the thousand."""
+        self._ledger(user).withdraw(user, waiter)
 
     def write_all(self) -> None:
         """Have all routes written anew, and the heads compared: something may have been missed."""

@@ -125,6 +125,10 @@ class KeptRoutes:
         """Keep it."""
         self.writes.append((user, waiter))
 
+    def withdraw(self, user: str, waiter: Waiter) -> None:
+        """Keep the write, but nobody to tell."""
+        self.writes = [(whose, None if (whose, told) == (user, waiter) else told) for whose, told in self.writes]
+
     def answer(self, head: int | None) -> None:
         """Answer all that wait."""
         for _, waiter in self.writes:
@@ -204,10 +208,10 @@ async def test_nothing_follows_a_close_frame(desk: Desk) -> None:
 
 
 async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk: Desk) -> None:
-    """The answer finds nobody, and the route is written again as the table then is."""
+    """Nothing is kept of it for the answer, and the route is written again as the table then is."""
     connection, socket = await desk.registering("alice")
     connection.connection_lost(None)
-    assert [user for user, _ in desk.routes.writes] == ["alice", "alice"]
+    assert desk.routes.writes == [("alice", None), ("alice", None)]
     desk.routes.answer(5)
     assert socket.frames() == []
     assert not desk.admission.connections

@@ -55,6 +55,27 @@ def test_what_is_given_back_is_asked_still() -> None:
     assert told == ["first", "second"]
 
 
+def test_who_withdraws_is_kept_nowhere() -> None:
+    """Neither among those asked for nor in a write that failed; whoever else waits is told."""
+    ledger, told = Ledger(RENEW_S), list[str]()
+
+    def gone(_: int | None) -> None:
+        told.append("gone")
+
+    ledger.ask("a", gone)
+    ledger.ask("a", lambda _: told.append("there"))
+    ledger.ask("b", gone)
+    ledger.withdraw("b", gone)
+    writes = ledger.take(0.0, 10)
+    ledger.withdraw("a", gone)
+    ledger.give_back(writes)
+    ledger.withdraw("nobody", gone)
+    for write in ledger.take(0.0, 10):
+        for waiter in write.waiters:
+            waiter(None)
+    assert told == ["there"]
+
+
 def test_a_batch_is_bounded_and_asks_go_before_renewals() -> None:
     """What is left over comes next."""
     ledger = Ledger(RENEW_S)
