@@ -31,7 +31,7 @@ def up(
     redis_port: Annotated[int, typer.Option(min=1, max=_PORT_MAX, help="Port of the embedded Valkey.")] = REDIS_PORT,
     mongo_port: Annotated[int, typer.Option(min=1, max=_PORT_MAX, help="Port of the embedded store.")] = MONGO_PORT,
     edges: Annotated[int, typer.Option(min=1, max=EDGES_MAX, help="How many edges.")] = EDGES,
-    shards: Annotated[int | None, typer.Option(help="How many shards; the first start fixes it.")] = None,
+    shards: Annotated[int | None, typer.Option(help="How many shards; fixed by the first start, kept by later ones.")] = None,
     redis: Annotated[str | None, typer.Option(metavar="URL", help="Use this Redis or Valkey, and embed none.")] = None,
     mongo: Annotated[str | None, typer.Option(metavar="URL", help="Use this MongoDB, and embed no store.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Take further settings from a TOML file.")] = None,

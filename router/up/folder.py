@@ -17,6 +17,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ LOG_MAX_BYTES: Final = 10 * 1024 * 1024
 """A log longer than this is moved aside; one older piece is kept."""
 
 _HEADER: Final = """\
-# Written by `pushway up` at every start, and not read by it, but for api_key, which it keeps.
+# Written by `pushway up` at every start, and not read by it, but for api_key and shards, which it keeps.
 # To change a setting: pushway up --set name=value, a PUSHWAY_NAME variable, or pushway up --config FILE.
 
 """
@@ -55,13 +56,30 @@ def locked(data: Path) -> Iterator[None]:
         yield
 
 
-def kept_api_key(config: Path) -> str:
-    """Return the key in an earlier settings file, or a new one."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a folder's first start decides for the later ones.
+
+    Attributes:
+        api_key: what back ends were given.
+        shards: how the data is divided; None before the first start.
+    """
+
+    api_key: str
+    shards: int | None = None
+
+
+def kept(config: Path) -> Kept:
+    """Return what an earlier settings file keeps, with a new key where it has none."""
     try:
-        kept = tomllib.loads(config.read_text(encoding="utf-8")).get("api_key")
+        found = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        kept = None
-    return kept if isinstance(kept, str) and kept else secrets.token_urlsafe(32)
+        found = {}
+    api_key, shards = found.get("api_key"), found.get("shards")
+    return Kept(
+        api_key=api_key if isinstance(api_key, str) and api_key else secrets.token_urlsafe(32),
+        shards=shards if isinstance(shards, int) and shards > 0 else None,
+    )
 
 
 def write_config(config: Path, settings: Settings) -> None:

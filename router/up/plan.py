@@ -19,6 +19,7 @@ from typing import Final
 from router.errors import SettingError
 from router.settings import Settings
 from router.up.embedded import HOST, redis_command, store_command
+from router.up.folder import Kept
 
 PORT_BASE: Final = 8000
 REDIS_PORT: Final = 6390
@@ -113,13 +114,13 @@ class Plan:
         return self.data / "logs" / f"{name}.log"
 
 
-def make_plan(request: Request, settings: Settings, api_key: str) -> Plan:
+def make_plan(request: Request, settings: Settings, kept: Kept) -> Plan:
     """Return what to run.
 
     Args:
         request: what is asked.
         settings: those that `up` does not decide itself.
-        api_key: for auth, unless `settings` has one.
+        kept: what earlier starts decided, unless `settings` says otherwise.
 
     Raises:
         SettingError: when two things are to have one port, or `settings` has what `up` decides.
@@ -131,7 +132,7 @@ def make_plan(request: Request, settings: Settings, api_key: str) -> Plan:
     servers = tuple(_servers(request, data))
     return Plan(
         data=data,
-        settings=_shared_settings(request, settings, data, api_key),
+        settings=_shared_settings(request, settings, data, kept),
         servers=servers,
         core=tuple(_core(request, data)),
         edges=tuple(_edges(request, data)),
@@ -183,7 +184,7 @@ def _ready_url(ops_port: int) -> str:
     return f"http://{HOST}:{ops_port}/readyz"
 
 
-def _shared_settings(request: Request, settings: Settings, data: Path, api_key: str) -> Settings:
+def _shared_settings(request: Request, settings: Settings, data: Path, kept: Kept) -> Settings:
     ops = _ops_ports(request)
     decided: dict[str, object] = {
         "redis_url": _redis_url(request),
@@ -206,7 +207,8 @@ def _shared_settings(request: Request, settings: Settings, data: Path, api_key: 
             raise SettingError(name, "pushway up", "`up` decides it; see --port-base, --redis, --mongo and --edges")
     # Unlike what is decided, these are only better defaults.
     preferred = {
-        "api_key": api_key,
+        "api_key": kept.api_key,
+        "shards": kept.shards or Settings.model_fields["shards"].default,
         "auth_key_file": data / "auth-key.pem",
         "drain_timeout_s": _DRAIN_TIMEOUT_S,
     }

@@ -10,7 +10,7 @@ import anyio
 from router.auth.client import request_token
 from router.errors import PushwayError, SetupError
 from router.settings import Settings
-from router.up.folder import kept_api_key, locked, write_config
+from router.up.folder import kept, locked
 from router.up.plan import CONFIG_NAME, Plan, Request, make_plan
 from router.up.ready import check_ports
 from router.up.report import USER, Report, make_report
@@ -32,9 +32,8 @@ async def run(request: Request, settings: Settings, say: Callable[[str], None], 
         ChildFailed: when a child cannot be kept running. Nothing is left running then either.
     """
     with locked(request.data):
-        plan = make_plan(request, settings, kept_api_key(request.data / CONFIG_NAME))
+        plan = make_plan(request, settings, kept(request.data / CONFIG_NAME))
         check_ports(plan.ports)
-        write_config(plan.config, plan.settings)
         try:
             await _supervise(plan, say, show)
         except ExceptionGroup as group:  # the task groups below wrap whatever goes wrong

@@ -13,15 +13,14 @@ from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
-from pymongo.errors import PyMongoError
 
 from router.errors import PushwayError, SetupError
-from router.inbox import migrate
 from router.retry import Backoff
 from router.service import WRONG_SETUP
 from router.up.children import Crashes, child_environment, ended, spawn, status_text, stop
 from router.up.folder import begin_log, bound_log, log_tail
 from router.up.plan import Plan, Spec
+from router.up.prepare import prepare
 from router.up.ready import until_ready
 
 READY_TIMEOUT_S: Final = 60.0
@@ -63,7 +62,7 @@ class Supervisor:
 
         Raises in exception groups:
             ChildFailed: when a child keeps ending, must not start, or is not ready in time.
-            SetupError: when a server that was named does not answer, or the database cannot be made ready.
+            SetupError: when a server that was named does not answer, or is not fit for the settings.
         """
         try:
             async with anyio.create_task_group() as tg:
@@ -84,7 +83,7 @@ class Supervisor:
         for url in self._plan.given_urls:
             await _answer_of_given(url)
         await self._start(tg, self._plan.servers)
-        await _migrate(self._plan)
+        await prepare(self._plan)
         await self._start(tg, self._plan.core + self._plan.edges)
 
     async def _start(self, tg: TaskGroup, specs: tuple[Spec, ...]) -> None:
@@ -152,10 +151,3 @@ async def _answer_of_given(url: str) -> None:
     if patience.cancelled_caught:
         kind = "MongoDB" if url.startswith("mongodb") else "Redis"
         raise SetupError(f"{kind} at {url.rpartition('@')[2]} does not answer")
-
-
-async def _migrate(plan: Plan) -> None:
-    try:
-        await migrate(plan.settings)
-    except PyMongoError as exc:
-        raise SetupError(f"MongoDB cannot be made ready: {exc}") from None

@@ -40,13 +40,13 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Ready).serve_forever()
 """
 
 
-async def _no_migration(_settings: Settings) -> None:
-    """Stand in for what needs a MongoDB."""
+async def _unprepared(_plan: Plan) -> None:
+    """Stand in for what needs real servers."""
 
 
 @pytest.fixture(autouse=True)
-def _without_mongodb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "migrate", _no_migration)
+def _without_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "prepare", _unprepared)
 
 
 @pytest.fixture(autouse=True)

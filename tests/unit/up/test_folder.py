@@ -50,18 +50,27 @@ def test_settings_file_is_its_owners_alone(tmp_path: Path) -> None:
 def test_api_key_is_kept_across_starts(tmp_path: Path) -> None:
     """Back ends that were given the key go on working."""
     config = tmp_path / "pushway.toml"
-    key = folder.kept_api_key(config)
+    key = folder.kept(config).api_key
     assert len(key) > 40
     folder.write_config(config, Settings(api_key=key))
-    assert folder.kept_api_key(config) == key
+    assert folder.kept(config).api_key == key
 
 
-@pytest.mark.parametrize("text", ["not toml at all", "api_key = 5", ""])
+def test_shards_are_kept_across_starts(tmp_path: Path) -> None:
+    """The first start decides; before it there is no number."""
+    config = tmp_path / "pushway.toml"
+    assert folder.kept(config).shards is None
+    folder.write_config(config, Settings(shards=4))
+    assert folder.kept(config).shards == 4
+
+
+@pytest.mark.parametrize("text", ["not toml at all", "api_key = 5\nshards = 0", ""])
 def test_a_settings_file_that_cannot_be_used_gives_a_new_key(tmp_path: Path, text: str) -> None:
     """A broken file is replaced, and does not keep anybody from starting."""
     config = tmp_path / "pushway.toml"
     config.write_text(text)
-    assert len(folder.kept_api_key(config)) > 40
+    kept = folder.kept(config)
+    assert (len(kept.api_key) > 40, kept.shards) == (True, None)
 
 
 def test_a_log_is_bounded_while_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

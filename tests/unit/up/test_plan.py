@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from router.errors import SettingError
 from router.settings import Settings
+from router.up.folder import Kept
 from router.up.plan import EDGES_MAX, MONGO_PORT, PORT_BASE_MAX, Plan, Request, make_plan
 
 _DATA = Path("/data")
@@ -17,7 +18,7 @@ _REQUEST = Request(data=_DATA)
 
 
 def _plan(request: Request = _REQUEST, settings: dict[str, object] | None = None) -> Plan:
-    return make_plan(request, Settings.model_validate(settings or {}), api_key="generated")
+    return make_plan(request, Settings.model_validate(settings or {}), Kept("generated", shards=4))
 
 
 def _names(plan: Plan) -> list[str]:
@@ -64,10 +65,10 @@ def test_two_uses_of_one_port_are_refused(redis_port: int) -> None:
 
 
 def test_what_was_asked_goes_before_what_up_prefers() -> None:
-    """A drain timeout, a key file and an API key of one's own are kept."""
-    own: dict[str, object] = {"drain_timeout_s": 7.0, "auth_key_file": Path("/keys/a.pem"), "api_key": "mine"}
+    """A drain timeout, a key file, an API key and a number of shards of one's own are kept."""
+    own: dict[str, object] = {"drain_timeout_s": 7.0, "auth_key_file": Path("/keys/a.pem"), "api_key": "mine", "shards": 2}
     assert _plan(settings=own).settings.model_dump(include=set(own)) == own
-    assert _plan().settings.api_key == "generated"
+    assert (_plan().settings.api_key, _plan().settings.shards) == ("generated", 4)
     assert _plan().settings.auth_key_file == _DATA / "auth-key.pem"
 
 
