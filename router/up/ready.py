@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import anyio
@@ -15,10 +15,11 @@ from redis.exceptions import RedisError
 
 from router.errors import SetupError
 from router.up.embedded import HOST
-from router.up.plan import Port
+from router.up.plan import PORT_BASE_MAX, Port
 
 _ASK_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.05
+_PORT_STEP: Final = 100
 
 
 async def until_ready(url: str) -> None:
@@ -58,17 +59,50 @@ async def _mongo_answers(url: str) -> bool:
             return False
 
 
-def check_ports(ports: Iterable[Port]) -> None:
+def check_ports(ports: Sequence[Port]) -> None:
     """Refuse to start where something listens already.
 
     Raises:
-        SetupError: naming the first port that is taken, what it is for, and the flag that chooses another.
+        SetupError: naming every port that is taken, what each is for, and flags with which all of them are free.
     """
-    for port in ports:
-        with socket.socket() as probe:
-            # As the servers themselves do, so that connections of a moment ago (TIME_WAIT) do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port.number))
-            except OSError:
-                raise SetupError(f"port {port.number} ({port.use}) is taken; pass {port.flag}") from None
+    taken = [port for port in ports if not _is_free(port.number)]
+    if taken:
+        what = ", ".join(f"{port.number} ({port.use})" for port in taken)
+        flags = " ".join(free_flags(ports, [port.flag for port in taken], _is_free))
+        raise SetupError(f"{'ports' if taken[1:] else 'port'} {what} {'are' if taken[1:] else 'is'} taken; pass {flags}")
+
+
+def free_flags(ports: Sequence[Port], flags: Iterable[str], is_free: Callable[[int], bool]) -> list[str]:
+    """Return `--flag value` for each of the flags, so that every port that it moves comes to a free one.
+
+    Args:
+        ports: all that are wanted; a flag's value is the lowest of its own, and moves the others along.
+        flags: those to choose anew; the same one may come several times.
+        is_free: tells whether a port can be had.
+    """
+    chosen = list(dict.fromkeys(flags))
+    reserved = {port.number for port in ports}
+    answer = []
+    for flag in chosen:
+        numbers = [port.number for port in ports if port.flag == flag]
+        moved = next(filter(lambda new: all(n not in reserved and is_free(n) for n in new), _moved(numbers)), None)
+        reserved.update(moved or ())
+        answer.append(f"{flag} {min(moved)}" if moved else flag)
+    return answer
+
+
+def _moved(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield where ports could go together: upwards in round steps, as a person would try."""
+    for step in range(_PORT_STEP, PORT_BASE_MAX - max(numbers), _PORT_STEP):
+        yield [number + step for number in numbers]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers themselves do, so that connections of a moment ago (TIME_WAIT) do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -159,13 +160,24 @@ def test_a_second_one_on_the_same_folder_is_refused(up: Up) -> None:
 
 @pytest.mark.parametrize(("offset", "use", "flag"), [(0, "API", "--port-base"), (28, "Redis", "--redis-port")])
 def test_a_port_that_is_taken_is_named(up: Up, tmp_path: Path, offset: int, use: str, flag: str) -> None:
-    """With what it is for and the flag that chooses another."""
+    """With what it is for, and a flag that is taken as it is said."""
     taken = up.port_base + offset
     words: tuple[str, ...] = (flag, str(taken), "--data", str(tmp_path / "data"))
     free = free_ports(30)
     for other, number in (("--port-base", free), ("--redis-port", free + 28), ("--mongo-port", free + 29)):
         words += (other, str(number)) if other != flag else ()
-    assert f"port {taken} ({use}) is taken; pass {flag}" in _refused(*words)
+    said = _refused(*words)
+    assert re.search(rf"ports? {taken} \({use}\).* taken; pass {flag} \d+", said), said
+
+
+def test_a_wrong_number_of_shards_is_refused_and_not_kept(tmp_path: Path) -> None:
+    """The first start fixes it: another number is named, and the next start goes by the first one again."""
+    with Up(tmp_path) as up:
+        ports = up.command()[5:]
+    config = tmp_path / "data" / "pushway.toml"
+    before = config.read_text()
+    assert "push:config says shards=1" in _refused(*ports, "--shards", "4")
+    assert config.read_text() == before
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
