@@ -44,7 +44,8 @@ async def unready(urls: tuple[str, ...]) -> dict[str, str]:
             if answer.status_code != httpx.codes.OK:
                 reasons[url] = answer.text[:500]
 
-    async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S) as client, anyio.create_task_group() as tasks:
+    # No proxy from the environment: they are neighbours.
+    async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False) as client, anyio.create_task_group() as tasks:
         for url in urls:
             tasks.start_soon(ask, client, url)
     return reasons
