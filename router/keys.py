@@ -24,10 +24,6 @@ class Keys:
         """Stream: field `line`, a finished payload line. Collect appends, dispatch (group `dispatch`) reads and trims."""
         return f"{self.base}out"
 
-    def fast(self) -> str:
-        """Stream: transient messages appended by producers straight for dispatch, group `dispatch`."""
-        return f"{self.base}fast"
-
     def route(self, user: str) -> str:
         """Sorted set: node → expiry, Unix ms. Edges write, dispatch reads; the key expires with the last of them."""
         return f"{self.base}route:{user}"

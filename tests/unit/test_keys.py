@@ -11,7 +11,6 @@ def test_names_are_those_of_the_contract() -> None:
     assert [
         keys.intake(),
         keys.out(),
-        keys.fast(),
         keys.route("alice"),
         keys.nodes(),
         keys.info("edge-1.k3f9"),
@@ -27,7 +26,6 @@ def test_names_are_those_of_the_contract() -> None:
     ] == [
         "push:{0}:in",
         "push:{0}:out",
-        "push:{0}:fast",
         "push:{0}:route:alice",
         "push:{0}:nodes",
         "push:{0}:info:edge-1.k3f9",
