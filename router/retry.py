@@ -1,6 +1,9 @@
-"""How long to wait before trying again: exponential backoff with full jitter.
+"""How long to wait before trying again: exponential backoff with equal jitter.
 
-Source of "full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+Half of each pause is left to chance, and half is certain, so that no try follows its failure at once. (Clients, of which
+there may be very many, draw from the whole: `edge.client.Pauses`.)
+
+Source of "equal jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
 from __future__ import annotations
@@ -26,10 +29,7 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        """Return the next pause, drawn evenly from half the ceiling up to the ceiling.
-
-        The lower half is left out, so that no try follows its failure at once.
-        """
+        """Return the next pause, drawn evenly from half the ceiling up to the ceiling."""
         # 2 ** 30 is past any ceiling; without the cap a month of outage would compute with huge numbers.
         ceiling_ms = min(self._max_ms, self._min_ms * 2 ** min(self._failures, 30))
         self._failures += 1
