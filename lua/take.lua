@@ -9,7 +9,7 @@
 -- ARGV[2] group      consumer group; also the consumer's name, since a shard has one consumer
 -- ARGV[3] from       '0' for entries taken before and not acknowledged, '>' for new ones
 -- ARGV[4] max        most entries to take
--- ARGV[5] max_bytes  about how many bytes of fields to take; passed by at most one chunk
+-- ARGV[5] max_bytes  about how many bytes of fields to take; passed by one entry, or where entries suddenly grow
 --
 -- Returns {{id, {field, value, …}}, …}. A pending entry that has been deleted from the stream is acknowledged and left out.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing.
@@ -20,16 +20,12 @@ local lease, stream = KEYS[1], KEYS[2]
 local held, group, from = ARGV[1], ARGV[2], ARGV[3]
 local max, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 
--- Small enough that entries of the largest usual body (64 KiB) pass max_bytes by little.
-local CHUNK = 64
-
 if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
 end
 
-local taken, bytes, start = {}, 0, from
+local taken, bytes, start, want = {}, 0, from, 1
 while #taken < max and bytes < max_bytes do
-  local want = math.min(CHUNK, max - #taken)
   local reply = redis.call('XREADGROUP', 'GROUP', group, group, 'COUNT', want, 'STREAMS', stream, start)
   local entries = reply and reply[1][2] or {}
   for _, entry in ipairs(entries) do
@@ -49,5 +45,8 @@ while #taken < max and bytes < max_bytes do
   if #entries < want then
     break
   end
+  -- Twice as many the next time, as far as the budget goes for entries like these: nobody knows an entry's size before.
+  local fitting = bytes > 0 and math.floor((max_bytes - bytes) * #taken / bytes) or max
+  want = math.max(1, math.min(want * 2, fitting, max - #taken))
 end
 return taken

@@ -44,12 +44,12 @@ async def test_most_entries_of_a_call(shard: Shard) -> None:
 
 
 async def test_bytes_of_a_call_are_bounded(shard: Shard) -> None:
-    """A call ends with the chunk of 64 that passes the budget; the rest waits."""
+    """A call ends with the entry that passes the budget; the rest waits."""
     ids = await shard.appended(200, to="user:a", text="x" * 1_000)
     shard = shard.with_settings(read_max_bytes=10_000)
-    assert await _take(shard, NEW) == ids[:64]
-    assert await _take(shard, NEW) == ids[64:128]
-    assert await _take(shard, TAKEN_BEFORE) == ids[:64]
+    assert await _take(shard, NEW) == ids[:10]
+    assert await _take(shard, NEW) == ids[10:20]
+    assert await _take(shard, TAKEN_BEFORE) == ids[:10]
 
 
 async def test_entry_larger_than_the_budget_is_taken(shard: Shard) -> None:
