@@ -29,9 +29,6 @@ local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local read_max, publish_max, offline_max = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local GROUP = 'dispatch'
 
--- Small enough that lines of the largest usual body (64 KiB) pass read_max by little, large enough to cost nothing.
-local CHUNK = 128
-
 if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
 end
@@ -42,9 +39,8 @@ local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
 -- Takes entries up to max and read_max. An entry deleted while it was pending has no fields; it passes as done.
 local function take()
-  local taken, bytes, start = {}, 0, from
+  local taken, bytes, start, want = {}, 0, from, 1
   while #taken < max and bytes < read_max do
-    local want = math.min(CHUNK, max - #taken)
     local reply = redis.call('XREADGROUP', 'GROUP', GROUP, GROUP, 'COUNT', want, 'STREAMS', stream, start)
     local entries = reply and reply[1][2] or {}
     for _, entry in ipairs(entries) do
@@ -57,6 +53,9 @@ local function take()
     if from ~= '>' then
       start = entries[#entries][1]
     end
+    -- Twice as many the next time, as far as the budget goes for lines like these: nobody knows a line's size before.
+    local fitting = bytes > 0 and math.floor((read_max - bytes) * #taken / bytes) or max
+    want = math.max(1, math.min(want * 2, fitting, max - #taken))
   end
   return taken
 end
@@ -156,19 +155,24 @@ end
 -- nobody reads; a Redis that was paused runs this before the heartbeats that queue behind it). Both together drop the route.
 local published = 0
 local function judge(payload, heard)
-  local lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= tonumber(now)
-  if not lapsed and heard > 0 then
+  if not payload.lapsed and heard > 0 then
     return
   end
   for _, at in ipairs(payload.entries) do
-    reports[at] = lapsed and 'node_lapsed' or 'nobody_listening'
-    if lapsed and heard == 0 then
+    reports[at] = payload.lapsed and 'node_lapsed' or 'nobody_listening'
+    if payload.lapsed and heard == 0 then
       local user = string.match(taken[at][2][2], '^user:(%S+)')
       redis.call('ZREM', base .. 'route:' .. user, payload.node)
     end
   end
 end
 
+-- Heartbeats are read before anything is published: what fails behind a publish has it published again.
+for _, payload in pairs(payloads) do
+  if payload.node then
+    payload.lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= tonumber(now)
+  end
+end
 for channel, payload in pairs(payloads) do
   if #payload.lines > 0 then
     -- Not pcall: Redis refuses a publish for the caller's sake (an ACL without the channel), never for the entry's. The
