@@ -7,7 +7,7 @@
 -- KEYS[4]  pending  hash: "<target> <id>" → seq
 -- KEYS[5…] seq      hash of each target: handed
 -- ARGV[1]  held     what the lease must say
--- ARGV[2]  trim     '1' when every entry of `in` up to the last one named here is done with, else '0'
+-- ARGV[2]  trim     '1' when every entry that was taken up to the last one named here is done with, else '0'
 -- ARGV[3]  n_ids    number of entry ids
 -- ARGV[4]  n_lines  number of lines
 -- ARGV[5…] head     for each target: its highest seq in this batch
@@ -56,16 +56,19 @@ for n = 1, n_targets do
     redis.call('HSET', key, 'handed', head)
   end
 end
+local acknowledged = 0
 in_slices(first_id, first_line - 1, function(...)
-  redis.call('XACK', intake, 'collect', ...)
+  acknowledged = acknowledged + redis.call('XACK', intake, 'collect', ...)
 end)
-if trim and n_ids > 0 then
+if trim and n_ids > 0 and acknowledged == n_ids then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL: the next id cannot be
   -- computed, because a producer may choose ids up to 2^64 and a number of Lua's is exact to 2^53.
   local last = ARGV[first_line - 1]
   redis.call('XTRIM', intake, 'MINID', '=', last)
   redis.call('XDEL', intake, last)
 elseif n_ids > 0 then
+  -- Not all were pending: Redis has lost the end of the stream since they were taken (a failover), and what stands below the
+  -- last of them now may be new.
   in_slices(first_id, first_line - 1, function(...)
     redis.call('XDEL', intake, ...)
   end)

@@ -53,6 +53,13 @@ async def test_trim_takes_what_is_named_and_before_and_nothing_behind(shard: Sha
     assert await shard.pending_ids(shard.keys.intake(), "collect") == [first, fourth]
 
 
+async def test_nothing_is_trimmed_that_was_not_taken(shard: Shard) -> None:
+    """Redis lost the end of the stream and counts on from lower ids: what came since stays, though its id is below."""
+    await shard.redis.xadd(shard.keys.intake(), {"to": "user:a"}, id="1000-0")
+    await shard.intake.append(HELD, lines=[], heads={}, entry_ids=["1005-0"], item_ids=[], trim=True)
+    assert await shard.ids(shard.keys.intake()) == ["1000-0"]
+
+
 async def test_early_part_leaves_the_entries_around_it(shard: Shard) -> None:
     """With trim off only the named entries go: the durable ones before and behind still wait."""
     first, second, third = await _taken(shard, 3)
