@@ -10,6 +10,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from router.settings import Settings
+
 _START = b"0-0"
 
 
@@ -19,19 +21,20 @@ class Bell:
     The worker trims what it is done with, so whatever stands in the stream behind the last ring is news.
 
     Args:
-        redis: a client whose reply timeout is longer than `wait_ms`.
+        redis: the worker's own client. Its connections are used in turn, so one that leads to a server which is no longer the
+            primary is found out by the next write.
         stream: key of the stream.
-        wait_ms: longest wait.
+        settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`.
     """
 
-    def __init__(self, redis: Redis, stream: str, wait_ms: int) -> None:
+    def __init__(self, redis: Redis, stream: str, settings: Settings) -> None:
         self._redis = redis
         self._stream = stream
-        self._wait_ms = wait_ms
+        self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
         self._position = _START
 
     async def wait(self) -> None:
-        """Return at the next entry, or after `wait_ms` without one; look at the stream in either case.
+        """Return at the next entry, or after the longest wait without one; look at the stream in either case.
 
         Raises:
             RedisError: when Redis is away.

@@ -132,10 +132,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     Raises:
         SetupError: when Redis answers and is not fit.
     """
-    waiting_s = settings.redis_timeout_s + settings.wait_ms / 1000
     async with (
         open_redis(settings) as redis,
-        open_redis(settings, timeout_s=waiting_s) as bells,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
@@ -145,9 +143,9 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             keys = Keys(settings.prefix, shard)
             dispatcher = Dispatcher(
                 Outlet(redis, keys, settings),
-                Bell(bells, keys.out(), settings.wait_ms),
+                Bell(redis, keys.out(), settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )
-            lease = Lease(redis, keys.lease(ROLE), ROLE, settings)
-            tasks.start_soon(lease.hold, dispatcher.run, health)
+            lease = Lease(redis, keys.lease(ROLE), ROLE, settings, health)
+            tasks.start_soon(lease.hold, dispatcher.run)

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 import lua
 from router.metrics import LEASES
 from router.ops import Health
+from router.outage import Outages
 from router.redis_client import OUTAGE
-from router.retry import Backoff
 from router.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -35,14 +35,16 @@ class Lease:
         key: its key (`Keys.lease`).
         role: `collect` or `dispatch`, for logs and metrics.
         settings: `worker`, `lease_ms` and the backoff.
+        health: gets the condition `lease`, met when it is known who holds it: a standby is ready too.
     """
 
-    def __init__(self, redis: Redis, key: str, role: str, settings: Settings) -> None:
+    def __init__(self, redis: Redis, key: str, role: str, settings: Settings, health: Health) -> None:
         self._key = key
         self._role = role
         self._owner = settings.worker
         self._lease_ms = settings.lease_ms
-        self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
+        self._health = health
+        self._outages = Outages(health, settings, key=key)
         self._take = redis.register_script(lua.source("lease_take"))
         self._renew = redis.register_script(lua.source("lease_renew"))
         self._release = redis.register_script(lua.source("lease_release"))
@@ -52,17 +54,16 @@ class Lease:
     def _pause_s(self) -> float:
         return self._lease_ms / _RENEWALS_A_LIFE / 1000
 
-    async def hold(self, work: Callable[[str], Awaitable[None]], health: Health) -> None:
+    async def hold(self, work: Callable[[str], Awaitable[None]]) -> None:
         """Run `work(held)` whenever the lease is ours, again and again; never return.
 
         Args:
             work: is cancelled when the lease is found lost, and may return when it finds so itself (`Fenced`).
-            health: gets the condition `lease`, met when it is known who holds it: a standby is ready too.
 
         On cancellation the lease is given back.
         """
         while True:
-            held = await self._acquire(health)
+            held = await self._acquire()
             LEASES.labels(role=self._role).inc()
             log.info("lease_taken", key=self._key, held=held)
             try:
@@ -75,15 +76,15 @@ class Lease:
                 await self._give_back(held)
             log.warning("lease_lost", key=self._key, held=held)
 
-    async def _acquire(self, health: Health) -> str:
+    async def _acquire(self) -> str:
         while True:
             try:
                 taken, value = await self._take(keys=[self._key], args=[self._owner, self._lease_ms])
-            except OUTAGE:
-                await anyio.sleep(self._backoff.next_s())
+            except OUTAGE as exc:
+                await self._outages.wait("redis", exc)
                 continue
-            self._backoff.reset()
-            health.set("lease", ok=True)
+            self._outages.over()
+            self._health.set("lease", ok=True)
             holder: str = value.decode()
             if taken:
                 return holder

@@ -35,6 +35,12 @@ class Outages:
             self._log.warning("outage_began", server=server, error=str(error), kind=type(error).__name__)
         await anyio.sleep(self._backoff.next_s())
 
+    def forget(self) -> None:
+        """Note that there will be no further try: nothing is out as far as this one knows."""
+        for server in self._out:
+            self._health.set(server, ok=True)
+        self._out.clear()
+
     def over(self) -> None:
         """Note that a whole try went well."""
         self._backoff.reset()

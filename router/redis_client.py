@@ -10,9 +10,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from router.errors import SetupError
 from router.keys import config_key
@@ -27,25 +28,43 @@ OUTAGE: Final = (RedisError, OSError)
 _MIN_REDIS: Final = (7, 0)
 _MIN_VALKEY: Final = (7, 2)
 
+_CONNECTIONS: Final = 16
+_CONNECTIONS_A_SHARD: Final = 2
+"""An owner waits on one and renews its lease on the other."""
+
 # Valkey gives its own number in valkey_version, and the Redis it is compatible with in redis_version.
 
 
-def open_redis(settings: Settings, *, timeout_s: float | None = None) -> Redis:
-    """Return a client that has not connected yet.
+class _ToPrimary(AbstractConnection):
+    """A connection that is given up when its server turns out to be a replica.
 
-    Args:
-        settings: which server.
-        timeout_s: longest a reply may take; default `redis_timeout_s`. A blocking read needs its own, longer one.
+    To the driver READONLY is an answer like any other, and it would keep asking the same server when the address has long
+    moved to a new primary.
     """
-    return Redis.from_url(
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the driver's signature
+        try:
+            return await super().read_response(*args, **kwargs)
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
+            raise
+
+
+def open_redis(settings: Settings) -> Redis:
+    """Return a client that has not connected yet."""
+    redis: Redis = Redis.from_url(
         settings.redis_url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_s or settings.redis_timeout_s,
+        socket_timeout=settings.redis_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
         socket_keepalive=True,
         client_name="pushway",
+        max_connections=_CONNECTIONS + _CONNECTIONS_A_SHARD * settings.shards,
     )
+    pool = redis.connection_pool
+    pool.connection_class = type("ToPrimary", (_ToPrimary, pool.connection_class), {})
+    return redis
 
 
 async def check_redis(redis: Redis, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
+import lua
 from router.errors import Fenced
 
 TAKEN_BEFORE: Final = "0"
@@ -46,13 +47,5 @@ async def take_from_group(redis: Redis, script: AsyncScript, stream: str, group:
         except ResponseError as exc:
             if not str(exc).startswith("NOGROUP"):
                 raise
-        await _make_group(redis, stream, group)
+        await redis.register_script(lua.source("group_make"))(keys=[stream], args=[group])
         return await script(keys=keys, args=args)
-
-
-async def _make_group(redis: Redis, stream: str, group: str) -> None:
-    try:
-        await redis.xgroup_create(stream, group, id="0", mkstream=True)
-    except ResponseError as exc:
-        if not str(exc).startswith("BUSYGROUP"):
-            raise

@@ -22,12 +22,16 @@ async def take_turns(turn: Callable[[str], Awaitable[str]], outages: Outages) ->
         outages: paces the tries and says so once.
     """
     start = TAKEN_BEFORE
-    while True:
-        try:
-            start = await turn(start)
-            outages.over()
-        except Fenced:
-            return
-        except (*OUTAGE, *STORE_OUTAGE) as exc:
-            start = TAKEN_BEFORE
-            await outages.wait("mongo" if isinstance(exc, STORE_OUTAGE) else "redis", exc)
+    try:
+        while True:
+            try:
+                start = await turn(start)
+                outages.over()
+            except (*OUTAGE, *STORE_OUTAGE) as exc:
+                start = TAKEN_BEFORE
+                await outages.wait("mongo" if isinstance(exc, STORE_OUTAGE) else "redis", exc)
+    except Fenced:
+        return
+    finally:
+        # Whoever has lost the lease waits for nobody's server: the lease itself tells of an outage from here on.
+        outages.forget()

@@ -145,7 +145,7 @@ class Workshop:
         """Return an owner with parts of the test's own."""
         stand_in: Any = intake or self.intake(shard)
         store: Any = inbox or self.inbox
-        bell = Bell(self.redis, self.keys(shard).intake(), self.settings.wait_ms)
+        bell = Bell(self.redis, self.keys(shard).intake(), self.settings)
         return Owner(shard, stand_in, store, bell, Outages(self.health, self.settings, shard=shard), self.settings)
 
     def intake(self, shard: int = 0) -> Intake:

@@ -27,10 +27,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     Raises:
         SetupError: when Redis or MongoDB answers and is not fit.
     """
-    waiting_s = settings.redis_timeout_s + settings.wait_ms / 1000
     async with (
         open_redis(settings) as redis,
-        open_redis(settings, timeout_s=waiting_s) as bells,
         open_mongo(settings) as mongo,
         anyio.create_task_group() as tasks,
     ):
@@ -46,9 +44,9 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 shard,
                 Intake(redis, keys, settings),
                 inbox,
-                Bell(bells, keys.intake(), settings.wait_ms),
+                Bell(redis, keys.intake(), settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )
-            lease = Lease(redis, keys.lease(ROLE), ROLE, settings)
-            tasks.start_soon(lease.hold, owner.run, health)
+            lease = Lease(redis, keys.lease(ROLE), ROLE, settings, health)
+            tasks.start_soon(lease.hold, owner.run)

@@ -28,8 +28,8 @@ class Worker:
 
     def __init__(self, redis: Redis, name: str, lease_ms: int = LEASE_MS) -> None:
         settings = Settings(worker=name, lease_ms=lease_ms, backoff_min_ms=5, backoff_max_ms=50)
-        self.lease = Lease(redis, KEY, "test", settings)
         self.health = Health()
+        self.lease = Lease(redis, KEY, "test", settings, self.health)
         self.scope = anyio.CancelScope()
         self.held: list[str] = []
         self.working = False
@@ -38,7 +38,7 @@ class Worker:
     async def run(self) -> None:
         """Hold the lease until `scope` is cancelled."""
         with self.scope:
-            await self.lease.hold(self._work, self.health)
+            await self.lease.hold(self._work)
 
     async def _work(self, held: str) -> None:
         self.held.append(held)
@@ -125,7 +125,7 @@ async def test_work_that_fails_gives_the_lease_back(redis: Redis) -> None:
 
     worker = Worker(redis, "failing", 60_000)
     with pytest.raises(ExceptionGroup) as caught:
-        await worker.lease.hold(fail, worker.health)
+        await worker.lease.hold(fail)
     assert caught.group_contains(ZeroDivisionError)
     assert await redis.get(KEY) is None
 

@@ -65,6 +65,15 @@ async def test_entries_are_moved_on_to_their_shard(real_shard: Shard) -> None:
     assert await real_shard.redis.xlen("push:{1}:in") == 1
 
 
+async def test_stream_that_was_filled_before_its_reader_came(real_shard: Shard) -> None:
+    """The group is made although the memory is full: who else should empty the stream?"""
+    shard = real_shard
+    ids = await shard.appended(10)
+    await shard.redis.xgroup_destroy(shard.keys.intake(), "collect")
+    await _fill(shard)
+    assert [entry.id for entry in await shard.intake.take(HELD, NEW)] == ids
+
+
 async def test_intake_drains(real_shard: Shard) -> None:
     """Take, sequence, append and bury all work, step by step, until producers are served again."""
     shard = real_shard
