@@ -38,6 +38,12 @@ _DUPLICATE_KEY: Final = 11000
 _INDEX_CONFLICTS: Final = frozenset({85, 86})
 """IndexOptionsConflict and IndexKeySpecsConflict: an index of that name stands there with other options."""
 
+_PERMANENT: Final = frozenset({2, 9, 14, 22, 121, 10334, 17280, 17282})
+"""Write errors that no second try mends: BadValue, FailedToParse, TypeMismatch, InvalidBSON, DocumentValidationFailure,
+BSONObjectTooLarge and a key too long for an index. Any other is the server's own trouble (a shard of it is away, say).
+Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+"""
+
 _TARGETS_A_QUERY: Final = 256
 
 
@@ -107,8 +113,10 @@ class Inbox:
             for error in exc.details["writeErrors"]:
                 if error["code"] == _DUPLICATE_KEY:
                     outcome.taken.add(error["index"])
-                else:
+                elif error["code"] in _PERMANENT:
                     outcome.refused[error["index"]] = error["errmsg"]
+                else:
+                    raise
         return outcome
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:

@@ -35,8 +35,8 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpsPort = Annotated[int, Field(ge=0, le=65535)]
-Ms = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Ms = Annotated[int, Field(ge=1, le=10**12)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1)]
 
@@ -79,7 +79,7 @@ class Settings(BaseModel):
         65_536, description="Longest body or text, in bytes. Centrifugo's message_size_limit is the same."
     )
     targets_max: Count = Field(100, description="Most targets in one entry. Each is a document, a seq and a line of its own.")
-    retention_s: Seconds = Field(
+    retention_s: Annotated[float, Field(ge=60, le=1e9)] = Field(
         2_592_000.0, description="How long a stored message is kept for replay (30 days) unless its ttl ends sooner."
     )
     idempotency_s: Seconds = Field(
@@ -121,7 +121,11 @@ class Settings(BaseModel):
         604_800.0,
         description="How long a target's counters outlive its last message (7 days). Later its head is read from MongoDB.",
     )
-    backoff_min_ms: Ms = Field(50, description="First pause after a failed try; each next one doubles, with full jitter.")
+    backoff_min_ms: Ms = Field(
+        50,
+        description="Longest first pause after a failed try; it doubles with each further one. A pause is drawn from the "
+        "upper half of what it may be (equal jitter).",
+    )
     backoff_max_ms: Ms = Field(2_000, description="Longest pause between two tries.")
 
     # -- the edge ----------------------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def load_settings(
         flags: settings given on the command line; None values count as not given.
 
     Raises:
-        SettingError: for a name that does not exist, a value that is not accepted, or a file that cannot be read.
+        SettingError: for names that do not exist and values that are not accepted, all in one; or a file that cannot be read.
     """
     layers: list[tuple[dict[str, object], str]] = []
     path = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
@@ -226,21 +230,35 @@ def load_settings(
     layers.extend(_read_environ(environ))
     layers.extend(({name: value}, "flag") for name, value in (flags or {}).items() if value is not None)
 
-    values: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    for layer, source in layers:
-        for name, value in layer.items():
-            if name not in Settings.model_fields:
-                raise SettingError(name, source, f"there is no such setting{_suggest(name)}")
-            values[name] = value
-            sources[name] = source
+    found = {name: (value, source) for layer, source in layers for name, value in layer.items()}
+    unknown = [
+        SettingError(name, source, f"there is no such setting{_suggest(name)}")
+        for name, (_, source) in found.items()
+        if name not in Settings.model_fields
+    ]
+    known = {name: value for name, (value, _) in found.items() if name in Settings.model_fields}
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(known)
     except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        got = "that value" if name in SECRETS else repr(first["input"])
-        raise SettingError(name, sources.get(name, "default"), f"{got} is not accepted; {_accepts(name)}") from None
+        raise _together(unknown + _not_accepted(exc, {name: source for name, (_, source) in found.items()})) from None
+    if unknown:
+        raise _together(unknown)
+    return settings
+
+
+def _not_accepted(exc: ValidationError, sources: Mapping[str, str]) -> list[SettingError]:
+    """Return an error for each setting that has a value it does not accept."""
+    errors: dict[str, SettingError] = {}
+    for error in exc.errors(include_url=False):
+        name = str(error["loc"][0])
+        got = "that value" if name in SECRETS else repr(error["input"])
+        errors[name] = SettingError(name, sources.get(name, "default"), f"{got} is not accepted; {_accepts(name)}")
+    return list(errors.values())
+
+
+def _together(errors: list[SettingError]) -> SettingError:
+    first, *others = errors
+    return SettingError(first.name, first.source, first.problem, tuple(others))
 
 
 def _read_toml(path: Path) -> dict[str, object]:

@@ -97,17 +97,19 @@ def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Sett
 def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int, now_ms: int) -> None:
     part = plan.transient if message.transient else plan.durable
     part.entry_ids.append(entry.id)
+    alive = message.expires_ms is None or message.expires_ms > now_ms
     elsewhere: dict[int, list[str]] = {}
     for target in message.targets:
         its_shard = shard_of_target(target, shards)
         if its_shard != shard:
             elsewhere.setdefault(its_shard, []).append(target)
         elif message.transient:
-            part.lines.append(transient_line(target, message))
+            if alive:
+                part.lines.append(transient_line(target, message))
         elif (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
             plan.items.append(Item(item_id, target, message, entry.id))
-    if message.expires_ms is None or message.expires_ms > now_ms:
+    if alive:
         part.forwards += [_forward(its_shard, targets, entry, message, now_ms) for its_shard, targets in elsewhere.items()]
 
 

@@ -95,8 +95,9 @@ class Owner:
     async def _pass_transient(self, held: str, part: Part) -> None:
         """Hand transient messages on before anything waits for MongoDB."""
         await self._intake.forward(part.forwards)
-        await self._intake.append(held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False)
+        length = await self._intake.append(held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False)
         metrics.TRANSIENT.inc(len(part.lines))
+        await self._mind_high_water(length)
 
     async def _pass_durable(self, held: str, plan: Plan, now_ms: int) -> None:
         settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()
@@ -113,18 +114,12 @@ class Owner:
         )
         if settled.dead:
             await self._bury(held, settled.dead)
-        if length > self._settings.out_high_water:
-            await self._wait_for_dispatch()
+        await self._mind_high_water(length)
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken]:
-        places = await self._intake.sequence(held, items, floors)
-        if isinstance(places, Cold):
+        while isinstance(places := await self._intake.sequence(held, items, floors), Cold):
             newest = await self._inbox.newest(places.targets)
-            known = floors | {target: newest.get(target, 0) for target in places.targets}
-            places = await self._intake.sequence(held, items, known)
-        if isinstance(places, Cold):
-            # A counter expired or was lost between the two calls.
-            return await self._place(held, items, floors)
+            floors = floors | {target: newest.get(target, 0) for target in places.targets}
         return places
 
     async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
@@ -171,9 +166,9 @@ class Owner:
             if index in insertion.refused:
                 settled.bury(item, f"MongoDB refused it: {insertion.refused[index]}")
             elif index not in insertion.taken:
-                settled.store(item, place, documents[index]["frame"])
+                settled.add(item.target, Stored(place.seq, place.prev, documents[index]["frame"], item.message.expires_ms))
             elif stored := repeated.get(item.id):
-                settled.repeat(item, stored)
+                settled.add(item.target, stored)
             else:
                 settled.pass_over(item.target, place.seq)
                 again.append(item)
@@ -191,8 +186,10 @@ class Owner:
             expires_ms=message.expires_ms or now_ms + int(self._settings.retention_s * 1000),
         )
 
-    async def _wait_for_dispatch(self) -> None:
-        """Let `out` drain: what waits in `in` is as safe, and `in` is what producers can see growing."""
+    async def _mind_high_water(self, length: int) -> None:
+        """Let `out` drain when it is long: what waits in `in` is as safe, and `in` is what producers can see growing."""
+        if length <= self._settings.out_high_water:
+            return
         log.warning("out_high_water_reached", shard=self._shard)
         while await self._intake.out_length() > self._settings.out_high_water / 2:  # noqa: ASYNC110 - it is Redis' length
             await anyio.sleep(self._settings.wait_ms / 1000)

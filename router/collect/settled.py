@@ -35,13 +35,14 @@ class Settled:
         for item, place in placed:
             self.heads.setdefault(item.target, place.prev)
 
-    def store(self, item: Item, place: Place, frame: str) -> None:
-        """Add an item that has been stored at its place."""
-        self._add(item.target, Stored(place.seq, place.prev, frame, item.message.expires_ms))
-
-    def repeat(self, item: Item, stored: Stored) -> None:
-        """Add an item whose id MongoDB had already: as it was stored."""
-        self._add(item.target, stored)
+    def add(self, target: str, stored: Stored) -> None:
+        """Add a message as it is stored, now or under the same id before."""
+        head = self.heads[target]
+        prev = stored.prev
+        if stored.seq > head:
+            prev = head
+            self.heads[target] = stored.seq
+        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame))
 
     def bury(self, item: Item, reason: str) -> None:
         """Add an item that cannot be stored."""
@@ -57,11 +58,3 @@ class Settled:
         self.dead += later.dead
         for target, head in later.heads.items():
             self.heads[target] = max(head, self.heads.get(target, 0))
-
-    def _add(self, target: str, stored: Stored) -> None:
-        head = self.heads[target]
-        prev = stored.prev
-        if stored.seq > head:
-            prev = head
-            self.heads[target] = stored.seq
-        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame))

@@ -32,7 +32,7 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
     """What is written is what a service reads, whatever characters it has."""
     config = tmp_path / "pushway.toml"
     written = Settings(
-        redis_url='redis://:p"w\\d✓@127.0.0.1/0', edge_urls=("ws://a", "ws://b"), retention_s=1.5, auth_key_file=tmp_path / "k"
+        redis_url='redis://:p"w\\d✓@127.0.0.1/0', edge_urls=("ws://a", "ws://b"), retention_s=61.5, auth_key_file=tmp_path / "k"
     )
     folder.write_config(config, written)
     assert load_settings(config=config, environ={}) == written
