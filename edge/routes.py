@@ -3,6 +3,9 @@
 Registrations, removals and renewals go through one loop, in batches of up to `BATCH_MAX` users a script call. Batching is
 natural: whatever was asked while one call was on its way makes up the next, and a single user never waits for company.
 
+A user whose keys in Redis are broken has no route written, which the log says once; the others' are. A session that waits
+for such a route ends by its own deadline.
+
 Each write sends what the table of sessions says at that moment, so it does not matter how often or in what order a user
 came and went, and a call whose answer was lost is simply made again.
 
@@ -15,9 +18,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
+import structlog
 from redis.asyncio import Redis
 
 import lua
@@ -30,14 +35,34 @@ from router.settings import Settings
 from router.shards import shard_of_id
 from router.targets import USER_PREFIX
 
+log = structlog.get_logger(__name__)
+
 BATCH_MAX: Final = 256
 """Most users in one call: about a millisecond of Redis' time."""
 
 _RENEWALS_A_LIFE: Final = 3
 """How often a route is renewed in its life: one renewal may fail and the next still comes in time."""
 
+_TROUBLE: Final = -1
+"""In the place of `was_live`: what follows is no head, but what is wrong."""
+
 Resync = Callable[[str, int | None], None]
 """Is told of a user whose sessions may have missed something, and the head; None where there is no counter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What Redis says of one user's route.
+
+    Attributes:
+        was_live: it stood there before, unexpired.
+        head: None where there is no counter.
+        trouble: what is wrong with the user's keys; the other two mean nothing then. "" when all is well.
+    """
+
+    was_live: bool
+    head: int | None
+    trouble: str
 
 
 class Routes:
@@ -73,6 +98,7 @@ class Routes:
         self._resync = resync
         self._outages = outages
         self._script = redis.register_script(lua.source("route_set"))
+        self._troubled: set[str] = set()
         self._asked = anyio.Event()
         self._settled = anyio.Event()
 
@@ -140,26 +166,40 @@ class Routes:
         except OUTAGE:
             ledger.give_back(writes)
             raise
-        for write, is_held, (was_live, head) in zip(writes, held, replies, strict=True):
-            self._note(ledger, write, is_held, was_live, head)
+        for write, is_held, written in zip(writes, held, replies, strict=True):
+            known = ledger.done(write.user, time.monotonic(), held=is_held)
+            self._note_trouble(write.user, written.trouble)
+            if not written.trouble:
+                self._tell(write, written, renewed=known and is_held)
         return True
 
-    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> list[tuple[bool, int | None]]:
-        """Return, for each user, whether its route stood there unexpired, and its head."""
+    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> list[Written]:
         routes = [keys.route(write.user) for write in writes]
         seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
         flat = await self._script(keys=routes + seqs, args=[self._node, self._ttl_ms, *map(int, held)])
-        return [(bool(was_live), int(head) if head else None) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
+        return [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
 
-    def _note(self, ledger: Ledger, write: Write, held: bool, was_live: bool, head: int | None) -> None:
-        known = ledger.done(write.user, time.monotonic(), held=held)
-        if known and held:
-            if not was_live:
-                LAPSED.inc()
-            if write.doubtful or not was_live:
-                self._resync(write.user, head)
+    def _note_trouble(self, user: str, trouble: str) -> None:
+        if trouble and user not in self._troubled:
+            self._troubled.add(user)
+            log.error("route_refused", user=user, error=trouble)
+        elif not trouble and user in self._troubled:
+            self._troubled.remove(user)
+            log.info("route_mended", user=user)
+
+    def _tell(self, write: Write, written: Written, *, renewed: bool) -> None:
+        if renewed and not written.was_live:
+            LAPSED.inc()
+        if renewed and (write.doubtful or not written.was_live):
+            self._resync(write.user, written.head)
         for waiter in write.waiters:
-            waiter(head)
+            waiter(written.head)
 
     def _ledger(self, user: str) -> Ledger:
         return self._ledgers[shard_of_id(user, len(self._ledgers))]
+
+
+def _written(was_live: int, head: bytes) -> Written:
+    if was_live == _TROUBLE:
+        return Written(was_live=False, head=None, trouble=head.decode(errors="replace"))
+    return Written(bool(was_live), int(head) if head else None, "")

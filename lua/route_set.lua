@@ -7,12 +7,15 @@
 -- ARGV[3…n+2]   held   for each user '1' when the node holds a session, '0' when it holds none
 --
 -- Returns for each user two values, flat: was_live (1 when an unexpired route to this node stood there before, else 0) and
--- the head ('' where there is no counter). Expired routes, of any node, are removed on the way.
--- Errors: ROUTES when the numbers of keys and arguments do not fit together. Cost: O(users × log(nodes of a user)).
+-- the head, 1 to 16 digits ('' where there is no counter); or, where one of the user's keys is not what it should be, -1 and
+-- what is wrong. The other users are served all the same. Expired routes, of any node, are removed on the way.
+-- Errors: ROUTES when the numbers of keys and arguments do not fit together; whatever Redis has against the caller.
+-- Cost: O(users × log(nodes of a user)).
 --
 -- redis-cli --eval lua/route_set.lua 'push:{0}:route:alice' 'push:{0}:seq:user:alice' , edge-1.k3f9 60000 1
 local node, ttl = ARGV[1], tonumber(ARGV[2])
 local FIRST_HELD = 3
+local HEAD_MAX_DIGITS = 16
 local n_users = #KEYS / 2
 
 if #ARGV ~= n_users + FIRST_HELD - 1 or not ttl then
@@ -26,12 +29,27 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local now_text = string.format('%.0f', now)
 local expiry_text = string.format('%.0f', now + ttl)
 
-local reply = {}
-for n = 1, n_users do
-  local route, seq, held = KEYS[n], KEYS[n_users + n], ARGV[FIRST_HELD + n - 1]
+-- Tells what is wrong when a key is of another type, which is its user's own trouble. Anything else that Redis refuses for
+-- would go for every user.
+local function wrong_type(answer)
+  local err = type(answer) == 'table' and answer.err and tostring(answer.err)
+  if not err then
+    return nil
+  end
+  if not string.find(err, 'WRONGTYPE', 1, true) then
+    error(answer)
+  end
+  return err
+end
+
+-- Writes one route. Returns whether it stood there before, or nil and what is wrong.
+local function write(route, held)
   -- A write that Redis allows when memory is full comes first, so that the ZADD behind it is allowed too.
-  redis.call('ZREMRANGEBYSCORE', route, '-inf', now_text)
-  reply[#reply + 1] = redis.call('ZSCORE', route, node) and 1 or 0
+  local err = wrong_type(redis.pcall('ZREMRANGEBYSCORE', route, '-inf', now_text))
+  if err then
+    return nil, route .. ': ' .. err
+  end
+  local was_live = redis.call('ZSCORE', route, node) and 1 or 0
   if held == '1' then
     redis.call('ZADD', route, expiry_text, node)
   else
@@ -41,6 +59,28 @@ for n = 1, n_users do
   if latest[2] then
     redis.call('PEXPIREAT', route, string.format('%.0f', tonumber(latest[2])))
   end
-  reply[#reply + 1] = redis.call('HGET', seq, 'handed') or ''
+  return was_live
+end
+
+-- Returns the head, or nil and what is wrong.
+local function head_of(seq)
+  local head = redis.pcall('HGET', seq, 'handed')
+  local err = wrong_type(head)
+  if err then
+    return nil, seq .. ': ' .. err
+  end
+  if head and (#head > HEAD_MAX_DIGITS or not string.find(head, '^%d+$')) then
+    return nil, seq .. ': handed is not a seq'
+  end
+  return head or ''
+end
+
+local reply = {}
+for n = 1, n_users do
+  local was_live, route_err = write(KEYS[n], ARGV[FIRST_HELD + n - 1])
+  local head, seq_err = head_of(KEYS[n_users + n])
+  local err = route_err or seq_err
+  reply[#reply + 1] = err and -1 or was_live
+  reply[#reply + 1] = err or head
 end
 return reply

@@ -10,6 +10,7 @@ import anyio
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge
 from tests.servers import EmbeddedValkey, free_ports
@@ -98,6 +99,21 @@ async def test_a_wish_not_granted_is_answered(edge: Edge) -> None:
             assert wish in error["message"]
         await edge.publish(node, message("alice", 1, 0))
         assert await client.seqs(1) == [1]
+
+
+async def test_broken_keys_of_one_user_are_that_users_trouble(edge: Edge) -> None:
+    """A key of another type, or a counter that is no number: who waits for it is told to come again, others are welcome."""
+    await edge.redis.set(edge.keys.route("bob"), "x")
+    await edge.redis.hset(edge.keys.seq("user:dan"), "handed", "abc")
+    with capture_logs() as logs:
+        async with edge.open(edge.token("bob")) as bob, edge.open(edge.token("dan")) as dan, edge.session("carol"):
+            for client in (bob, dan):
+                assert await client.closed() == (4001, "overloaded: the route could not be written in time")
+    assert sorted(line["user"] for line in logs if line["event"] == "route_refused") == ["bob", "dan"]
+    await edge.redis.delete(edge.keys.route("bob"))
+    async with edge.session("bob") as (bob, node):
+        await edge.publish(node, message("bob", 1, 0))
+        assert await bob.seqs(1) == [1]
 
 
 async def test_client_frames_are_answered(edge: Edge) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 import lua
 from tests.scripts.shard import Shard, now_ms
@@ -69,6 +69,33 @@ async def test_a_full_batch_is_one_call(shard: Shard) -> None:
     assert len(await route_set(shard, held)) == 512
     for user in ("u0", "u1", "u255"):
         assert await shard.nodes_of(user) == ([NODE] if held[user] else [])
+
+
+@pytest.mark.parametrize("trouble", ["route", "seq", "no number", "a number too long"])
+async def test_a_broken_key_is_its_users_own_trouble(shard: Shard, trouble: str) -> None:
+    """The answer says what is wrong and with which key; the others in the batch are written."""
+    route, seq = shard.keys.route("bob"), shard.keys.seq("user:bob")
+    match trouble:
+        case "route":
+            await shard.redis.set(route, "x")
+        case "seq":
+            await shard.redis.set(seq, "x")
+        case _:
+            await shard.redis.hset(seq, "handed", "abc" if trouble == "no number" else "1" * 17)
+    alice, _, broken, why, carol, _ = await route_set(shard, {"alice": True, "bob": True, "carol": True})
+    assert (alice, broken, carol) == (0, -1, 0)
+    assert why.decode().startswith(route if trouble == "route" else seq)
+    assert await shard.nodes_of("alice") == await shard.nodes_of("carol") == [NODE]
+
+
+async def test_what_redis_has_against_the_caller_ends_the_call(real_shard: Shard) -> None:
+    """A replica refuses every write: that is no trouble of one user's, and keeps its name."""
+    await real_shard.redis.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(ReadOnlyError):
+            await route_set(real_shard, {"a": True})
+    finally:
+        await real_shard.redis.replicaof("NO", "ONE")
 
 
 async def test_numbers_that_do_not_fit_are_refused(shard: Shard) -> None:
