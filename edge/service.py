@@ -76,9 +76,10 @@ async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
 
 async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: Redis) -> None:
     # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
-    outages = Outages(Health(), settings, service="edge")
+    # One a part, since each tells by its own calls that an outage is over.
+    node_outages, routes_outages = (Outages(Health(), settings, service="edge", part=part) for part in ("node", "routes"))
     sessions = Sessions[Connection](settings.sessions_user_max)
-    node = Node(redis, settings, sessions.__len__, outages)
+    node = Node(redis, settings, sessions.__len__, node_outages)
     channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
 
     def on_subscribed() -> None:
@@ -88,7 +89,7 @@ async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: R
     delivery = Delivery(sessions.audiences)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
     resync = Resync(sessions.positions)
-    routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, outages)
+    routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = JwksVerifier(settings)
 
