@@ -83,7 +83,7 @@ class Stack:
         base = free_ports(_PORTS)
         redis_port, mongo_port = base + _PORTS - 2, base + _PORTS - 1
         request = Request(data=folder, port_base=base, redis_port=redis_port, mongo_port=mongo_port, edges=edges)
-        self.plan = make_plan(request, Settings.model_validate(dict(settings or {})), Kept(Kept(API_KEY)))
+        self.plan = make_plan(request, Settings.model_validate(dict(settings or {})), Kept(API_KEY))
         kind = EmbeddedValkey if redis == "valkey" else DebianRedis
         self._servers: dict[str, Server] = {
             "redis": kind(folder / "redis", *redis_options, port=redis_port),
