@@ -4,7 +4,7 @@ A subscription can be dead while its connection looks alive: a firewall that for
 that was replaced behind the same address. Nothing then comes in, which is what a quiet night looks like too. So a channel
 that has been quiet for `probe_quiet_ms` is probed: the edge publishes a line to itself by the same path that dispatch
 uses. Anything heard on the channel since then proves the ear; silence for `probe_timeout_ms` means it is deaf, and the
-edge subscribes anew.
+edge subscribes anew. An edge that cannot subscribe (an ACL took its channels, say) hears nothing either.
 
 Only a Redis that answers can prove deafness. While it does not, nothing is judged: a Redis that is away must not make the
 edge unready, for a balancer would then drop every socket over it.
@@ -100,22 +100,40 @@ class Deafness:
     def __init__(self, redis: Redis, settings: Settings, channels: list[str], subscriber: Subscriber, health: Health) -> None:
         quiet_s, timeout_s = settings.probe_quiet_ms / 1000, settings.probe_timeout_ms / 1000
         self._redis = redis
+        self._timeout_s = timeout_s
         self._look_every_s = min(quiet_s, timeout_s) / _LOOKS_A_WAIT
         self._ears = {channel: Ear(quiet_s, timeout_s) for channel in channels}
         self._subscriber = subscriber
         self._health = health
         self._nonces = itertools.count(1)
+        self._shut_out = False
 
     async def run(self) -> None:
         """Listen and probe until cancelled."""
         while True:
-            await self._subscriber.subscribed()
             try:
-                certain = await self._look()
+                certain = await self._look() if await self._subscribed() else False
             except OUTAGE:
                 certain = False
                 self._forget()
             await anyio.sleep(self._look_every_s if certain else min(self._look_every_s, _SOON_S))
+
+    async def _subscribed(self) -> bool:
+        """Wait for the subscription, but not for ever; tell whether it is there.
+
+        Raises:
+            RedisError, OSError: when it is not, and Redis does not answer either.
+        """
+        with anyio.move_on_after(self._timeout_s):
+            await self._subscriber.subscribed()
+            self._shut_out = False
+            return True
+        await self._redis.ping()
+        if self._shut_out:
+            self._unready("Redis answers, but the node's channels cannot be subscribed")
+        # Not at the first answer: the subscriber may be in a pause between tries, which Redis' return does not end.
+        self._shut_out = True
+        return False
 
     async def _look(self) -> bool:
         """Judge every channel and probe the quiet ones; tell whether all are heard.
@@ -145,10 +163,14 @@ class Deafness:
 
     def _now_deaf(self) -> None:
         log.warning("probe_missed")
-        self._health.set(CONDITION, ok=False, why="Redis answers, but nothing comes on the node's channels")
+        self._unready("Redis answers, but nothing comes on the node's channels")
         self._forget()
         self._subscriber.resubscribe(PROBE, "a probe did not come back")
 
+    def _unready(self, why: str) -> None:
+        self._health.set(CONDITION, ok=False, why=why)
+
     def _forget(self) -> None:
+        self._shut_out = False
         for ear in self._ears.values():
             ear.forget()

@@ -152,18 +152,19 @@ class Subscriber:
 
     async def run(self) -> None:
         """Keep subscribed until cancelled."""
-        out = False
+        told = ""
         while True:
             try:
                 reason, error = await self._subscribe_once()
                 RESUBSCRIBED.labels(reason=reason).inc()
                 self._backoff.reset()
-                out = False
+                told = ""
             except OUTAGE as exc:
                 reason, error = LOST, exc
-            if not out:
-                log.warning("subscription_lost", reason=reason, error=str(error), kind=type(error).__name__)
-            out = True
+            # Once while it stays the same: what is lost by an outage may be kept away by an ACL.
+            if (kind := type(error).__name__) != told:
+                log.warning("subscription_lost", reason=reason, error=str(error), kind=kind)
+            told = kind
             await anyio.sleep(self._backoff.next_s())
 
     async def _subscribe_once(self) -> tuple[str, Exception]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from edge.deafness import CONDITION as PROBES
 from tests.integration.edges import PROMPT_S, Client, Edge, eventually, message, running_edge, starting_edge
@@ -102,6 +103,20 @@ async def test_an_edge_that_hears_nothing(valkey: EmbeddedValkey, tmp_path: Path
             await eventually(lambda: PROBES in edge.health.reasons)
             await eventually(lambda: edge.health.ready)
             await reaches(edge, client, node, "alice", 11, 0)
+
+
+async def test_an_edge_that_may_not_subscribe(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """Redis answers and refuses its channels: the edge is unready, the log says why, and all is well once it may again."""
+    probing = {"probe_quiet_ms": 100, "probe_timeout_ms": 300}
+    async with running_edge(valkey.url, tmp_path, **probing) as edge, edge.session("alice") as (client, node):
+        with capture_logs() as logs:
+            await edge.redis.acl_setuser("default", enabled=True, reset_channels=True)
+            await eventually(lambda: PROBES in edge.health.reasons)
+            await edge.redis.acl_setuser("default", enabled=True, channels=["*"])
+        kinds = [line["kind"] for line in logs if line["event"] == "subscription_lost"]
+        assert kinds == ["ConnectionError", "ResponseError"]
+        await eventually(lambda: edge.health.ready)
+        await reaches(edge, client, node, "alice", 11, 0)
 
 
 async def test_redis_away_at_the_start(valkey: EmbeddedValkey, tmp_path: Path) -> None:
