@@ -19,13 +19,21 @@ class PushwayError(Exception):
 
 
 class SettingError(PushwayError):
-    """A setting has a value that it does not accept, or a name that does not exist."""
+    """A setting has a value that it does not accept, or a name that does not exist.
 
-    def __init__(self, name: str, source: str, problem: str) -> None:
+    Attributes:
+        name: the setting.
+        source: where its value came from.
+        problem: what is wrong with it, and what it takes.
+        others: further settings that are wrong; the text names them too.
+    """
+
+    def __init__(self, name: str, source: str, problem: str, others: tuple[SettingError, ...] = ()) -> None:
         self.name = name
         self.source = source
         self.problem = problem
-        super().__init__(f"setting {name} ({source}): {problem}")
+        self.others = others
+        super().__init__("\n  and ".join((f"setting {name} ({source}): {problem}", *map(str, others))))
 
 
 class SetupError(PushwayError):

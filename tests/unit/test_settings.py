@@ -119,6 +119,14 @@ def test_wrong_value_names_itself_and_what_is_accepted(name: str, value: str, ac
     assert accepts in str(refused.value)
 
 
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    """Unknown names and refused values, each with its source."""
+    with pytest.raises(SettingError) as refused:
+        load_settings(environ={"PUSHWAY_SHARDS": "0", "PUSHWAY_SHARD": "1"}, flags={"lease_ms": "soon"})
+    assert [error.name for error in (refused.value, *refused.value.others)] == ["shard", "shards", "lease_ms"]
+    assert str(refused.value).count("\n  and setting ") == 2
+
+
 def test_wrong_secret_is_not_shown() -> None:
     """An error never prints what may be a password."""
     with pytest.raises(SettingError) as refused:
