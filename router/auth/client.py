@@ -44,7 +44,8 @@ async def request_token(settings: Settings, user: str, *, ttl_s: int | None = No
         ConnectionError: when auth cannot be reached.
     """
     if not settings.api_key:
-        raise SettingError("api_key", "default", "it is not set; auth asks for it (it stands in the file that `up` writes)")
+        problem = "it is not set, and auth asks for it: give the command the --config that `up` wrote, or set PUSHWAY_API_KEY"
+        raise SettingError("api_key", "default", problem)
     wish = {"user": user, "topics": list(topics)} | ({} if ttl_s is None else {"ttl_s": ttl_s})
     try:
         # No proxy from the environment: auth is a neighbour.
@@ -55,7 +56,8 @@ async def request_token(settings: Settings, user: str, *, ttl_s: int | None = No
                 headers={"authorization": f"Bearer {settings.api_key}"},
             )
     except httpx.HTTPError as exc:
-        raise ConnectionError(f"auth at {settings.auth_url} cannot be reached ({str(exc) or type(exc).__name__})") from exc
+        reason = str(exc) or type(exc).__name__
+        raise ConnectionError(f"auth at {settings.auth_url} cannot be reached ({reason}; set by auth_url)") from exc
     return _read(answer)
 
 

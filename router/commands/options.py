@@ -10,10 +10,15 @@ from typing import Annotated, Final
 import typer
 
 from router.errors import SettingError
-from router.settings import CONFIG_VARIABLE, Settings, load_settings
+from router.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
 
 FOLDER_CONFIG: Final = Path(".pushway/pushway.toml")
 """What `pushway up` writes. Only commands for people look for it: a service never depends on where it is started."""
+
+_NOTHING_SET: Final = (
+    f"pushway: the defaults are used: {CONFIG_VARIABLE} is not set, and there is no {FOLDER_CONFIG} in this folder. For an "
+    f"`up` elsewhere add --config DIR/{FOLDER_CONFIG}"
+)
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings; default: PUSHWAY_CONFIG.")
@@ -44,11 +49,17 @@ def service_settings(config: Path | None, assignments: Sequence[str] | None, **f
 def people_settings(config: Path | None) -> Settings:
     """Return the settings of a command for people, which finds the file in the working folder too.
 
+    Where nothing is set in any way, a note on standard error says what was looked for: a command that asks other servers than
+    the person has in mind would otherwise answer as if all was well.
+
     Raises:
         SettingError: naming what is wrong.
     """
-    if config is None and not os.environ.get(CONFIG_VARIABLE) and FOLDER_CONFIG.is_file():
-        config = FOLDER_CONFIG
+    if config is None and not os.environ.get(CONFIG_VARIABLE):
+        if FOLDER_CONFIG.is_file():
+            config = FOLDER_CONFIG
+        elif not any(name.startswith(ENV_PREFIX) for name in os.environ):
+            typer.echo(_NOTHING_SET, err=True)
     return load_settings(config=config, environ=os.environ)
 
 

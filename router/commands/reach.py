@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
@@ -14,6 +16,8 @@ from router.errors import PushwayError, SetupError
 from router.keys import config_key
 from router.redis_client import OUTAGE, open_redis, server_name
 from router.settings import Settings
+
+ADVICE: Final = "is `scripts/up` running?"
 
 
 class NotReached(PushwayError):
@@ -51,5 +55,15 @@ def _explain(exc: Exception, settings: Settings) -> str:
     if isinstance(exc, AuthenticationError):
         return f"{where} refused the user or password in redis_url: {exc}"
     if isinstance(exc, RedisConnectionError | RedisTimeoutError | OSError):
-        return f"{where} cannot be reached ({exc}): is `scripts/up` running? Another Redis is set by redis_url."
+        return f"{where} cannot be reached ({_cause(exc)}; set by redis_url): {ADVICE}"
     return f"{where} refused: {exc}"
+
+
+def _cause(exc: BaseException) -> str:
+    """Return what the system said, where it said anything: the driver's words around it repeat the address."""
+    below: BaseException | None = exc
+    while below is not None:
+        if isinstance(below, OSError) and below.errno:
+            return os.strerror(below.errno)
+        below = below.__cause__ or below.__context__
+    return str(exc)

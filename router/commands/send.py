@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.collect.entries import Entry, read_message
+from router.collect.entries import Entry, Message, read_message
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
@@ -17,6 +17,7 @@ from router.errors import RuleBroken
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_target
+from router.targets import USER_PREFIX
 
 
 def send(
@@ -46,16 +47,19 @@ def send(
         "transient": "1" if transient else None,
     }
     fields = {name: value for name, value in wishes.items() if value is not None}
-    stream = Keys(settings.prefix, _check(fields, settings)).intake()
+    message = _check(fields, settings)
+    stream = Keys(settings.prefix, shard_of_target(message.targets[0], settings.shards)).intake()
     entry = anyio.run(_append, settings, stream, fields)
     if as_json:
         print_json({"stream": stream, "entry": entry})
     else:
         typer.echo(entry)
+    if silent := [name for name in message.targets if not name.startswith(USER_PREFIX)]:
+        typer.echo(f"note: edges do not deliver {', '.join(silent)} in this version; what is durable is stored", err=True)
 
 
-def _check(fields: dict[str, str], settings: Settings) -> int:
-    """Return the shard of the first target.
+def _check(fields: dict[str, str], settings: Settings) -> Message:
+    """Return the message as collect will read it.
 
     Raises:
         RuleBroken: for what collect would refuse.
@@ -64,12 +68,11 @@ def _check(fields: dict[str, str], settings: Settings) -> int:
     # What a shell passes on may not be UTF-8; Python carries such bytes as lone surrogates, and here they come back.
     pairs = [(name.encode(), value.encode(errors="surrogateescape")) for name, value in fields.items()]
     try:
-        message = read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, settings)
+        return read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, settings)
     except RuleBroken as exc:
         if exc.field != "body":
             raise
         raise RuleBroken("BODY", f"{exc.rule}. For plain text add --text") from exc
-    return shard_of_target(message.targets[0], settings.shards)
 
 
 async def _append(settings: Settings, stream: str, fields: dict[str, str]) -> str:

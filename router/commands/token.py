@@ -10,7 +10,7 @@ import typer
 from router.auth.client import request_token
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
-from router.commands.reach import NotReached
+from router.commands.reach import ADVICE, NotReached
 from router.targets import check_id
 
 
@@ -32,7 +32,7 @@ def token(
     try:
         issued = anyio.run(lambda: request_token(settings, user, ttl_s=ttl_s, topics=topics or ()))
     except ConnectionError as exc:
-        raise NotReached(f"{exc}: is `scripts/up` running? Another auth is set by auth_url.") from exc
+        raise NotReached(f"{exc}: {ADVICE}") from exc
     if as_json:
         print_json(issued)
     else:

@@ -119,6 +119,14 @@ def test_listener_goes_on_at_another_edge(stack: Stack, tmp_path: Path) -> None:
     stack["edge-1"].start()
 
 
+def test_target_that_edges_do_not_deliver_is_noted(stack: Stack) -> None:
+    """It is appended, and a person learns why nobody gets it; for a user there is no note."""
+    done = _run(stack, "send", "user:ann,topic:news,all", '"x"')
+    assert done.returncode == 0
+    assert "edges do not deliver topic:news, all in this version" in done.stderr
+    assert _run(stack, "send", "user:ann", '"x"').stderr == ""
+
+
 def test_replaced_device_is_told_and_ends(stack: Stack, tmp_path: Path) -> None:
     """A second session of a device ends the first for good: exit code 1, and the edge's words."""
     (tmp_path / "second").mkdir()
