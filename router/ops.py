@@ -90,15 +90,26 @@ async def serve_http(
     if port == 0:
         task_status.started()
         return
-    with _listen(host, port) as listener:
-        server = _Server(app, task_status)
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(server.end_at, stop)
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                server.close()
-            tg.cancel_scope.cancel()
+    with listen(host, port) as listener:
+        await serve_on(listener, app, stop, task_status=task_status)
+
+
+async def serve_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application as `serve_http` does, on a socket that listens already and stays the caller's to close."""
+    server = _Server(app, task_status)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(server.end_at, stop)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            server.close()
+        tg.cancel_scope.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -137,7 +148,12 @@ class _Server(uvicorn.Server):
             connection.shutdown()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; who connects waits until it is served.
+
+    Raises:
+        SetupError: when the address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # uvicorn would end the process without a word that names the setting.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import socket
 import time
 import uuid
 from http import HTTPStatus
@@ -28,7 +29,7 @@ from router.auth.jwks import JWKS_PATH
 from router.auth.keyfile import SigningKey, load_or_make
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, SetupError, TokenRefused
-from router.ops import Health, serve_http
+from router.ops import Health, listen, serve_on
 from router.problems import Problem, problem_handlers, read_body
 from router.settings import Settings
 from router.targets import check_id
@@ -169,9 +170,15 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             "api_key is not set, and without one anybody could have a token for anybody. Set PUSHWAY_API_KEY_FILE to a "
             "file that holds it, or PUSHWAY_API_KEY, or api_key in the config file."
         )
-    app = Auth(settings, load_or_make(settings.auth_key_file)).app()
+    with listen(settings.auth_host, settings.auth_port) as listener:
+        # Not before: a start that fails leaves no key behind where nobody will look for it.
+        app = Auth(settings, load_or_make(settings.auth_key_file)).app()
+        await _serve(listener, app, settings, health, stop)
+
+
+async def _serve(listener: socket.socket, app: Starlette, settings: Settings, health: Health, stop: anyio.Event) -> None:
     async with anyio.create_task_group() as tg:
-        await tg.start(serve_http, app, settings.auth_host, settings.auth_port, stop)
+        await tg.start(serve_on, listener, app, stop)
         health.set("http", ok=True)
         log.info("auth_opened", host=settings.auth_host, port=settings.auth_port)
         await stop.wait()

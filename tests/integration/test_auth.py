@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -247,4 +248,13 @@ async def test_without_api_key_it_does_not_start(tmp_path: Path) -> None:
     settings = Settings(auth_key_file=tmp_path / "key.pem")
     with pytest.raises(SetupError, match="PUSHWAY_API_KEY_FILE"):
         await serve(settings, Health(), anyio.Event())
+    assert not settings.auth_key_file.exists()
+
+
+async def test_taken_port_leaves_no_key_behind(tmp_path: Path) -> None:
+    """A start that fails has made nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(api_key="k", auth_port=taken.getsockname()[1], auth_key_file=tmp_path / "key.pem")
+        with pytest.raises(SetupError, match="cannot listen"):
+            await serve(settings, Health(), anyio.Event())
     assert not settings.auth_key_file.exists()
