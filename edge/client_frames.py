@@ -21,7 +21,13 @@ OWN: Final = "user"
 SEQ_MAX: Final = 2**53 - 1
 """The highest integer that JavaScript tells from its neighbours. Seqs are microseconds, so they reach it in 2255."""
 
+_SEQ_MAX_DIGITS: Final = len(str(SEQ_MAX))
+
 Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+
+
+_SHOWN_CHARS: Final = 200
+"""Most of what a client sent that it is shown again."""
 
 
 class BadFrame(PushwayError):
@@ -122,8 +128,9 @@ def query_options(query: Mapping[str, str]) -> Options:
 
 def _read_since(part: str) -> tuple[str, int]:
     name, colon, digits = part.rpartition(":")
-    if not (digits.isascii() and digits.isdigit()):
-        raise BadFrame(f"since: {part!r} is not a seq, all:<seq> or topic:<name>:<seq>")
+    # Longer, and int() may refuse: Python bounds the time that a conversion takes.
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _SEQ_MAX_DIGITS):
+        raise BadFrame(f"since: {part[:_SHOWN_CHARS]!r} is not a seq, all:<seq> or topic:<name>:<seq>")
     return name if colon else OWN, int(digits)
 
 

@@ -82,6 +82,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._heard_at_s = time.monotonic()
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         self._wire.receive_data(data)
         for event in self._wire.events_received():
             if isinstance(event, Request):
@@ -183,6 +186,7 @@ class Connection(asyncio.Protocol):
         self._pump()
         if self._wire.state is WireState.OPEN:
             self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
+        self._receive(b"")
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:

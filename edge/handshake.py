@@ -7,7 +7,7 @@ Source: RFC 6455 section 4.2.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
+from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -45,7 +46,21 @@ class Upgrade:
     subprotocols: tuple[str, ...]
 
 
-class Handshake(ServerProtocol):
+class _AnswerFirst(Protocol):
+    """Reads no frame before the request is answered, whenever it came.
+
+    RFC 6455 section 4.1 has a client wait for the answer. For one that does not, websockets would read on at once and answer
+    its ping, or its close with the end of the stream, ahead of the handshake.
+    """
+
+    def parse(self) -> Generator[None]:
+        """Parse frames, as the base does, once the connection is open."""
+        while self.state is State.CONNECTING:
+            yield
+        yield from super().parse()
+
+
+class Handshake(ServerProtocol, _AnswerFirst):
     """websockets' Sans-I/O protocol, which reads requests and frames; no extension, so no compression.
 
     Args:
@@ -57,8 +72,15 @@ class Handshake(ServerProtocol):
         self.offered: tuple[str, ...] = ()
 
     def answer(self, request: Request) -> Response:
-        """Return the answer to a request: 101 on the one path there is, else a line that helps. Send it at once."""
-        if urlsplit(request.path).path != PATH:
+        """Return the answer to a request: 101 on the one path there is, else a line that helps.
+
+        Send it at once, then call `receive_data` with no bytes: frames may have come with the request.
+        """
+        try:
+            path = urlsplit(request.path).path
+        except ValueError:  # such as a bracket that is not closed
+            return self.reject(HTTPStatus.BAD_REQUEST, f"This is no address. Connect a WebSocket to {PATH}.\n")
+        if path != PATH:
             return self.reject(HTTPStatus.NOT_FOUND, f"There is nothing here. Connect a WebSocket to {PATH}.\n")
         return self.accept(request)
 

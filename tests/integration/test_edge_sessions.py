@@ -223,6 +223,30 @@ async def test_another_path_gets_a_hint(edge: Edge) -> None:
         assert (await http.get(f"{base}/v1/connect")).status_code == 426
 
 
+@pytest.mark.parametrize(
+    ("line", "header", "answer"),
+    [
+        (b"//[", b"X: y", b"HTTP/1.1 400 "),
+        (b"/v1/connect?since=" + b"1" * 5_000, b"X: y", b"bad frame: "),
+        (b"/v1/connect", b"Authorization: Bearer \xff.a.b", b"not authenticated: "),
+    ],
+)
+async def test_what_no_client_sends_is_answered_too(edge: Edge, line: bytes, header: bytes, answer: bytes) -> None:
+    """Bytes that are no text, numbers that are no seq, addresses that are none: a refusal each, and the edge stands."""
+    upgrade = (
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + b"A" * 22 + b"=="
+    )
+    stream = await anyio.connect_tcp("127.0.0.1", edge.settings.edge_port)
+    async with stream, edge.session("alice"):
+        await stream.send(b"GET " + line + b" HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n" + header + b"\r\n\r\n")
+        received = b""
+        with anyio.fail_after(PROMPT_S):
+            while answer not in received:
+                received += await stream.receive()
+    async with edge.session("alice"):
+        pass
+
+
 async def test_a_silent_socket_is_cut(edge: Edge) -> None:
     """The handshake has a deadline of its own, and there is nobody to explain it to."""
     stream = await anyio.connect_tcp("127.0.0.1", edge.settings.edge_port)

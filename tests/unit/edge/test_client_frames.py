@@ -108,6 +108,8 @@ def test_header_and_frame_wish_for_the_same() -> None:
         {"since": "topic:a b:1"},
         {"since": "topic::1"},
         {"since": "1,,2"},
+        {"since": "1" * 17},
+        {"since": "1" * 5_000},
         {"topics": ""},
         {"topics": "a,"},
         {"topics": "a{b}"},

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 from websockets.client import ClientProtocol
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from edge.admission import Admission
@@ -73,6 +73,12 @@ class Socket(asyncio.Transport):
         request = self._client.connect()
         request.headers["Authorization"] = f"Bearer {token}"
         self._client.send_request(request)
+        self.pump()
+
+    def connect_hastily(self, frame: bytes) -> None:
+        """Send the request and a frame behind it in one piece, without waiting for the answer."""
+        self._client.send_request(self._client.connect())
+        self._connection.data_received(b"".join(self._client.data_to_send()) + frame)
         self.pump()
 
     def pump(self) -> None:
@@ -283,6 +289,31 @@ async def test_nothing_is_written_to_a_socket_that_is_gone(desk: Desk, live: boo
     connection.refused("too late")
     connection.out.append(b"left over from the chunk in hand")
     connection.flush()
+
+
+def masked(opcode: Opcode, data: bytes) -> bytes:
+    """Return a client's frame."""
+    return Frame(opcode, data).serialize(mask=True)
+
+
+@pytest.mark.parametrize(
+    ("frame", "close_code"),
+    [
+        (masked(Opcode.PING, b"x"), None),
+        (masked(Opcode.CLOSE, b"\x03\xe8"), 1000),
+        (masked(Opcode.TEXT, b"{"), 4504),
+        (masked(Opcode.TEXT, b'{"type":"connect","token":"bad"}'), 4500),
+        (b"no frame", 1002),
+    ],
+    ids=["ping", "close", "bad frame", "bad token", "no frame"],
+)
+async def test_a_hasty_client_gets_the_answer_to_its_request_first(desk: Desk, frame: bytes, close_code: int | None) -> None:
+    """What it sent along with the request is read after that, and treated like any other frame."""
+    socket = Socket(desk.admission.accept())
+    socket.connect_hastily(frame)
+    await anyio.wait_all_tasks_blocked()
+    assert socket.frames()
+    assert socket.close_code == close_code
 
 
 async def test_figures_fall_back_to_nothing(desk: Desk) -> None:
