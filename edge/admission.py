@@ -21,7 +21,7 @@ from edge.ledger import Waiter
 from edge.position import Position
 from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
-from router.errors import KeysUnavailable, TokenRefused
+from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.metrics import SESSIONS
 from router.settings import Settings
 
@@ -35,6 +35,7 @@ class Verifier(Protocol):
         """Return what the token says.
 
         Raises:
+            TokenExpired: when it did once.
             TokenRefused: when it proves nothing.
             KeysUnavailable: when that cannot be told now.
         """
@@ -138,6 +139,8 @@ class Admission:
         try:
             with anyio.fail_after(self.settings.connect_timeout_s):
                 claims = await self._verifier.verify(token)
+        except TokenExpired:
+            connection.close(Close.TOKEN_EXPIRED)
         except TokenRefused as exc:
             connection.refused(exc.reason)
         except (KeysUnavailable, TimeoutError):

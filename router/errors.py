@@ -5,6 +5,7 @@
     ├── SetupError          a server is not fit to be used (policy, version, shards, indexes)
     ├── RuleBroken          a value breaks a rule of the producer's contract
     ├── TokenRefused        a token does not prove who its bearer is
+    │   └── TokenExpired    it did once, and a newer one will
     ├── KeysUnavailable     no key is at hand to check a token with; try again later
     └── Fenced              a lease has passed to another owner; whatever was in hand is theirs
 
@@ -60,6 +61,10 @@ class TokenRefused(PushwayError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class TokenExpired(TokenRefused):
+    """A token proved who its bearer is until it expired; nothing else is wrong with it."""
 
 
 class KeysUnavailable(PushwayError):

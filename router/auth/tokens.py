@@ -14,7 +14,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from router.auth.jwk import ALGORITHM
-from router.errors import RuleBroken, TokenRefused
+from router.errors import RuleBroken, TokenExpired, TokenRefused
 from router.settings import Settings
 from router.targets import check_id
 
@@ -103,7 +103,23 @@ def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
     """Return what the token says, once it is proven.
 
     Raises:
+        TokenExpired: when it did once.
         TokenRefused: with a reason that the bearer may read.
+    """
+    try:
+        return _to_claims(_payload(token, key, rules))
+    except jwt.ExpiredSignatureError as exc:
+        # Found before issuer and audience are looked at; with those wrong, a fresh token would be no better.
+        _to_claims(_payload(token, key, rules, verify_exp=False))
+        raise TokenExpired(_reason(exc)) from exc
+
+
+def _payload(token: str, key: Ed25519PublicKey, rules: TokenRules, *, verify_exp: bool = True) -> Mapping[str, Any]:
+    """Return what a token says, unless something is wrong with it.
+
+    Raises:
+        ExpiredSignatureError: when it has expired.
+        TokenRefused: when anything else is wrong.
     """
     try:
         payload: dict[str, Any] = jwt.decode(
@@ -113,11 +129,13 @@ def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
             issuer=rules.issuer,
             audience=rules.audience,
             leeway=rules.leeway_s,
-            options={"require": list(REQUIRED)},
+            options={"require": list(REQUIRED), "verify_exp": verify_exp},
         )
+    except jwt.ExpiredSignatureError:
+        raise
     except (jwt.InvalidTokenError, RecursionError) as exc:
         raise TokenRefused(_reason(exc)) from exc
-    return _to_claims(payload)
+    return payload
 
 
 _REASONS: Final[Mapping[type[Exception], str]] = {

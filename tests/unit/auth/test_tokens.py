@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.auth.tokens import TOKEN_MAX_CHARS, Claims, TokenRules, issue, kid_of, verify
-from router.errors import TokenRefused
+from router.errors import TokenExpired, TokenRefused
 
 KEY: Final = Ed25519PrivateKey.generate()
 PUBLIC: Final = KEY.public_key()
@@ -68,6 +68,17 @@ def test_leeway_is_allowed_at_expiry() -> None:
     now = int(time.time())
     assert verify(_sign(_payload(exp=now - 2)), PUBLIC, RULES).user == "alice"
     assert _reason(_sign(_payload(exp=now - 10))) == "the token has expired"
+
+
+def test_expiry_is_told_apart_when_nothing_else_is_wrong() -> None:
+    """Only then will a newer token do."""
+    past = int(time.time()) - 10
+    with pytest.raises(TokenExpired):
+        verify(_sign(_payload(exp=past)), PUBLIC, RULES)
+    for changes in ({"aud": "others"}, {"iss": "others"}, {"sub": "a b"}, {"topics": "news"}):
+        with pytest.raises(TokenRefused) as refused:
+            verify(_sign(_payload(exp=past, **changes)), PUBLIC, RULES)
+        assert not isinstance(refused.value, TokenExpired)
 
 
 @pytest.mark.parametrize("claim", ["exp", "iss", "aud", "jti", "sub"])

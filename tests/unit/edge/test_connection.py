@@ -20,7 +20,7 @@ from edge.ledger import Waiter
 from edge.liveness import Pulse
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
-from router.errors import KeysUnavailable, TokenRefused
+from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.lines import build_frame, build_line
 from router.settings import Settings
 
@@ -114,6 +114,8 @@ class FakeVerifier:
         match token:
             case "bad":
                 raise TokenRefused("no")
+            case "old":
+                raise TokenExpired("no more")
             case "later":
                 raise KeysUnavailable("wait")
             case "never":
@@ -223,9 +225,9 @@ async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk:
     assert not desk.admission.connections
 
 
-@pytest.mark.parametrize(("token", "code"), [("bad", 4500), ("later", 4001)])
+@pytest.mark.parametrize(("token", "code"), [("bad", 4500), ("old", 4003), ("later", 4001)])
 async def test_a_token_that_does_not_do(desk: Desk, token: str, code: int) -> None:
-    """Refused for good, or for now."""
+    """Refused for good, until there is a newer one, or for now."""
     _, socket = await desk.registering(token)
     assert socket.close_code == code
     assert desk.routes.writes == []
