@@ -49,7 +49,7 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
 
 
 class Error(msgspec.Struct, frozen=True, tag="error"):
-    """A frame or wish of the client was not carried out; the session goes on unless a close frame follows."""
+    """A frame or wish of the client was not carried out; of the codes, only `bad_frame` is followed by a close frame."""
 
     code: str
     message: str

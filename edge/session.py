@@ -11,6 +11,8 @@ it returns, in order. What comes too late for the state the session is in (a tok
 no actions. `Await` replaces the deadline before it, and stands first, for carrying out the others may end the session and
 set another one; when the deadline passes, call `overdue`.
 
+The welcome is the first that a client hears, but for a refusal: what it sends before is answered behind it.
+
 Messages do not come through here but straight to the session's position, which is the hot path; the session says when
 the position may start.
 """
@@ -21,6 +23,7 @@ import math
 import secrets
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from edge.client_frames import Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
 from edge.closes import Close
@@ -90,6 +93,10 @@ _OVERDUE = {
 }
 
 
+_EARLY_MAX: Final = 16
+"""Most answers kept for after the welcome. A client has no use for one: it is a bound on what a rude one costs."""
+
+
 class Session:
     """A session of the node `node`.
 
@@ -106,7 +113,7 @@ class Session:
         acked: the highest seq that the client has acknowledged. Replay starts from it once cursors are stored.
     """
 
-    __slots__ = ("_node", "_options", "_outlet", "_settings", "_valid_s", "acked", "id", "position", "state", "user")
+    __slots__ = ("_early", "_node", "_options", "_outlet", "_settings", "_valid_s", "acked", "id", "position", "state", "user")
 
     def __init__(self, settings: Settings, node: str, outlet: Outlet) -> None:
         self.state = State.AWAITING
@@ -118,6 +125,7 @@ class Session:
         self._node = node
         self._outlet = outlet
         self._options = Options()
+        self._early: tuple[bytes, ...] = ()
         self._valid_s = math.inf
 
     # -- on the way in -----------------------------------------------------------------------------------------------
@@ -159,7 +167,8 @@ class Session:
         self.state = State.LIVE
         start = head or 0
         welcome = encode(Welcome(self.user, self.id, self._node, start, _brief(self._settings.heartbeat_s)))
-        frames = [welcome, *self._unsupported(), *self.position.start(start)]
+        frames = [welcome, *self._unsupported(), *self._early, *self.position.start(start)]
+        self._early = ()
         return Await(self._valid_s), Send(b"".join(frames))
 
     # -- from the client ---------------------------------------------------------------------------------------------
@@ -170,7 +179,7 @@ class Session:
             return ()
         try:
             frame = decode(data)
-            return self._connect(frame) if self.state is State.AWAITING else self._answer(frame)
+            return self._connect(frame) if self.state is State.AWAITING else self._reply(self._answer(frame))
         except BadFrame as exc:
             return self._close_for(exc)
 
@@ -189,25 +198,37 @@ class Session:
         )
         return self._verify(frame.token)
 
-    def _answer(self, frame: ClientFrame) -> Actions:
+    def _answer(self, frame: ClientFrame) -> ServerFrame | None:
         match frame:
             case Ping():
-                return (_send(Pong()),)
+                return Pong()
             case Ack():
                 return self._ack(frame)
             case Connect():
-                return (_send(Error("bad_frame", "connect was sent before")),)
+                return Error("unexpected", "connect: the token and wishes that came first stand")
             case _:
-                return (_send(_not_supported(type(frame).__name__.lower())),)
+                return _not_supported(type(frame).__name__.lower())
 
-    def _ack(self, ack: Ack) -> Actions:
+    def _ack(self, ack: Ack) -> Error | None:
         own = USER_PREFIX + self.user
         position = self.position
-        if ack.to not in {None, own} or position is None or not position.started:
-            return (_send(Error("bad_frame", f"ack: nothing was sent of {ack.to or own}")),)
+        if position is None or not position.started:
+            return Error("bad_ack", "ack: nothing was sent yet")
+        if ack.to not in {None, own}:
+            return Error("bad_ack", f"ack: nothing was sent but of {own}")
         if ack.seq > position.last:
-            return (_send(Error("bad_frame", f"ack: {ack.seq} is beyond what was sent ({position.last})")),)
+            return Error("bad_ack", f"ack: {ack.seq} is beyond what was sent ({position.last})")
         self.acked = max(self.acked, ack.seq)
+        return None
+
+    def _reply(self, answer: ServerFrame | None) -> Actions:
+        if answer is None:
+            return ()
+        if self.state is State.LIVE:
+            return (_send(answer),)
+        if len(self._early) == _EARLY_MAX:
+            return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
+        self._early += (encode(answer),)
         return ()
 
     # -- on the way out ----------------------------------------------------------------------------------------------

@@ -123,7 +123,9 @@ async def test_client_frames_are_answered(edge: Edge) -> None:
         assert await client.seqs(1) == [11]
         await client.send(type="ack", seq=11)
         await client.send(type="ack", seq=12, to="user:alice")
-        assert (await client.next())["code"] == "bad_frame"
+        assert (await client.next())["code"] == "bad_ack"
+        await client.send(type="connect", token=edge.token("alice"))
+        assert (await client.next())["code"] == "unexpected"
         await client.send(type="subscribe", topic="news")
         assert (await client.next())["code"] == "not_supported"
         await client.send(type="ping")

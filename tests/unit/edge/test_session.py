@@ -187,9 +187,9 @@ def test_bye_comes_before_the_close() -> None:
         (b'{"type":"ping"}', ["pong"]),
         (b'{"type":"ack","seq":10}', []),
         (b'{"type":"ack","seq":3,"to":"user:alice"}', []),
-        (b'{"type":"ack","seq":11}', ["bad_frame"]),
-        (b'{"type":"ack","seq":1,"to":"user:bob"}', ["bad_frame"]),
-        (b'{"type":"connect","token":"t"}', ["bad_frame"]),
+        (b'{"type":"ack","seq":11}', ["bad_ack"]),
+        (b'{"type":"ack","seq":1,"to":"user:bob"}', ["bad_ack"]),
+        (b'{"type":"connect","token":"t"}', ["unexpected"]),
         (b'{"type":"subscribe","topic":"news"}', ["not_supported"]),
         (b'{"type":"unsubscribe","topic":"news"}', ["not_supported"]),
         (b'{"type":"token","token":"t"}', ["not_supported"]),
@@ -211,9 +211,26 @@ def test_acks_are_cumulative() -> None:
     assert session.acked == 7
 
 
-def test_nothing_can_be_acked_before_the_welcome() -> None:
-    """Nothing was sent."""
-    assert frames(registering().text(b'{"type":"ack","seq":0}'))[0]["code"] == "bad_frame"
+def test_what_comes_before_the_welcome_is_answered_behind_it() -> None:
+    """In its order, and before any message."""
+    session = new()
+    assert session.upgraded(Upgrade("t", {"topics": "news"}, (SUBPROTOCOL,)))
+    assert session.text(b'{"type":"connect","token":"t"}') == ()
+    session.verified("alice", 60.0)
+    assert session.position is not None
+    assert session.text(b'{"type":"ack","seq":0}') == session.text(b'{"type":"ping"}') == ()
+    session.position.take(10, 11, b'\x81\x0a{"seq":11}')
+    answers = [frame.get("code", frame.get("type", frame.get("seq"))) for frame in frames(session.registered(10))]
+    assert answers == ["welcome", "not_supported", "unexpected", "bad_ack", "pong", 11]
+    assert [frame["type"] for frame in frames(session.text(b'{"type":"ping"}'))] == ["pong"]
+
+
+def test_not_many_answers_are_kept_until_the_welcome() -> None:
+    """A client that sends on and on before it is welcome is sent away."""
+    session = registering()
+    for _ in range(16):
+        assert session.text(b'{"type":"ping"}') == ()
+    assert closes(session.text(b'{"type":"ping"}')) == [Close.BAD_FRAME]
 
 
 # -- any order of events -------------------------------------------------------------------------------------------------
