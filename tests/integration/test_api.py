@@ -1,0 +1,28 @@
+"""router.api: the health of the whole, asked over real HTTP."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from router.api import unready
+from router.ops import Health, ops_app, serve_http
+from tests.servers import free_ports
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_neighbours_are_asked_without_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is set for other things does not make the whole unready; a neighbour that is away or unready does."""
+    away, here, unfit = free_ports(), free_ports(), free_ports()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{away}")
+    fit, stop = Health(), anyio.Event()
+    fit.set("redis", ok=True)
+    url = "http://127.0.0.1:{}/readyz".format
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tg:
+            await tg.start(serve_http, ops_app(fit), "127.0.0.1", here, stop)
+            await tg.start(serve_http, ops_app(Health()), "127.0.0.1", unfit, stop)
+            reasons = await unready((url(here), url(unfit), url(away)))
+            stop.set()
+    assert reasons == {url(unfit): '{"ready":false,"reasons":{}}', url(away): "does not answer (ConnectError)"}
