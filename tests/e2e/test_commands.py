@@ -20,6 +20,9 @@ from tests.stack import Stack
 TIMEOUT_S: Final = 30.0
 PUSHWAY: Final = (sys.executable, "-m", "router.commands")
 
+# A script's background jobs ignore SIGINT, and so would all that tests started by one run.
+_HEARS_CTRL_C: Final = ("env", "--default-signal=INT")
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -45,7 +48,8 @@ class Listener:
     def __init__(self, stack: Stack, folder: Path, *words: str) -> None:
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen([*PUSHWAY, "listen", "--config", stack.config, *words], stdout=out, stderr=err)
+            command = [*_HEARS_CTRL_C, *PUSHWAY, "listen", "--config", str(stack.config), *words]
+            self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     @property
     def out(self) -> list[str]:
