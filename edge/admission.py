@@ -15,6 +15,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from edge.catch_up import READERS, CatchUp
 from edge.closes import Close
 from edge.connection import Connection
 from edge.ledger import Waiter
@@ -22,8 +23,10 @@ from edge.position import Position
 from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
+from router.inbox import STORE_OUTAGE, Inbox
 from router.metrics import SESSIONS
 from router.settings import Settings
+from router.targets import USER_PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +64,8 @@ class Admission:
         sessions: the table.
         routes: is told of every user that comes or goes.
         verifier: checks tokens.
+        inbox: is asked for heads that Redis does not know.
+        catch_up: is told of positions that are behind.
         tasks: where checks of tokens run; cancelled with the edge.
 
     Attributes:
@@ -74,6 +79,8 @@ class Admission:
         sessions: Sessions[Connection],
         routes: RouteWriter,
         verifier: Verifier,
+        inbox: Inbox,
+        catch_up: CatchUp,
         tasks: TaskGroup,
     ) -> None:
         self.settings = settings
@@ -82,6 +89,9 @@ class Admission:
         self._sessions = sessions
         self._routes = routes
         self._verifier = verifier
+        self._inbox = inbox
+        self._catch_up = catch_up
+        self._head_readers = anyio.CapacityLimiter(READERS)
         self._tasks = tasks
         self._emptied = anyio.Event()
 
@@ -110,6 +120,14 @@ class Admission:
         SESSIONS.set(len(self._sessions))
         self._routes.write(user, connection.registered)
 
+    def find_head(self, connection: Connection) -> None:
+        """Ask MongoDB for a head. The session's own deadline ends the wait, not the task."""
+        self._tasks.start_soon(self._find_head, connection)
+
+    def catch_up(self, position: Position, announce: bool) -> None:
+        """Bring a position that is behind to its goal."""
+        self._catch_up.ask(position, announce=announce)
+
     def left(self, connection: Connection) -> None:
         """A session takes no more messages."""
         user = connection.session.user
@@ -134,6 +152,16 @@ class Admission:
         """End every connection without a word."""
         for connection in list(self.connections):
             connection.cut()
+
+    async def _find_head(self, connection: Connection) -> None:
+        target = USER_PREFIX + connection.session.user
+        try:
+            async with self._head_readers:
+                newest = await self._inbox.newest([target])
+        except STORE_OUTAGE:
+            connection.close(Close.OVERLOADED, "the inbox cannot be read just now")
+        else:
+            connection.registered(newest.get(target, 0))
 
     async def _verify(self, connection: Connection, token: str) -> None:
         try:

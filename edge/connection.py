@@ -23,7 +23,7 @@ from edge.closes import Close
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
 from edge.position import Position
-from edge.session import Action, Actions, Await, Disconnect, Register, Send, Session, Verify
+from edge.session import Action, Actions, Await, CatchUp, Disconnect, Register, Send, Session, Verify
 from router.metrics import CLOSES, CONNECTIONS
 from router.settings import Settings
 
@@ -42,6 +42,12 @@ class Host(Protocol):
 
     def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
         """Take the session in and write its route; then call `registered`."""
+
+    def find_head(self, connection: Connection) -> None:
+        """Look up the head of the session's user in MongoDB; then call `registered`."""
+
+    def catch_up(self, position: Position, announce: bool) -> None:
+        """Bring a position that is behind to its goal."""
 
     def left(self, connection: Connection) -> None:
         """It takes no more messages. Called once or more."""
@@ -115,7 +121,17 @@ class Connection(asyncio.Protocol):
         """More than `send_buffer_max_bytes` wait for this client, after an attempt to send them."""
         self.close(Close.SLOW_CONSUMER)
 
-    # -- called by delivery ------------------------------------------------------------------------------------------
+    # -- called by delivery and catch-up -----------------------------------------------------------------------------
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits in this process to be sent."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._wire.state is not WireState.OPEN
 
     def flush(self) -> None:
         """Write the frames in `out` in one go."""
@@ -143,8 +159,11 @@ class Connection(asyncio.Protocol):
         self._act(self.session.unverifiable())
 
     def registered(self, head: int | None) -> None:
-        """The route is written; `head` was read after that."""
-        self._act(self.session.registered(head))
+        """The route is written; `head` was read after that, None where Redis has no counter."""
+        if head is None:
+            self._host.find_head(self)
+        else:
+            self._act(self.session.registered(head))
 
     def drain(self, retry_after_ms: int) -> None:
         """Send the client away: this edge is stopping."""
@@ -217,6 +236,8 @@ class Connection(asyncio.Protocol):
                 self._host.verify(self, token)
             case Register(user, device, position):
                 self._host.register(self, user, device, position)
+            case CatchUp(position, announce):
+                self._host.catch_up(position, announce)
             case Disconnect(close, detail):
                 self._disconnect(close, detail)
 

@@ -15,7 +15,7 @@ whose arrival alone is what matters (`edge.deafness`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -35,10 +35,12 @@ class Delivery:
 
     Args:
         audiences: target → positions; the live table, read for every line.
+        catch_up: is told of each position that has fallen behind.
     """
 
-    def __init__(self, audiences: Mapping[bytes, Sequence[Position]]) -> None:
+    def __init__(self, audiences: Mapping[bytes, Sequence[Position]], catch_up: Callable[[Position], None]) -> None:
         self._audiences = audiences
+        self._catch_up = catch_up
         self._overfull: list[Outlet] = []
 
     def receive(self, payloads: Iterable[bytes]) -> None:
@@ -79,13 +81,14 @@ class Delivery:
         delivered = 0
         for position in audience:
             verdict = position.take_transient(frame) if transient else position.take(prev, seq, frame)
-            # A gap is delivered all the same. What lies in it is to be fetched from MongoDB and put out first: here.
-            if verdict is DELIVER or verdict is Verdict.GAP:
+            if verdict is DELIVER:
                 outlet = position.outlet
                 if not outlet.out:
                     dirty.append(outlet)
                 outlet.out.append(frame)
                 delivered += 1
+            elif verdict is Verdict.GAP:
+                self._catch_up(position)
             elif verdict is Verdict.OVERFULL:
                 self._overfull.append(position.outlet)
         return delivered

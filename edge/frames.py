@@ -41,6 +41,21 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     heartbeat: float
 
 
+class CaughtUp(msgspec.Struct, frozen=True, tag="caught_up"):
+    """What the client had missed of `to` since its cursor has been sent, up to `seq`."""
+
+    to: str
+    seq: int
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """What `to` was sent with a seq above `since` and up to `until` may be retained no longer."""
+
+    to: str
+    since: int = msgspec.field(name="from")
+    until: int
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The edge is about to close the connection; come back after `retry_after_ms`."""
 
@@ -59,7 +74,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
 
 
-ServerFrame = Welcome | Bye | Error | Pong
+ServerFrame = Welcome | CaughtUp | Lost | Bye | Error | Pong
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -1,10 +1,19 @@
-"""Where one session stands in one target's order: what is delivered, what is dropped, what waits.
+"""Where one session stands in one target's order: what is delivered, what is dropped, what is read from the inbox.
 
 The one rule: a message is delivered when `prev <= last < seq`.
 
     last = 10    prev 10, seq 11    delivered; last is 11
                  prev 10, seq 11    a duplicate: the session has it (dispatch published twice)
                  prev 12, seq 13    a gap: 12 was missed, as when Redis was away for a moment
+
+                 start                        take: a gap
+    REGISTERING ───────▶ LIVE ◀────────────────────────────▶ BEHIND
+         │                        arrived (at the goal)         ▲
+         └──────────────────────────────────────────────────────┘ start_after: a client comes back
+
+A position that is behind takes nothing that comes live: every durable message is in MongoDB before it is published, so it
+only remembers how far to read (`goal`), and whoever reads (`edge.catch_up`) brings it there. A hundred thousand missed
+messages and the live ones that come meanwhile cost it two numbers.
 
 While a session registers, its position holds what arrives. Only Redis can tell the head, and a message published between
 its answer and the welcome must neither overtake the welcome nor get lost; `start` sorts it out.
@@ -26,7 +35,9 @@ class Verdict(Enum):
     DELIVER = auto()
     """Send it."""
     GAP = auto()
-    """Send it, and know that something between was missed."""
+    """Drop it: something before it was missed, and from now on the session is behind. Have it caught up."""
+    BEHIND = auto()
+    """Drop it: it will be read from the inbox in its turn."""
     DUPLICATE = auto()
     """Drop it: the session has that seq."""
     HELD = auto()
@@ -39,10 +50,7 @@ DELIVER: Final = Verdict.DELIVER
 """For the hot path: a name of the module is found faster than a member of an Enum."""
 
 _NOWHERE: Final = 2**63
-"""`last` of a position that has not started: above any seq, so that the one comparison sends it down the slow path."""
-
-_NO_SEQ: Final = 0
-"""The seq of a transient message among those held; seqs are microseconds, so no other message has it."""
+"""`last` of a position that is not live: above any seq, so that the one comparison sends it down the slow path."""
 
 
 class Outlet(Protocol):
@@ -53,6 +61,14 @@ class Outlet(Protocol):
     """
 
     out: list[bytes]
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits to be sent."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent any more."""
 
     def flush(self) -> None:
         """Send what is in `out`."""
@@ -66,17 +82,23 @@ class Position:
 
     Args:
         outlet: whose position it is.
+        target: whose order it is.
         held_max_bytes: most bytes that may wait for the head.
 
     Attributes:
-        last: the last seq put out.
+        last: the last seq put out while it is live; above any seq otherwise, for the one comparison of the hot path.
+        goal: the seq that a position which is behind has to reach at least; None when it is not behind.
     """
 
-    __slots__ = ("_held", "_held_bytes", "_held_max_bytes", "last", "outlet")
+    __slots__ = ("_at", "_held", "_held_bytes", "_held_max_bytes", "_open", "goal", "last", "outlet", "target")
 
-    def __init__(self, outlet: Outlet, held_max_bytes: int) -> None:
+    def __init__(self, outlet: Outlet, target: str, held_max_bytes: int) -> None:
         self.outlet = outlet
+        self.target = target
         self.last = _NOWHERE
+        self.goal: int | None = None
+        self._at = 0
+        self._open = False
         self._held: list[tuple[int, int, bytes]] | None = []
         self._held_bytes = 0
         self._held_max_bytes = held_max_bytes
@@ -86,18 +108,31 @@ class Position:
         """Whether the head is known."""
         return self._held is None
 
+    @property
+    def at(self) -> int:
+        """The last seq put out, or passed over, live or not."""
+        return self._at if self.last == _NOWHERE else self.last
+
+    @property
+    def until(self) -> int | None:
+        """Up to which seq the inbox is to be read; None for all there is."""
+        return None if self._open else self.goal
+
     def take(self, prev: int, seq: int, frame: bytes) -> Verdict:
-        """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER or GAP."""
+        """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER."""
         if prev <= self.last < seq:
             self.last = seq
             return DELIVER
         if self._held is not None:
             return self._hold(self._held, prev, seq, frame)
+        if self.goal is not None:
+            self.goal = max(self.goal, seq)
+            return Verdict.BEHIND
         if seq <= self.last:
             DUPLICATES.inc()
             return Verdict.DUPLICATE
         GAPS.inc()
-        self.last = seq
+        self.fall_behind(seq)
         return Verdict.GAP
 
     def pass_over(self, prev: int, seq: int) -> None:
@@ -107,18 +142,51 @@ class Position:
 
     def take_transient(self, frame: bytes) -> Verdict:
         """Judge a message without a seq: it has no order to keep, but does not overtake the welcome either."""
-        return DELIVER if self._held is None else self._hold(self._held, _NO_SEQ, _NO_SEQ, frame)
+        return DELIVER if self._held is None else self._hold(self._held, 0, 0, frame)
 
     def start(self, head: int) -> list[bytes]:
-        """Begin behind `head` and return the frames that were held and are due now, in order.
+        """Begin behind `head` and return the frames that were held and are due now, in order; it may be behind after that.
 
         Sorted, because after Redis failed over, collect appends by seq what may be there already.
         """
         held, self._held = self._held or [], None
         self.last = head
         held.sort(key=lambda message: message[1])
-        due = (Verdict.DELIVER, Verdict.GAP)
-        return [frame for prev, seq, frame in held if seq == _NO_SEQ or self.take(prev, seq, frame) in due]
+        return [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) is DELIVER]
+
+    def start_after(self, since: int, head: int) -> list[bytes]:
+        """Begin behind `since`, which the client has; it is behind when there is more. Return the transient frames due."""
+        held, self._held = self._held or [], None
+        self.last = since
+        newest = max((head, *(seq for _, seq, _ in held)))
+        if newest > since:
+            self.fall_behind(newest)
+        return [frame for _, seq, frame in held if seq == 0]
+
+    def fall_behind(self, goal: int | None) -> None:
+        """Take nothing live until `goal` is reached, or, where None, until all is read that there is."""
+        self._at = self.last
+        self.last = _NOWHERE
+        self.goal = max(goal or 0, self._at)
+        self._open = goal is None
+
+    def raise_goal(self, goal: int | None) -> None:
+        """Note that there is more to read than a position which is behind has heard of."""
+        self.goal = max(goal or 0, self.goal or 0)
+        self._open = self._open or goal is None
+
+    def read(self, seq: int) -> None:
+        """Note that the inbox has been read and sent up to `seq`."""
+        self._at = max(seq, self._at)
+
+    def arrived(self, until: int | None) -> bool:
+        """Note that the inbox has nothing more up to `until` (None: at all); go live if that is enough, and tell."""
+        self._at = max(until or 0, self._at)
+        self._open = self._open and until is not None
+        if self.goal is None or self._open or self._at < self.goal:
+            return False
+        self.last, self.goal = self._at, None
+        return True
 
     def _hold(self, held: list[tuple[int, int, bytes]], prev: int, seq: int, frame: bytes) -> Verdict:
         self._held_bytes += len(frame)

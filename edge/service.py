@@ -1,6 +1,6 @@
 """The edge as a service: its parts, in the order in which they start and stop.
 
-Redis fit? ─▶ keys, subscriber, heartbeat, routes (once subscribed), probes, sweep ─▶ listen
+Redis fit? ─▶ keys, subscriber, heartbeat, routes (once subscribed), probes, catch-up, sweep ─▶ listen
 stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ routes removed ─▶ leave ─▶ end
 """
 
@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from redis.asyncio import Redis
 
 from edge.admission import Admission
+from edge.catch_up import CatchUp
 from edge.connection import Connection
 from edge.deafness import CONDITION as PROBES
 from edge.deafness import Deafness
@@ -31,6 +32,7 @@ from edge.sweep import sweep
 from router.auth.jwks import JwksVerifier
 from router.errors import SetupError
 from router.fitness import await_redis
+from router.inbox import Inbox, open_mongo
 from router.keys import Keys
 from router.ops import Health
 from router.outage import Outages
@@ -56,17 +58,18 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     """
     health.set(PROBES, ok=False, why="no probe has come back yet")
     health.set(KEYS, ok=False, why="no key from auth yet")
-    redis = open_redis(settings)
+    redis, mongo = open_redis(settings), open_mongo(settings)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_end_unstarted, stop, tasks)
             await await_redis(redis, settings, health)
             tasks.cancel_scope.cancel()
         if not stop.is_set():
-            await _serve(settings, health, stop, redis)
+            await _serve(settings, health, stop, redis, Inbox(mongo, settings))
     finally:
         with anyio.move_on_after(settings.redis_timeout_s, shield=True):
             await redis.aclose()
+            await mongo.close()
 
 
 async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
@@ -74,7 +77,7 @@ async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
     tasks.cancel_scope.cancel()
 
 
-async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: Redis) -> None:
+async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: Redis, inbox: Inbox) -> None:
     # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
     # One a part, since each tells by its own calls that an outage is over.
     node_outages, routes_outages = (Outages(Health(), settings, service="edge", part=part) for part in ("node", "routes"))
@@ -86,16 +89,17 @@ async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: R
         node.beat_soon()
         routes.write_all()
 
-    delivery = Delivery(sessions.audiences)
+    catch_up = CatchUp(inbox, settings, Outages(Health(), settings, part="catch_up"))
+    delivery = Delivery(sessions.audiences, catch_up.ask)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
-    resync = Resync(sessions.positions)
+    resync = Resync(sessions.positions, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = JwksVerifier(settings)
 
     async with anyio.create_task_group() as tasks:
-        admission = Admission(settings, node.id, sessions, routes, verifier, tasks)
-        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run):
+        admission = Admission(settings, node.id, sessions, routes, verifier, inbox, catch_up, tasks)
+        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, catch_up.run):
             tasks.start_soon(part)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)

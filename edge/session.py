@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from edge.client_frames import Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
+from edge.client_frames import OWN, Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
 from edge.closes import Close
-from edge.frames import Bye, Error, Pong, ServerFrame, Welcome, encode
+from edge.frames import Bye, CaughtUp, Error, Lost, Pong, ServerFrame, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Outlet, Position
 from router.settings import Settings
@@ -82,7 +83,15 @@ class Disconnect:
     detail: str = ""
 
 
-Action = Send | Verify | Register | Await | Disconnect
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Have `position`, which is behind, brought to its goal; tell the client there if `announce`."""
+
+    position: Position
+    announce: bool
+
+
+Action = Send | Verify | Register | CatchUp | Await | Disconnect
 Actions = tuple[Action, ...]
 
 _OVERDUE = {
@@ -149,7 +158,7 @@ class Session:
         self.state = State.REGISTERING
         self.user = user
         self._valid_s = valid_s
-        self.position = Position(self._outlet, self._settings.send_buffer_max_bytes)
+        self.position = Position(self._outlet, USER_PREFIX + user, self._settings.send_buffer_max_bytes)
         return Await(self._settings.redis_timeout_s), Register(user, self._options.device, self.position)
 
     def refused(self, reason: str) -> Actions:
@@ -160,16 +169,33 @@ class Session:
         """There is no key to check the token with: it may be good, so the client is to come again."""
         return self.close(Close.OVERLOADED, "no key to check the token with")
 
-    def registered(self, head: int | None) -> Actions:
-        """The route is written and `head` read after that; None where the target has no counter."""
-        if self.state is not State.REGISTERING or self.position is None:
+    def registered(self, head: int) -> Actions:
+        """The route is written and `head` read after that."""
+        position = self.position
+        if self.state is not State.REGISTERING or position is None:
             return ()
         self.state = State.LIVE
-        start = head or 0
-        welcome = encode(Welcome(self.user, self.id, self._node, start, _brief(self._settings.heartbeat_s)))
-        frames = [welcome, *self._unsupported(), *self._early, *self.position.start(start)]
+        welcome = encode(Welcome(self.user, self.id, self._node, head, _brief(self._settings.heartbeat_s)))
+        frames = [welcome, *self._unsupported(), *self._early, *self._begin(position, head)]
         self._early = ()
-        return Await(self._valid_s), Send(b"".join(frames))
+        sent = Await(self._valid_s), Send(b"".join(frames))
+        return sent if position.goal is None else (*sent, CatchUp(position, OWN in self._options.since))
+
+    def _begin(self, position: Position, head: int) -> list[bytes]:
+        """Begin where the client wishes, and return what follows the welcome."""
+        since = self._options.since.get(OWN)
+        if since is None:
+            return position.start(head)
+        frames = self._lost(position.target, since)
+        frames += position.start_after(since, head)
+        if position.goal is None:
+            frames.append(encode(CaughtUp(position.target, since)))
+        return frames
+
+    def _lost(self, target: str, since: int) -> list[bytes]:
+        # A seq is the Redis time in µs of its giving, or little above it; 0 asks for what there is, and misses nothing.
+        oldest = int((time.time() - self._settings.retention_s) * 1_000_000)
+        return [encode(Lost(target, since, oldest))] if 0 < since < oldest else []
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -216,8 +242,8 @@ class Session:
             return Error("bad_ack", "ack: nothing was sent yet")
         if ack.to not in {None, own}:
             return Error("bad_ack", f"ack: nothing was sent but of {own}")
-        if ack.seq > position.last:
-            return Error("bad_ack", f"ack: {ack.seq} is beyond what was sent ({position.last})")
+        if ack.seq > position.at:
+            return Error("bad_ack", f"ack: {ack.seq} is beyond what was sent ({position.at})")
         self.acked = max(self.acked, ack.seq)
         return None
 
@@ -270,9 +296,10 @@ class Session:
         return _send(Error("bad_frame", str(problem))), *self.close(Close.BAD_FRAME, str(problem))
 
     def _unsupported(self) -> list[bytes]:
-        # Replay and topics: a wish that is not granted is answered, never passed over.
-        wishes = (("since", self._options.since), ("topics", self._options.topics))
-        return [encode(_not_supported(name)) for name, wish in wishes if wish]
+        # Topics and broadcast: a wish that is not granted is answered, never passed over.
+        wishes = [f"since {name}" for name in self._options.since if name != OWN]
+        wishes += ["topics"] if self._options.topics else []
+        return [encode(_not_supported(wish)) for wish in wishes]
 
 
 def _not_supported(wish: str) -> Error:

@@ -57,6 +57,19 @@ class Stored:
     expires_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a target's messages, ascending.
+
+    Attributes:
+        messages: (seq, frame).
+        whole: nothing is left of what was asked for.
+    """
+
+    messages: list[tuple[int, str]]
+    whole: bool
+
+
 @dataclass(slots=True)
 class Insertion:
     """How a bulk insert went; indexes are those of the documents given.
@@ -149,6 +162,29 @@ class Inbox:
             )
             newest.update({group["_id"]: group["seq"] async for group in cursor})
         return newest
+
+    async def page(self, target: str, after: int, until: int | None, most: int, most_bytes: int) -> Page:
+        """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
+
+        Args:
+            target: whose.
+            after: the seq to begin behind.
+            until: the last seq of interest; None for all there are.
+            most: most messages.
+            most_bytes: most bytes of frames, passed by one frame.
+        """
+        seqs = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
+        asked = {"target": target, "seq": seqs, "expires_at": {"$gt": datetime.now(UTC)}}
+        messages: list[tuple[int, str]] = []
+        size = 0
+        found = self._documents.find(asked, {"_id": 0, "seq": 1, "frame": 1}).sort("seq", ASCENDING).limit(most)
+        async with found:
+            async for document in found:
+                messages.append((document["seq"], document["frame"]))
+                size += len(document["frame"])
+                if size >= most_bytes:
+                    return Page(messages, whole=False)
+        return Page(messages, whole=len(messages) < most)
 
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.

@@ -23,7 +23,8 @@ EXPIRED = Counter("pushway_expired", "Messages dropped because their time was ov
 GAPS = Counter("pushway_gaps", "Messages whose prev the session had not seen.")
 CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code.", ["code"])
 LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
-BEHIND = Counter("pushway_sessions_behind", "Sessions behind the head after a loss; some of it may be on its way still.")
+BEHIND = Counter("pushway_sessions_behind", "Sessions found behind the head after a loss; some of it may be on its way still.")
+REPLAYED = Counter("pushway_replayed", "Messages read from MongoDB for sessions that were behind.")
 RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
 
 TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")

@@ -79,7 +79,8 @@ class Audience:
         Args:
             user: who.
             edge: where.
-            again: whether to connect anew, to the same edge, when the connection is lost.
+            again: whether to connect anew, to the same edge, when the connection is lost, and to ask for what was missed
+                since the last message.
         """
         if user not in self._tokens:
             self._tokens[user] = await anyio.to_thread.run_sync(self._stack.token, user)
@@ -111,8 +112,9 @@ class Audience:
 
     async def _connect(self, seat: Seat, task_status: TaskStatus[None]) -> None:
         headers = {"Authorization": f"Bearer {self._tokens[seat.user]}"}
+        since = f"?since={seat.seqs[-1]}" if seat.seqs else ""
         async with connect(
-            seat.url,
+            seat.url + since,
             subprotocols=[SUBPROTOCOL],
             additional_headers=headers,
             compression=None,

@@ -7,8 +7,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.integration.edges import mongo_urls
 from tests.integration.site import Site, open_site
 from tests.servers import EmbeddedValkey, Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_for_edges(store_server: Store) -> None:
+    mongo_urls.append(store_server.url)
 
 
 @pytest.fixture

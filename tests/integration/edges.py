@@ -11,6 +11,7 @@ from inspect import isawaitable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import anyio
 from redis.asyncio import Redis
@@ -23,6 +24,7 @@ from edge.service import serve
 from router.auth.keyfile import load_or_make
 from router.auth.service import serve as serve_auth
 from router.auth.tokens import Claims, TokenRules, issue
+from router.inbox import Document, Inbox, make_document, open_mongo
 from router.keys import Keys
 from router.lines import build_frame, build_line
 from router.ops import Health
@@ -34,6 +36,9 @@ PROMPT_S: Final = 20.0
 """Longest anything may take on a slow machine."""
 
 OURS: Final = Subprotocol("pushway.v1")
+
+mongo_urls: list[str] = []
+"""The run's store, last; see conftest.py. Each edge has a database of its own in it."""
 
 
 async def eventually(holds: Callable[[], object]) -> None:
@@ -51,6 +56,23 @@ def message(user: str, seq: int, prev: int, body: object = "hi", *, expires_ms: 
     target = f"user:{user}"
     frame = build_frame(target, seq, f"m{seq}", 1_732_262_400_999, f'"body":{json.dumps(body)}')
     return build_line(target, prev, seq, expires_ms, frame)
+
+
+def _document(line: str) -> Document | None:
+    """Return what is stored of a line; None where that is nothing."""
+    target, prev, seq, *rest = line.split(" ", 4)
+    if len(rest) != 2 or not seq.isdigit():
+        return None
+    now_ms = time.time_ns() // 1_000_000
+    return make_document(
+        target=target,
+        message_id=f"m{seq}",
+        place=(int(prev), int(seq)),
+        frame=rest[1],
+        carried=(),
+        now_ms=now_ms,
+        expires_ms=now_ms + 3_600_000,
+    )
 
 
 class Client:
@@ -90,9 +112,10 @@ class Client:
 class Edge:
     """A running edge."""
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
+    def __init__(self, settings: Settings, redis: Redis, inbox: Inbox) -> None:
         self.settings = settings
         self.redis = redis
+        self.inbox = inbox
         self.health = Health()
         self.stop = anyio.Event()
         self.ended = anyio.Event()
@@ -135,7 +158,8 @@ class Edge:
             yield client, (await client.welcome())["node"]
 
     async def publish(self, node: str, *lines: str) -> int:
-        """Publish lines to a node as dispatch does; return how many heard it."""
+        """Store lines as collect does, and publish them to a node as dispatch does; return how many heard it."""
+        await self.inbox.insert([document for line in lines if (document := _document(line)) is not None])
         heard: int = await self.redis.spublish(self.keys.node_channel(node), "\n".join(lines))
         return heard
 
@@ -159,6 +183,8 @@ async def starting_edge(redis_url: str, folder: Path, **changes: object) -> Asyn
     first = free_ports(2)
     values = {
         "redis_url": redis_url,
+        "mongo_url": mongo_urls[-1],
+        "mongo_database": f"edge-{uuid4().hex}",
         "edge_port": first,
         "auth_port": first + 1,
         "auth_url": f"http://127.0.0.1:{first + 1}",
@@ -176,7 +202,8 @@ async def starting_edge(redis_url: str, folder: Path, **changes: object) -> Asyn
         with suppress(RedisError):  # away, in some tests
             await redis.flushall()
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        edge, auth_stop = Edge(settings, redis), anyio.Event()
+        mongo = await stack.enter_async_context(open_mongo(settings))
+        edge, auth_stop = Edge(settings, redis, Inbox(mongo, settings)), anyio.Event()
         tasks.start_soon(partial(serve_auth, settings, Health(), auth_stop))
         tasks.start_soon(edge.run)
         yield edge

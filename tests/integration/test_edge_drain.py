@@ -68,7 +68,7 @@ async def test_who_does_not_answer_is_cut(valkey_server: EmbeddedValkey, tmp_pat
 async def test_a_cancelled_edge_cuts_everybody(valkey_server: EmbeddedValkey, tmp_path: Path) -> None:
     """A second signal does not wait for anybody."""
     async with running_edge(valkey_server.url, tmp_path) as edge, anyio.create_task_group() as tasks:
-        other = Edge(edge.settings.model_copy(update={"edge_port": free_ports()}), edge.redis)
+        other = Edge(edge.settings.model_copy(update={"edge_port": free_ports()}), edge.redis, edge.inbox)
         tasks.start_soon(other.run)
         await other.ready()
         async with other.session("alice") as (client, _):

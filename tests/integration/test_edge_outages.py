@@ -68,16 +68,36 @@ async def test_redis_that_forgot_everything(valkey: EmbeddedValkey, tmp_path: Pa
         await reaches(edge, client, node, "alice", 11, 0)
 
 
-async def test_what_was_missed_is_noticed(valkey: EmbeddedValkey, tmp_path: Path) -> None:
-    """After a loss the heads are compared, and the message behind a hole is delivered and counted as a gap."""
+async def test_what_was_missed_comes_after_all(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """After a loss the heads are compared, and what a session lacks is read from the inbox; so is a hole found live."""
     async with running_edge(valkey.url, tmp_path) as edge, edge.session("alice") as (client, node):
         await reaches(edge, client, node, "alice", 11, 0)
         behind, gaps = figure("pushway_sessions_behind_total"), figure("pushway_gaps_total")
+        assert await edge.publish("nobody.1", message("alice", 12, 11)) == 0
         await edge.redis.hset(edge.keys.seq("user:alice"), "handed", "12")
         await edge.redis.client_kill_filter(_type="pubsub")
-        await eventually(lambda: figure("pushway_sessions_behind_total") == behind + 1)
-        await reaches(edge, client, node, "alice", 13, 12)
+        assert await client.seqs(1) == [12]
+        assert figure("pushway_sessions_behind_total") == behind + 1
+        assert await edge.publish("nobody.1", message("alice", 13, 12)) == 0
+        await edge.publish(node, message("alice", 14, 13))
+        assert await client.seqs(2) == [13, 14]
         assert figure("pushway_gaps_total") == gaps + 1
+
+
+async def test_client_comes_back(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """With `since` it gets what it missed, in order, then `caught_up`, then what comes live; 0 is everything retained."""
+    async with running_edge(valkey.url, tmp_path) as edge:
+        await edge.publish("nobody.1", *(message("alice", seq, seq - 1) for seq in range(1, 501)))
+        for since, head in ((0, 500), (450, 501), (502, 502)):
+            async with edge.open(edge.token("alice"), since=str(since)) as client:
+                node = (await client.welcome())["node"]
+                if since:
+                    lost = await client.next()
+                    assert (lost["type"], lost["from"]) == ("lost", since)
+                assert await client.seqs(head - since) == list(range(since + 1, head + 1))
+                assert await client.next() == {"type": "caught_up", "to": "user:alice", "seq": head}
+                await edge.publish(node, message("alice", head + 1, head))
+                assert await client.seqs(1) == [head + 1]
 
 
 async def test_redis_frozen(valkey: EmbeddedValkey, tmp_path: Path) -> None:

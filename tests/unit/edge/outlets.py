@@ -10,6 +10,8 @@ class KeptOutlet:
         self.out: list[bytes] = []
         self.writes: list[list[bytes]] = []
         self.ended = 0
+        self.backlog_bytes = 0
+        self.gone = False
 
     def flush(self) -> None:
         """Keep what is out."""

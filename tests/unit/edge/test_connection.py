@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from edge.connection import Connection
 from edge.delivery import Delivery
 from edge.ledger import Waiter
 from edge.liveness import Pulse
+from edge.position import Position
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
@@ -145,14 +147,29 @@ class KeptRoutes:
         self.writes.clear()
 
 
+class FakeInbox:
+    """Knows the newest of everybody."""
+
+    async def newest(self, targets: list[str]) -> dict[str, int]:
+        """Return the same for each."""
+        return dict.fromkeys(targets, 77)
+
+
 class Desk:
     """An admission with fakes around it."""
 
     def __init__(self, tasks: TaskGroup, settings: Settings) -> None:
         self.sessions = Sessions[Connection](settings.sessions_user_max)
         self.routes = KeptRoutes()
-        self.admission = Admission(settings, NODE, self.sessions, self.routes, FakeVerifier(), tasks)
-        self.delivery = Delivery(self.sessions.audiences)
+        self.behind: list[tuple[Position, bool]] = []
+        inbox: Any = FakeInbox()
+        catch_up: Any = self
+        self.admission = Admission(settings, NODE, self.sessions, self.routes, FakeVerifier(), inbox, catch_up, tasks)
+        self.delivery = Delivery(self.sessions.audiences, self.ask)
+
+    def ask(self, position: Position, *, announce: bool = False) -> None:
+        """Keep who is behind."""
+        self.behind.append((position, announce))
 
     async def registering(self, token: str) -> tuple[Connection, Socket]:
         """Return a connection whose token has been looked at."""

@@ -22,8 +22,12 @@ class Hearers:
 
     def __init__(self, **sessions: int) -> None:
         self.outlets = {user: [KeptOutlet() for _ in range(count)] for user, count in sessions.items()}
-        self.positions = {user: [Position(outlet, 1_000) for outlet in outlets] for user, outlets in self.outlets.items()}
-        self.delivery = Delivery({f"user:{user}".encode(): at for user, at in self.positions.items()})
+        self.positions = {
+            user: [Position(outlet, "user:x", 1_000) for outlet in outlets] for user, outlets in self.outlets.items()
+        }
+        self.behind: list[Position] = []
+        audiences = {f"user:{user}".encode(): at for user, at in self.positions.items()}
+        self.delivery = Delivery(audiences, self.behind.append)
 
     def started(self) -> Hearers:
         """Start all positions at 0."""
@@ -70,12 +74,13 @@ def test_the_frame_is_built_once_for_all_sessions() -> None:
     assert one is two
 
 
-def test_duplicates_are_dropped_and_gaps_delivered() -> None:
-    """A gap is counted; what lies in it is fetched in another version."""
+def test_duplicates_are_dropped_and_gaps_caught_up() -> None:
+    """From a gap on nothing is delivered live: whoever catches up is told once, and reads it all in order."""
     hearers = Hearers(alice=1).started()
     gaps = REGISTRY.get_sample_value("pushway_gaps_total") or 0
     hearers.receive(line("alice", 0, 1), line("alice", 0, 1), line("alice", 7, 9), line("alice", 1, 7))
-    assert hearers.outlets["alice"][0].frames == [wire("alice", 1), wire("alice", 9)]
+    assert hearers.outlets["alice"][0].frames == [wire("alice", 1)]
+    assert hearers.behind == hearers.positions["alice"]
     assert REGISTRY.get_sample_value("pushway_gaps_total") == gaps + 1
 
 

@@ -13,20 +13,61 @@ LIMIT = 1_000
 
 def position(head: int | None = None) -> Position:
     """Return a position, started where `head` is given."""
-    made = Position(KeptOutlet(), LIMIT)
+    made = Position(KeptOutlet(), "user:a", LIMIT)
     if head is not None:
         made.start(head)
     return made
 
 
 def test_the_worked_example_of_the_module() -> None:
-    """Prev <= last < seq delivers; the same again is a duplicate; a prev not seen is a gap."""
+    """Prev <= last < seq delivers; the same again is a duplicate; a prev not seen is a gap, and then all is to be read."""
     at = position(10)
     assert at.take(10, 11, b"") is Verdict.DELIVER
     assert at.take(10, 11, b"") is Verdict.DUPLICATE
     assert at.take(12, 13, b"") is Verdict.GAP
-    assert at.last == 13
-    assert at.take(13, 14, b"") is Verdict.DELIVER
+    assert at.take(13, 14, b"") is Verdict.BEHIND
+    assert (at.at, at.goal, at.until) == (11, 14, 14)
+    at.read(13)
+    assert not at.arrived(13)
+    assert at.arrived(14)
+    assert at.take(14, 15, b"") is Verdict.DELIVER
+
+
+def test_what_is_heard_on_the_way_moves_the_goal() -> None:
+    """A page that reaches the old goal is not enough then; what MongoDB lacks up to it is gone."""
+    at = position(10)
+    at.fall_behind(20)
+    until = at.until
+    assert at.take(20, 21, b"") is Verdict.BEHIND
+    assert not at.arrived(until)
+    assert (at.at, at.until) == (20, 21)
+    assert at.arrived(21)
+
+
+def test_behind_nobody_knows_how_far() -> None:
+    """Without a head all there is has to be read, and what was heard besides."""
+    at = position(10)
+    at.fall_behind(None)
+    assert at.until is None
+    at.read(30)
+    assert at.take(40, 41, b"") is Verdict.BEHIND
+    assert not at.arrived(None)
+    assert at.until == 41
+    assert at.arrived(41)
+    assert at.last == 41
+
+
+def test_client_that_comes_back() -> None:
+    """It is behind by what came since; with nothing since it is live at once; transient messages do not wait."""
+    assert position().start_after(10, 10) == []
+    at = position()
+    assert at.take(11, 12, b"12") is Verdict.HELD
+    assert at.take_transient(b"t") is Verdict.HELD
+    assert at.start_after(10, 11) == [b"t"]
+    assert (at.at, at.goal) == (10, 12)
+    ahead = position()
+    ahead.start_after(10, 9)
+    assert ahead.take(9, 11, b"") is Verdict.DELIVER
 
 
 def test_a_prev_below_last_is_no_gap() -> None:
@@ -62,24 +103,49 @@ def test_too_much_held_is_told_and_forgotten() -> None:
     assert at.start(0) == []
 
 
+READ = 0
+"""In the place of a seq that is heard: a page of the inbox is read."""
+
+PAGE = 3
+NEWEST = 30
+
+
+def read_page(at: Position) -> list[int]:
+    """Read a page of an inbox that has all seqs up to `NEWEST`, as catch-up does, and return what is sent."""
+    until = at.until
+    found = [seq for seq in range(at.at + 1, NEWEST + 1) if until is None or seq <= until]
+    if found[:PAGE]:
+        at.read(found[:PAGE][-1])
+    if len(found) < PAGE:
+        at.arrived(until)
+    return found[:PAGE]
+
+
 @given(
-    st.lists(st.integers(1, 30), max_size=60),
+    st.lists(st.integers(READ, NEWEST), max_size=60),
     st.integers(0, 60),
-    st.integers(0, 30),
+    st.integers(0, NEWEST),
+    st.one_of(st.none(), st.integers(0, NEWEST)),
 )
-def test_never_out_of_order_never_twice_and_none_of_the_rest_lost(seqs: list[int], starts_at: int, head: int) -> None:
-    """Whatever arrives when: seqs rise, all are above the head, and what is not delivered was overtaken."""
+def test_all_in_order_and_once(events: list[int], starts_at: int, head: int, since: int | None) -> None:
+    """Whatever is heard, lost, repeated or out of order, and whenever a page is read: every seq behind the start, once."""
     at, delivered = position(), list[int]()
-    for n, seq in enumerate(seqs):
+
+    def start() -> None:
+        due = at.start(head) if since is None else at.start_after(since, head)
+        delivered.extend(map(int, due))
+
+    for n, seq in enumerate(events):
         if n == starts_at:
-            delivered += map(int, at.start(head))
-        if at.take(seq - 1, seq, b"%d" % seq) in {Verdict.DELIVER, Verdict.GAP}:
+            start()
+        if seq != READ and at.take(seq - 1, seq, b"%d" % seq) is Verdict.DELIVER:
             delivered.append(seq)
-    if starts_at >= len(seqs):
-        delivered += map(int, at.start(head))
-    assert delivered == sorted(set(delivered))
-    assert all(seq > head for seq in delivered)
-    for n, seq in enumerate(seqs):
-        if seq > head and seq not in delivered:
-            assert n >= starts_at  # of what was held, nothing is lost
-            assert max(delivered) > seq
+        if seq == READ and at.goal is not None:
+            delivered += read_page(at)
+    if not at.started:
+        start()
+    while at.goal is not None:
+        delivered += read_page(at)
+    began = head if since is None else since
+    assert delivered == list(range(began + 1, at.at + 1))
+    assert at.at >= max([began, *(seq for seq in events[starts_at:])])

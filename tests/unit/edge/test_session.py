@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +18,7 @@ from websockets.uri import parse_uri
 from edge.closes import Close
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
-from edge.session import Action, Actions, Await, Disconnect, Register, Send, Session, State, Verify
+from edge.session import Action, Actions, Await, CatchUp, Disconnect, Register, Send, Session, State, Verify
 from router.settings import Settings
 from tests.unit.edge.outlets import KeptOutlet
 
@@ -120,14 +121,39 @@ def test_the_welcome_comes_first_then_what_was_held() -> None:
     assert session.state is State.LIVE
 
 
-def test_without_a_counter_the_head_is_zero() -> None:
-    """A user who was never written to starts at the beginning."""
-    assert frames(registering().registered(None))[0]["seq"] == 0
+NOW_SEQ = time.time_ns() // 1_000
+
+
+def test_client_that_has_all() -> None:
+    """Its cursor is the head: it is caught up as soon as it is live."""
+    actions = registering(since=str(NOW_SEQ)).registered(NOW_SEQ)
+    assert frames(actions)[1:] == [{"type": "caught_up", "to": "user:alice", "seq": NOW_SEQ}]
+    assert not [action for action in actions if isinstance(action, CatchUp)]
+
+
+def test_client_that_missed_something() -> None:
+    """It is caught up first, and told when that is done."""
+    session = registering(since=str(NOW_SEQ))
+    actions = session.registered(NOW_SEQ + 5)
+    assert [frame["type"] for frame in frames(actions)] == ["welcome"]
+    assert session.position is not None
+    assert only(CatchUp, actions) == CatchUp(session.position, announce=True)
+    assert (session.position.at, session.position.goal) == (NOW_SEQ, NOW_SEQ + 5)
+
+
+def test_cursor_older_than_what_is_kept() -> None:
+    """The client is told from where to where something may be gone; 0 asks for what there is, and misses nothing."""
+    (_, lost) = frames(registering(since="5").registered(NOW_SEQ))
+    assert (lost["type"], lost["to"], lost["from"]) == ("lost", "user:alice", 5)
+    until = lost["until"]
+    assert isinstance(until, int)
+    assert abs(NOW_SEQ - until - SETTINGS.retention_s * 1_000_000) < 60_000_000
+    assert [frame["type"] for frame in frames(registering(since="0").registered(NOW_SEQ))] == ["welcome"]
 
 
 def test_wishes_of_later_versions_are_answered() -> None:
     """Behind the welcome, one error each."""
-    answers = frames(registering(since="5", topics="news").registered(0))
+    answers = frames(registering(since="all:5", topics="news").registered(0))
     assert [answer["type"] for answer in answers] == ["welcome", "error", "error"]
     assert {answer.get("code") for answer in answers[1:]} == {"not_supported"}
 

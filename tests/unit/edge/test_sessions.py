@@ -13,7 +13,7 @@ from tests.unit.edge.outlets import KeptOutlet
 
 def position() -> Position:
     """Return a position of its own."""
-    return Position(KeptOutlet(), 100)
+    return Position(KeptOutlet(), "user:a", 100)
 
 
 def test_an_audience_is_found_by_the_target_as_a_line_names_it() -> None:

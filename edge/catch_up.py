@@ -1,0 +1,117 @@
+"""Bringing positions that are behind to their goals, a page of the inbox at a time.
+
+Who is behind waits in a queue; `READERS` tasks take turns with it, one page each, and put back at its end whoever is not
+there yet. So a user with a hundred thousand missed messages costs one page of memory and takes its turn like everybody
+else, and MongoDB never has more than `READERS` queries of this edge at once, however many sessions a lost Redis left behind.
+
+A client that reads slowly is parked: its next page is read when most of the last one has left. That is all the backpressure
+there is, and it is enough, because what comes live meanwhile is not kept (`edge.position`).
+
+MongoDB away: whoever is behind stays behind and loses nothing, and everybody else goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+
+from edge.frames import CaughtUp, encode, text_frame
+from edge.position import Position
+from router.inbox import STORE_OUTAGE, Inbox
+from router.metrics import REPLAYED
+from router.outage import Outages
+from router.settings import Settings
+
+READERS: Final = 4
+"""Queries at once; what one edge may ask of a MongoDB that all edges ask after an outage."""
+
+PAGE_MAX: Final = 200
+"""Most messages a page."""
+
+_PAGE_MAX_BYTES: Final = 262_144
+_PAGES_A_BUFFER: Final = 4
+"""A page is at most this part of `send_buffer_max_bytes`, so that replay alone never makes a consumer count as slow."""
+
+_LOOK_AGAIN_S: Final = 0.02
+"""How soon to look again at clients that have not read their last page yet."""
+
+
+class CatchUp:
+    """Reads the inbox for positions that are behind.
+
+    Args:
+        inbox: where it is read.
+        settings: `send_buffer_max_bytes`.
+        outages: waits while MongoDB is away.
+    """
+
+    def __init__(self, inbox: Inbox, settings: Settings, outages: Outages) -> None:
+        self._inbox = inbox
+        self._outages = outages
+        self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
+        # Position → whether its arrival is told; ordered, and each position in one of the two at most.
+        self._queue: dict[Position, bool] = {}
+        self._parked: dict[Position, bool] = {}
+        self._asked = anyio.Event()
+
+    def ask(self, position: Position, *, announce: bool = False) -> None:
+        """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
+        self._queue[position] = announce
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(READERS):
+                tasks.start_soon(self._read)
+            tasks.start_soon(self._unpark)
+
+    async def _read(self) -> None:
+        while True:
+            position, announce = await self._next()
+            if position.outlet.gone:
+                continue
+            if position.outlet.backlog_bytes > self._page_max_bytes:
+                self._parked[position] = announce
+                continue
+            try:
+                done = await self._read_page(position, announce)
+            except STORE_OUTAGE as exc:
+                self.ask(position, announce=announce)
+                await self._outages.wait("mongo", exc)
+                continue
+            self._outages.over()
+            if not done:
+                self.ask(position, announce=announce)
+
+    async def _next(self) -> tuple[Position, bool]:
+        while not self._queue:
+            self._asked = anyio.Event()
+            await self._asked.wait()
+        position = next(iter(self._queue))
+        return position, self._queue.pop(position)
+
+    async def _read_page(self, position: Position, announce: bool) -> bool:
+        """Send one page; tell whether there is nothing more to do for the position."""
+        until, outlet = position.until, position.outlet
+        page = await self._inbox.page(position.target, position.at, until, PAGE_MAX, self._page_max_bytes)
+        if outlet.gone:
+            return True
+        outlet.out.extend(text_frame(frame.encode()) for _, frame in page.messages)
+        for seq, _ in page.messages[-1:]:
+            position.read(seq)
+        REPLAYED.inc(len(page.messages))
+        arrived = page.whole and position.arrived(until)
+        if arrived and announce:
+            outlet.out.append(encode(CaughtUp(position.target, position.at)))
+        if outlet.out:
+            outlet.flush()
+        return arrived
+
+    async def _unpark(self) -> None:
+        while True:
+            await anyio.sleep(_LOOK_AGAIN_S)
+            for position, announce in self._parked.items():
+                self.ask(position, announce=announce)
+            self._parked.clear()

@@ -1,0 +1,165 @@
+"""edge.catch_up: whoever is behind gets all of it, in order and once, and nobody waits for anybody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from pymongo.errors import AutoReconnect
+
+from edge.catch_up import PAGE_MAX, READERS, CatchUp
+from edge.frames import CaughtUp, encode, text_frame
+from edge.position import Position, Verdict
+from router.inbox import Page
+from router.ops import Health
+from router.outage import Outages
+from router.settings import Settings
+from tests.unit.edge.outlets import KeptOutlet
+
+pytestmark = pytest.mark.anyio
+
+QUICK = Settings(backoff_min_ms=1, backoff_max_ms=1)
+
+
+class FakeInbox:
+    """Holds messages by target, fails as often as told, and counts the queries under way."""
+
+    def __init__(self, **seqs: list[int]) -> None:
+        self.seqs = {f"user:{user}": numbers for user, numbers in seqs.items()}
+        self.failures = 0
+        self.queries: list[str] = []
+        self.most_at_once = 0
+        self._at_once = 0
+
+    async def page(self, target: str, after: int, until: int | None, most: int, most_bytes: int) -> Page:
+        """Return a page as the real one does."""
+        self.queries.append(target)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        await anyio.lowlevel.checkpoint()
+        self._at_once -= 1
+        if self.failures:
+            self.failures -= 1
+            raise AutoReconnect
+        found = [seq for seq in self.seqs[target] if after < seq and (until is None or seq <= until)]
+        most = min(most, most_bytes // 1_000)
+        return Page([(seq, str(seq)) for seq in found[:most]], whole=len(found) < most)
+
+
+def behind(user: str, at: int, goal: int | None) -> tuple[Position, KeptOutlet]:
+    """Return a position that has fallen behind."""
+    outlet = KeptOutlet()
+    position = Position(outlet, f"user:{user}", 1_000)
+    position.start(at)
+    position.fall_behind(goal)
+    return position, outlet
+
+
+def wire(*seqs: int) -> list[bytes]:
+    """Return what a client gets."""
+    return [text_frame(b"%d" % seq) for seq in seqs]
+
+
+@asynccontextmanager
+async def catching_up(inbox: FakeInbox) -> AsyncIterator[CatchUp]:
+    """Yield one that runs."""
+    store: Any = inbox
+    catch_up = CatchUp(store, QUICK, Outages(Health(), QUICK))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(catch_up.run)
+        yield catch_up
+        tasks.cancel_scope.cancel()
+
+
+async def until_live(*positions: Position) -> None:
+    """Return when nobody is behind."""
+    with anyio.fail_after(10):
+        while any(position.goal is not None for position in positions):  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.001)
+
+
+async def test_reads_to_the_goal_and_goes_live() -> None:
+    """Pages in order, nothing twice, and live behind the goal, which MongoDB need not have."""
+    inbox = FakeInbox(a=list(range(1, 2 * PAGE_MAX + 50)))
+    position, outlet = behind("a", 3, 2 * PAGE_MAX + 60)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position)
+        await until_live(position)
+    assert outlet.frames == wire(*range(4, 2 * PAGE_MAX + 50))
+    assert position.take(2 * PAGE_MAX + 60, 2 * PAGE_MAX + 61, b"") is Verdict.DELIVER
+
+
+async def test_tells_the_client_when_asked() -> None:
+    """`caught_up` comes behind the last message, once."""
+    position, outlet = behind("a", 0, 2)
+    async with catching_up(FakeInbox(a=[1, 2, 3])) as catch_up:
+        catch_up.ask(position, announce=True)
+        await until_live(position)
+    assert outlet.frames == [*wire(1, 2), encode(CaughtUp("user:a", 2))]
+
+
+async def test_without_a_goal_all_is_read() -> None:
+    """Redis has no head: MongoDB's newest is where it ends."""
+    position, outlet = behind("a", 0, None)
+    async with catching_up(FakeInbox(a=[1, 2, 3])) as catch_up:
+        catch_up.ask(position)
+        await until_live(position)
+    assert outlet.frames == wire(1, 2, 3)
+    assert position.last == 3
+
+
+async def test_long_backlog_waits_its_turn() -> None:
+    """Between two pages of the one, everybody else gets one; never more than so many queries at once."""
+    users = {f"u{n}": [1] for n in range(20)}
+    inbox = FakeInbox(long=list(range(1, 20 * PAGE_MAX)), **users)
+    long, _ = behind("long", 0, 20 * PAGE_MAX)
+    others = [behind(user, 0, 1)[0] for user in users]
+    async with catching_up(inbox) as catch_up:
+        for position in (long, *others):
+            catch_up.ask(position)
+        await until_live(long, *others)
+    assert inbox.queries[: len(users) + 1].count("user:long") == 1
+    assert inbox.most_at_once <= READERS
+
+
+async def test_slow_reader_gets_no_further_page() -> None:
+    """Until most of the last one has left; what comes live meanwhile costs nothing."""
+    inbox = FakeInbox(a=list(range(1, 2 * PAGE_MAX)))
+    position, outlet = behind("a", 0, 2 * PAGE_MAX)
+    outlet.backlog_bytes = 10_000_000
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position)
+        other, _ = behind("a", 0, 5)
+        catch_up.ask(other)
+        await until_live(other)
+        assert outlet.frames == []
+        outlet.backlog_bytes = 0
+        await until_live(position)
+    assert outlet.frames == wire(*range(1, 2 * PAGE_MAX))
+
+
+async def test_gone_client_is_forgotten() -> None:
+    """Nothing is read for it."""
+    inbox = FakeInbox(a=[1], b=[1])
+    position, outlet = behind("a", 0, 1)
+    outlet.gone = True
+    other, _ = behind("b", 0, 1)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position)
+        catch_up.ask(other)
+        await until_live(other)
+    assert inbox.queries == ["user:b"]
+
+
+async def test_mongodb_away() -> None:
+    """Whoever is behind stays so, and gets all of it when it is back."""
+    inbox = FakeInbox(a=[1, 2])
+    inbox.failures = 5
+    position, outlet = behind("a", 0, 2)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position, announce=True)
+        await until_live(position)
+    assert outlet.frames == [*wire(1, 2), encode(CaughtUp("user:a", 2))]
