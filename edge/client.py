@@ -36,6 +36,9 @@ NORMAL: Final = 1000
 ABNORMAL: Final = 1006
 """What the API of browsers reports, too, when a connection ended without a close frame (RFC 6455, section 7.1.5)."""
 
+_OWN_PREFIX: Final = "user:"
+"""Of all users' messages a session gets its own user's only."""
+
 DO_NOT_RECONNECT: Final = range(4500, 5000)
 
 OPEN_TIMEOUT_S: Final = 10.0
@@ -148,7 +151,9 @@ class Client:
     Args:
         urls: where edges accept connections; tried in turn, beginning with the first.
         token: gives a token for each connect.
-        device: names the cursors that the cluster keeps for this device.
+        device: names this device; a second session of it ends the first.
+        since: the last seq that the application has; 0 asks for everything retained, None begins with what comes from now on.
+            From then on the client keeps the cursor itself: whatever was missed between two connections is sent first.
         token_in_header: send the token in `Authorization`, not in the first frame.
         on_status: told of every welcome, parting, missing token and other frame, in order, from within the iteration.
         pauses: how long to wait between tries.
@@ -161,6 +166,7 @@ class Client:
         token: TokenSource,
         *,
         device: str | None = None,
+        since: int | None = None,
         token_in_header: bool = False,
         on_status: Callable[[Status], None] = lambda _status: None,
         pauses: Pauses = Pauses(),
@@ -170,6 +176,7 @@ class Client:
         self._url = ""
         self._token = token
         self._device = device
+        self._cursor = since
         self._token_in_header = token_in_header
         self._tell = on_status
         self._pauses = pauses
@@ -239,13 +246,17 @@ class Client:
             raise _TokenMissing(_cause(exc)) from exc
 
     def _address(self) -> str:
-        if self._device is None or not self._token_in_header:
+        wishes = {"device": self._device, "since": self._cursor}
+        given = {name: wish for name, wish in wishes.items() if wish is not None}
+        if not given or not self._token_in_header:
             return self._url
         joint = "&" if "?" in self._url else "?"
-        return f"{self._url}{joint}{urlencode({'device': self._device})}"
+        return f"{self._url}{joint}{urlencode(given)}"
 
     def _connect_frame(self, token: str) -> str:
-        wishes = {} if self._device is None else {"device": self._device}
+        wishes: dict[str, Any] = {} if self._device is None else {"device": self._device}
+        if self._cursor is not None:
+            wishes["since"] = {"user": self._cursor}
         return json.dumps({"type": "connect", "token": token, **wishes})
 
     def _take(self, raw: str) -> Message | None:
@@ -259,8 +270,10 @@ class Client:
 
     def _notice(self, frame: Mapping[str, Any]) -> None:
         match frame:
-            case {"type": "welcome", "user": str(user), "session": str(session), "node": str(node)}:
+            case {"type": "welcome", "user": str(user), "session": str(session), "node": str(node), "seq": int(head)}:
                 self._open_since = time.monotonic()
+                if self._cursor is None:
+                    self._cursor = head
                 self._tell(Welcomed(self._url, user, session, node))
                 return
             case {"type": "bye", "retry_after_ms": int(retry_after_ms)}:
@@ -273,6 +286,8 @@ class Client:
         if message.seq <= self._last.get(message.to, -1):
             return False
         self._last[message.to] = message.seq
+        if message.to.startswith(_OWN_PREFIX):
+            self._cursor = message.seq
         return True
 
     async def _part(self, code: int, why: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import anyio
 import msgspec
@@ -32,6 +33,9 @@ def listen(
         str | None, typer.Option(metavar="N|URL", help="The Nth of edge_urls, or a URL; default: all, in turn.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Name of the device; a second session of it ends the first.")] = None,
+    since: Annotated[
+        int | None, typer.Option(min=0, help="Begin behind this seq; 0 for everything retained. Default: from now on.")
+    ] = None,
     config: FoundConfig = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
 ) -> None:
@@ -47,7 +51,7 @@ def listen(
     settings = people_settings(config)
     urls = _urls(settings, edge)
     with suppress(KeyboardInterrupt):  # the way to end it
-        anyio.run(_listen, settings, urls, user, device, as_json)
+        anyio.run(_listen, settings, urls, user, device, since, as_json)
 
 
 def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
@@ -60,12 +64,14 @@ def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
     return (settings.edge_urls[int(edge) - 1],)
 
 
-async def _listen(settings: Settings, urls: tuple[str, ...], user: str, device: str | None, as_json: bool) -> None:
+async def _listen(
+    settings: Settings, urls: tuple[str, ...], user: str, device: str | None, since: int | None, as_json: bool
+) -> None:
     async def token() -> str:
         return (await request_token(settings, user)).token
 
     try:
-        async with Client(urls, token, device=device, on_status=_tell, pauses=_PAUSES) as client:
+        async with Client(urls, token, device=device, since=since, on_status=_tell, pauses=_PAUSES) as client:
             async for message in client:
                 typer.echo(message.frame if as_json else _line(message))
     except NotWelcome as exc:
@@ -90,9 +96,19 @@ def _words(status: Status) -> str:
             return f"not connected to {url}: {why}; again in {pause_s:.1f} s"
         case NoToken(why=why, retry_in_s=pause_s):
             return f"no token: {why}; again in {pause_s:.1f} s"
-        case Noticed(frame={"type": "bye", "reason": reason}):
-            return f"the edge is about to close the connection: {reason}"
-        case Noticed(frame={"type": "error", "code": code, "message": text}):
-            return f"the edge refused something: {text} ({code})"
         case Noticed(frame=frame):
+            return _frame_words(frame)
+
+
+def _frame_words(frame: Mapping[str, Any]) -> str:
+    match frame:
+        case {"type": "bye", "reason": reason}:
+            return f"the edge is about to close the connection: {reason}"
+        case {"type": "caught_up"}:
+            return "caught up with what was missed"
+        case {"type": "lost"}:
+            return "what is older than the cluster retains cannot be had any more"
+        case {"type": "error", "code": code, "message": text}:
+            return f"the edge refused something: {text} ({code})"
+        case _:
             return f"the edge sent a frame of its own: {msgspec.json.encode(frame).decode()}"

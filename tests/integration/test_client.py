@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
@@ -118,6 +119,24 @@ class Listening:
         async with Client(urls, source, on_status=self.told.append, **{"pauses": QUICK, **options}) as client:
             async for received in client:
                 self.messages.append(received)
+
+
+@pytest.mark.parametrize("as_header", [True, False])
+async def test_cursor_goes_along(as_header: bool) -> None:
+    """A client that comes back says what it has: the head it began at, then its last message; one given begins with that."""
+    edge_ends = (scene(WELCOME | {"seq": 7}, close=None), scene(WELCOME, message(9), message(None), close=None), scene(WELCOME))
+    async with FakeEdge(*edge_ends).running() as edge:
+        await Listening().to(edge.url, token_in_header=as_header)
+        assert [_since(connect) for connect in edge.connects] == [None, 7, 9]
+        await Listening().to(edge.url, token_in_header=as_header, since=0)
+        assert _since(edge.connects[-1]) == 0
+
+
+def _since(connect: dict[str, Any]) -> int | None:
+    if connect["header"] is None:
+        return dict(connect.get("since", {})).get("user")
+    (since,) = parse_qs(urlsplit(connect["path"]).query).get("since", [None])
+    return None if since is None else int(since)
 
 
 async def test_messages_come_until_the_edge_ends_it() -> None:
