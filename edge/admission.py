@@ -132,6 +132,8 @@ class Admission:
         """A session takes no more messages."""
         user = connection.session.user
         self._routes.withdraw(user, connection.registered)
+        if connection.session.position is not None:
+            self._catch_up.forget(connection.session.position)
         if self._sessions.remove(connection, user):
             self._routes.write(user)
         SESSIONS.set(len(self._sessions))
@@ -156,9 +158,10 @@ class Admission:
     async def _find_head(self, connection: Connection) -> None:
         target = USER_PREFIX + connection.session.user
         try:
-            async with self._head_readers:
-                newest = await self._inbox.newest([target])
-        except STORE_OUTAGE:
+            with anyio.fail_after(self.settings.redis_timeout_s):
+                async with self._head_readers:
+                    newest = await self._inbox.newest([target])
+        except (*STORE_OUTAGE, TimeoutError):
             connection.close(Close.OVERLOADED, "the inbox cannot be read just now")
         else:
             connection.registered(newest.get(target, 0))

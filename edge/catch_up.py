@@ -12,9 +12,12 @@ MongoDB away: whoever is behind stays behind and loses nothing, and everybody el
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 import anyio
+import structlog
+from bson.errors import BSONError
 
 from edge.frames import CaughtUp, encode, text_frame
 from edge.position import Position
@@ -23,17 +26,19 @@ from router.metrics import REPLAYED
 from router.outage import Outages
 from router.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 READERS: Final = 4
 """Queries at once; what one edge may ask of a MongoDB that all edges ask after an outage."""
 
-PAGE_MAX: Final = 200
+PAGE_MAX: Final = 1_000
 """Most messages a page."""
 
 _PAGE_MAX_BYTES: Final = 262_144
 _PAGES_A_BUFFER: Final = 4
 """A page is at most this part of `send_buffer_max_bytes`, so that replay alone never makes a consumer count as slow."""
 
-_LOOK_AGAIN_S: Final = 0.02
+_LOOK_AGAIN_S: Final = 0.05
 """How soon to look again at clients that have not read their last page yet."""
 
 
@@ -51,7 +56,7 @@ class CatchUp:
         self._outages = outages
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
         # Position → whether its arrival is told; ordered, and each position in one of the two at most.
-        self._queue: dict[Position, bool] = {}
+        self._queue: OrderedDict[Position, bool] = OrderedDict()
         self._parked: dict[Position, bool] = {}
         self._asked = anyio.Event()
 
@@ -59,6 +64,11 @@ class CatchUp:
         """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
         self._queue[position] = announce
         self._asked.set()
+
+    def forget(self, position: Position) -> None:
+        """Read nothing more for a position whose session has ended."""
+        self._queue.pop(position, None)
+        self._parked.pop(position, None)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -72,7 +82,7 @@ class CatchUp:
             position, announce = await self._next()
             if position.outlet.gone:
                 continue
-            if position.outlet.backlog_bytes > self._page_max_bytes:
+            if self._is_full(position):
                 self._parked[position] = announce
                 continue
             try:
@@ -81,16 +91,25 @@ class CatchUp:
                 self.ask(position, announce=announce)
                 await self._outages.wait("mongo", exc)
                 continue
+            except (BSONError, KeyError, TypeError, AttributeError):
+                # A document that is none of ours; whoever else reads goes on.
+                log.exception("page_refused", target=position.target, after=position.at)
+                position.outlet.unreadable()
+                continue
             self._outages.over()
             if not done:
                 self.ask(position, announce=announce)
 
     async def _next(self) -> tuple[Position, bool]:
         while not self._queue:
-            self._asked = anyio.Event()
+            if self._asked.is_set():
+                # One that is not set yet has waiters: all readers wait for the same.
+                self._asked = anyio.Event()
             await self._asked.wait()
-        position = next(iter(self._queue))
-        return position, self._queue.pop(position)
+        return self._queue.popitem(last=False)
+
+    def _is_full(self, position: Position) -> bool:
+        return position.outlet.backlog_bytes > self._page_max_bytes
 
     async def _read_page(self, position: Position, announce: bool) -> bool:
         """Send one page; tell whether there is nothing more to do for the position."""
@@ -98,11 +117,13 @@ class CatchUp:
         page = await self._inbox.page(position.target, position.at, until, PAGE_MAX, self._page_max_bytes)
         if outlet.gone:
             return True
-        outlet.out.extend(text_frame(frame.encode()) for _, frame in page.messages)
+        outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         for seq, _ in page.messages[-1:]:
             position.read(seq)
         REPLAYED.inc(len(page.messages))
-        arrived = page.whole and position.arrived(until)
+        if page.whole:
+            outlet.out.extend(position.arrive(until))
+        arrived = position.goal is None
         if arrived and announce:
             outlet.out.append(encode(CaughtUp(position.target, position.at)))
         if outlet.out:
@@ -112,6 +133,5 @@ class CatchUp:
     async def _unpark(self) -> None:
         while True:
             await anyio.sleep(_LOOK_AGAIN_S)
-            for position, announce in self._parked.items():
-                self.ask(position, announce=announce)
-            self._parked.clear()
+            for position in [position for position in self._parked if not self._is_full(position)]:
+                self.ask(position, announce=self._parked.pop(position))

@@ -144,6 +144,10 @@ class Connection(asyncio.Protocol):
         """More waits for the head than may."""
         self.close(Close.OVERLOADED, "the route could not be written in time")
 
+    def unreadable(self) -> None:
+        """What the client lacks cannot be read: another edge will not read it either, but the client hears of it."""
+        self.close(Close.OVERLOADED, "the inbox cannot be read")
+
     # -- called by the host ------------------------------------------------------------------------------------------
 
     def verified(self, user: str, valid_s: float) -> None:

@@ -11,9 +11,9 @@ The one rule: a message is delivered when `prev <= last < seq`.
          │                        arrived (at the goal)         ▲
          └──────────────────────────────────────────────────────┘ start_after: a client comes back
 
-A position that is behind takes nothing that comes live: every durable message is in MongoDB before it is published, so it
-only remembers how far to read (`goal`), and whoever reads (`edge.catch_up`) brings it there. A hundred thousand missed
-messages and the live ones that come meanwhile cost it two numbers.
+A position that is behind sends nothing that comes live: every durable message is in MongoDB before it is published, so it
+remembers how far to read (`goal`), and whoever reads (`edge.catch_up`) brings it there. The last of what came live it keeps, up
+to a bound, so that it arrives although messages never cease; a hundred thousand missed ones cost it no more than that.
 
 While a session registers, its position holds what arrives. Only Redis can tell the head, and a message published between
 its answer and the welcome must neither overtake the welcome nor get lost; `start` sorts it out.
@@ -49,6 +49,9 @@ class Verdict(Enum):
 DELIVER: Final = Verdict.DELIVER
 """For the hot path: a name of the module is found faster than a member of an Enum."""
 
+_TAIL_MAX_BYTES: Final = 65_536
+"""Most bytes of live messages kept while behind: those of the moments that reading the last page takes."""
+
 _NOWHERE: Final = 2**63
 """`last` of a position that is not live: above any seq, so that the one comparison sends it down the slow path."""
 
@@ -76,6 +79,9 @@ class Outlet(Protocol):
     def overfull(self) -> None:
         """End the session: more is held for it than it may have."""
 
+    def unreadable(self) -> None:
+        """End the session: what it lacks cannot be read."""
+
 
 class Position:
     """One session's place in one target's order.
@@ -90,7 +96,19 @@ class Position:
         goal: the seq that a position which is behind has to reach at least; None when it is not behind.
     """
 
-    __slots__ = ("_at", "_held", "_held_bytes", "_held_max_bytes", "_open", "goal", "last", "outlet", "target")
+    __slots__ = (
+        "_at",
+        "_held",
+        "_held_bytes",
+        "_held_max_bytes",
+        "_open",
+        "_tail",
+        "_tail_bytes",
+        "goal",
+        "last",
+        "outlet",
+        "target",
+    )
 
     def __init__(self, outlet: Outlet, target: str, held_max_bytes: int) -> None:
         self.outlet = outlet
@@ -102,6 +120,8 @@ class Position:
         self._held: list[tuple[int, int, bytes]] | None = []
         self._held_bytes = 0
         self._held_max_bytes = held_max_bytes
+        self._tail: list[tuple[int, int, bytes]] = []
+        self._tail_bytes = 0
 
     @property
     def started(self) -> bool:
@@ -127,12 +147,14 @@ class Position:
             return self._hold(self._held, prev, seq, frame)
         if self.goal is not None:
             self.goal = max(self.goal, seq)
+            self._keep(prev, seq, frame)
             return Verdict.BEHIND
         if seq <= self.last:
             DUPLICATES.inc()
             return Verdict.DUPLICATE
         GAPS.inc()
         self.fall_behind(seq)
+        self._keep(prev, seq, frame)
         return Verdict.GAP
 
     def pass_over(self, prev: int, seq: int) -> None:
@@ -150,17 +172,20 @@ class Position:
         Sorted, because after Redis failed over, collect appends by seq what may be there already.
         """
         held, self._held = self._held or [], None
+        # Where a loss was noted meanwhile: the head may have been read before it.
+        goal, self.goal = self.goal, None
         self.last = head
         held.sort(key=lambda message: message[1])
-        return [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) is DELIVER]
+        due = [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) is DELIVER]
+        self._aim_at(goal)
+        return due
 
     def start_after(self, since: int, head: int) -> list[bytes]:
         """Begin behind `since`, which the client has; it is behind when there is more. Return the transient frames due."""
         held, self._held = self._held or [], None
+        goal, self.goal = self.goal, None
         self.last = since
-        newest = max((head, *(seq for _, seq, _ in held)))
-        if newest > since:
-            self.fall_behind(newest)
+        self._aim_at(max((goal or 0, head, *(seq for _, seq, _ in held))))
         return [frame for _, seq, frame in held if seq == 0]
 
     def fall_behind(self, goal: int | None) -> None:
@@ -171,7 +196,7 @@ class Position:
         self._open = goal is None
 
     def raise_goal(self, goal: int | None) -> None:
-        """Note that there is more to read than a position which is behind has heard of."""
+        """Note that there is more to read than a position which is behind, or registers, has heard of."""
         self.goal = max(goal or 0, self.goal or 0)
         self._open = self._open or goal is None
 
@@ -179,14 +204,39 @@ class Position:
         """Note that the inbox has been read and sent up to `seq`."""
         self._at = max(seq, self._at)
 
-    def arrived(self, until: int | None) -> bool:
-        """Note that the inbox has nothing more up to `until` (None: at all); go live if that is enough, and tell."""
+    def arrive(self, until: int | None) -> list[bytes]:
+        """Note that the inbox has nothing more up to `until` (None: at all), and return the live frames that follow.
+
+        If that reaches the goal, the position is live from here on, and `goal` is None.
+        """
         self._at = max(until or 0, self._at)
         self._open = self._open and until is not None
-        if self.goal is None or self._open or self._at < self.goal:
-            return False
-        self.last, self.goal = self._at, None
-        return True
+        due = self._follow()
+        if self.goal is not None and not self._open and self._at >= self.goal:
+            self.last, self.goal = self._at, None
+            self._tail, self._tail_bytes = [], 0
+        return due
+
+    def _follow(self) -> list[bytes]:
+        due: list[bytes] = []
+        for prev, seq, frame in sorted(self._tail):
+            if prev <= self._at < seq:
+                self._at = seq
+                due.append(frame)
+        return due
+
+    def _keep(self, prev: int, seq: int, frame: bytes) -> None:
+        self._tail_bytes += len(frame)
+        if self._tail_bytes > _TAIL_MAX_BYTES:
+            # The newest are of no use without those before them: begin anew, what is dropped will be read.
+            self._tail, self._tail_bytes = [], len(frame)
+        self._tail.append((prev, seq, frame))
+
+    def _aim_at(self, goal: int | None) -> None:
+        if goal is not None and self.goal is None and goal > self.last:
+            self.fall_behind(goal)
+        elif goal is not None and self.goal is not None:
+            self.raise_goal(goal)
 
     def _hold(self, held: list[tuple[int, int, bytes]], prev: int, seq: int, frame: bytes) -> Verdict:
         self._held_bytes += len(frame)

@@ -27,9 +27,9 @@ class Resync:
     def check(self, user: str, head: int | None) -> None:
         """Look at one user's sessions; `head` is None where Redis has no counter, and then MongoDB's newest counts."""
         for position in self._positions(user):
-            if not position.started or (head is not None and position.at >= head):
+            if position.started and head is not None and position.at >= head:
                 continue
-            if position.goal is not None:
+            if position.goal is not None or not position.started:
                 position.raise_goal(head)
                 continue
             BEHIND.inc()

@@ -186,16 +186,18 @@ class Session:
         since = self._options.since.get(OWN)
         if since is None:
             return position.start(head)
-        frames = self._lost(position.target, since)
+        # A cursor from the future is not of this cluster, and would make a duplicate of all that comes.
+        since = min(since, max(head, time.time_ns() // 1_000))
+        frames = self._lost(position.target, since, head)
         frames += position.start_after(since, head)
         if position.goal is None:
             frames.append(encode(CaughtUp(position.target, since)))
         return frames
 
-    def _lost(self, target: str, since: int) -> list[bytes]:
+    def _lost(self, target: str, since: int, head: int) -> list[bytes]:
         # A seq is the Redis time in µs of its giving, or little above it; 0 asks for what there is, and misses nothing.
-        oldest = int((time.time() - self._settings.retention_s) * 1_000_000)
-        return [encode(Lost(target, since, oldest))] if 0 < since < oldest else []
+        until = min(head, int((time.time() - self._settings.retention_s) * 1_000_000))
+        return [encode(Lost(target, since, until))] if 0 < since < until else []
 
     # -- from the client ---------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, WriteConcern
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -62,11 +62,11 @@ class Page:
     """Some of a target's messages, ascending.
 
     Attributes:
-        messages: (seq, frame).
+        messages: (seq, frame in UTF-8).
         whole: nothing is left of what was asked for.
     """
 
-    messages: list[tuple[int, str]]
+    messages: list[tuple[int, bytes]]
     whole: bool
 
 
@@ -104,7 +104,8 @@ class Inbox:
             settings.mongo_database,
             write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
         )
-        self._documents: AsyncCollection[Document] = database.get_collection("inbox")
+        # The primary alone has surely all that was stored before it was told of.
+        self._documents: AsyncCollection[Document] = database.get_collection("inbox", read_preference=ReadPreference.PRIMARY)
 
     async def insert(self, documents: Sequence[Document]) -> Insertion:
         """Store what is new, in one bulk insert, durably.
@@ -174,17 +175,22 @@ class Inbox:
             most_bytes: most bytes of frames, passed by one frame.
         """
         seqs = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
-        asked = {"target": target, "seq": seqs, "expires_at": {"$gt": datetime.now(UTC)}}
-        messages: list[tuple[int, str]] = []
-        size = 0
-        found = self._documents.find(asked, {"_id": 0, "seq": 1, "frame": 1}).sort("seq", ASCENDING).limit(most)
+        messages: list[tuple[int, bytes]] = []
+        size = count = 0
+        now = datetime.now(UTC)
+        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1}
+        found = self._documents.find({"target": target, "seq": seqs}, fields).sort("seq", ASCENDING).limit(most)
         async with found:
             async for document in found:
-                messages.append((document["seq"], document["frame"]))
-                size += len(document["frame"])
+                count += 1
+                # Here and not in the query: the index has no expiry, and few messages end before their retention.
+                if document["expires_at"] > now:
+                    frame = document["frame"].encode()
+                    messages.append((document["seq"], frame))
+                    size += len(frame)
                 if size >= most_bytes:
                     return Page(messages, whole=False)
-        return Page(messages, whole=len(messages) < most)
+        return Page(messages, whole=count < most)
 
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.

@@ -22,6 +22,10 @@ class KeptOutlet:
         """Count the end."""
         self.ended += 1
 
+    def unreadable(self) -> None:
+        """Count the end."""
+        self.ended += 1
+
     @property
     def frames(self) -> list[bytes]:
         """All frames written, in order."""

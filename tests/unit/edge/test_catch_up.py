@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ class FakeInbox:
         self.seqs = {f"user:{user}": numbers for user, numbers in seqs.items()}
         self.failures = 0
         self.queries: list[str] = []
+        self.meanwhile: Callable[[int], object] = lambda _seq: None
         self.most_at_once = 0
         self._at_once = 0
 
@@ -41,12 +42,13 @@ class FakeInbox:
         self.most_at_once = max(self.most_at_once, self._at_once)
         await anyio.lowlevel.checkpoint()
         self._at_once -= 1
+        self.meanwhile(self.seqs.get(target, [0])[-1] + len(self.queries))
         if self.failures:
             self.failures -= 1
             raise AutoReconnect
         found = [seq for seq in self.seqs[target] if after < seq and (until is None or seq <= until)]
-        most = min(most, most_bytes // 1_000)
-        return Page([(seq, str(seq)) for seq in found[:most]], whole=len(found) < most)
+        most = min(most, most_bytes // 500)
+        return Page([(seq, b"%d" % seq) for seq in found[:most]], whole=len(found) < most)
 
 
 def behind(user: str, at: int, goal: int | None) -> tuple[Position, KeptOutlet]:
@@ -123,6 +125,42 @@ async def test_long_backlog_waits_its_turn() -> None:
         await until_live(long, *others)
     assert inbox.queries[: len(users) + 1].count("user:long") == 1
     assert inbox.most_at_once <= READERS
+
+
+async def test_all_readers_wake() -> None:
+    """After a time without work too: a query that hangs must not hold up everybody."""
+    inbox = FakeInbox(**{f"u{n}": [1] for n in range(READERS)})
+    positions = [behind(f"u{n}", 0, 1)[0] for n in range(READERS)]
+    async with catching_up(inbox) as catch_up:
+        await anyio.wait_all_tasks_blocked()
+        for position in positions:
+            catch_up.ask(position)
+        await until_live(*positions)
+    assert inbox.most_at_once == READERS
+
+
+async def test_messages_that_never_cease() -> None:
+    """A position arrives although something comes during every query."""
+    inbox = FakeInbox(a=[1, 2])
+    position, outlet = behind("a", 0, 2)
+    inbox.meanwhile = lambda seq: position.take(seq - 1, seq, text_frame(b"%d" % seq))
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position, announce=True)
+        await until_live(position)
+    assert outlet.frames == [*wire(1, 2, 3), encode(CaughtUp("user:a", 3))]
+    assert inbox.queries == ["user:a"]
+
+
+async def test_document_of_another_make() -> None:
+    """The session that needs it ends, and the next one is served."""
+    inbox = FakeInbox(b=[1])
+    position, outlet = behind("a", 0, 1)
+    other, _ = behind("b", 0, 1)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position)  # the inbox has no such target: KeyError
+        catch_up.ask(other)
+        await until_live(other)
+    assert outlet.ended == 1
 
 
 async def test_slow_reader_gets_no_further_page() -> None:

@@ -171,6 +171,10 @@ class Desk:
         """Keep who is behind."""
         self.behind.append((position, announce))
 
+    def forget(self, position: Position) -> None:
+        """Keep who is behind and still there."""
+        self.behind = [one for one in self.behind if one[0] is not position]
+
     async def registering(self, token: str) -> tuple[Connection, Socket]:
         """Return a connection whose token has been looked at."""
         connection = self.admission.accept()

@@ -24,24 +24,26 @@ def test_the_worked_example_of_the_module() -> None:
     at = position(10)
     assert at.take(10, 11, b"") is Verdict.DELIVER
     assert at.take(10, 11, b"") is Verdict.DUPLICATE
-    assert at.take(12, 13, b"") is Verdict.GAP
-    assert at.take(13, 14, b"") is Verdict.BEHIND
-    assert (at.at, at.goal, at.until) == (11, 14, 14)
+    assert at.take(12, 13, b"13") is Verdict.GAP
+    assert (at.at, at.goal, at.until) == (11, 13, 13)
+    assert at.take(13, 14, b"14") is Verdict.BEHIND
     at.read(13)
-    assert not at.arrived(13)
-    assert at.arrived(14)
+    assert at.arrive(13) == [b"14"]
+    assert at.goal is None
     assert at.take(14, 15, b"") is Verdict.DELIVER
 
 
 def test_what_is_heard_on_the_way_moves_the_goal() -> None:
-    """A page that reaches the old goal is not enough then; what MongoDB lacks up to it is gone."""
+    """A little is kept and follows the last page, of more only the last; the rest is read, and what MongoDB lacks is gone."""
     at = position(10)
     at.fall_behind(20)
     until = at.until
-    assert at.take(20, 21, b"") is Verdict.BEHIND
-    assert not at.arrived(until)
-    assert (at.at, at.until) == (20, 21)
-    assert at.arrived(21)
+    assert at.take(20, 21, b"x" * 70_000) is Verdict.BEHIND
+    assert at.take(21, 22, b"22") is Verdict.BEHIND
+    assert at.arrive(until) == []
+    assert (at.at, at.until) == (20, 22)
+    assert at.arrive(22) == []
+    assert (at.goal, at.last) == (None, 22)
 
 
 def test_behind_nobody_knows_how_far() -> None:
@@ -51,10 +53,22 @@ def test_behind_nobody_knows_how_far() -> None:
     assert at.until is None
     at.read(30)
     assert at.take(40, 41, b"") is Verdict.BEHIND
-    assert not at.arrived(None)
+    assert at.arrive(None) == []
     assert at.until == 41
-    assert at.arrived(41)
-    assert at.last == 41
+    assert at.arrive(41) == []
+    assert (at.goal, at.last) == (None, 41)
+
+
+def test_loss_while_registering() -> None:
+    """The head may have been read before it: the position starts, and is behind."""
+    at = position()
+    at.raise_goal(12)
+    assert at.start(10) == []
+    assert (at.at, at.goal) == (10, 12)
+    well = position()
+    well.raise_goal(10)
+    well.start(10)
+    assert well.goal is None
 
 
 def test_client_that_comes_back() -> None:
@@ -116,9 +130,7 @@ def read_page(at: Position) -> list[int]:
     found = [seq for seq in range(at.at + 1, NEWEST + 1) if until is None or seq <= until]
     if found[:PAGE]:
         at.read(found[:PAGE][-1])
-    if len(found) < PAGE:
-        at.arrived(until)
-    return found[:PAGE]
+    return found[:PAGE] + (list(map(int, at.arrive(until))) if len(found) < PAGE else [])
 
 
 @given(
