@@ -9,6 +9,8 @@
     stored_at   when collect stored it
     expires_at  after this it is neither delivered nor replayed; a TTL index removes it `idempotency_s` later
 
+The driver gives a seq back as its own kind of int, which not every encoder takes: it is made a plain one here.
+
 Writes wait for a majority and for the journal: a message counts as accepted when they are through, and not before.
 """
 
@@ -140,8 +142,8 @@ class Inbox:
         found = self._documents.find({"_id": {"$in": list(ids)}})
         return {
             document["_id"]: Stored(
-                seq=document["seq"],
-                prev=document["prev"],
+                seq=int(document["seq"]),
+                prev=int(document["prev"]),
                 frame=document["frame"],
                 expires_ms=int(document["expires_at"].timestamp() * 1000),
             )
@@ -161,7 +163,7 @@ class Inbox:
                     {"$group": {"_id": "$target", "seq": {"$first": "$seq"}}},
                 ]
             )
-            newest.update({group["_id"]: group["seq"] async for group in cursor})
+            newest.update({group["_id"]: int(group["seq"]) async for group in cursor})
         return newest
 
     async def page(self, target: str, after: int, until: int | None, most: int, most_bytes: int) -> Page:
@@ -186,7 +188,7 @@ class Inbox:
                 # Here and not in the query: the index has no expiry, and few messages end before their retention.
                 if document["expires_at"] > now:
                     frame = document["frame"].encode()
-                    messages.append((document["seq"], frame))
+                    messages.append((int(document["seq"]), frame))
                     size += len(frame)
                 if size >= most_bytes:
                     return Page(messages, whole=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,13 +88,15 @@ async def test_what_was_missed_comes_after_all(valkey: EmbeddedValkey, tmp_path:
 async def test_client_comes_back(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     """With `since` it gets what it missed, in order, then `caught_up`, then what comes live; 0 is everything retained."""
     async with running_edge(valkey.url, tmp_path) as edge:
-        await edge.publish("nobody.1", *(message("alice", seq, seq - 1) for seq in range(1, 501)))
-        for since, head in ((0, 500), (450, 501), (502, 502)):
+        first = int((time.time() - edge.settings.retention_s - 3_600) * 1_000_000)  # older than what is retained, as if kept
+        await edge.publish("nobody.1", *(message("alice", first + n, first + n - 1) for n in range(500)))
+        for since, head in ((0, first + 499), (first + 450, first + 500), (first + 501, first + 501)):
             async with edge.open(edge.token("alice"), since=str(since)) as client:
                 node = (await client.welcome())["node"]
                 if 0 < since < head:
                     assert await client.next() == {"type": "lost", "to": "user:alice", "from": since, "until": head}
-                assert await client.seqs(head - since) == list(range(since + 1, head + 1))
+                behind = max(since + 1, first)
+                assert await client.seqs(head + 1 - behind) == list(range(behind, head + 1))
                 assert await client.next() == {"type": "caught_up", "to": "user:alice", "seq": head}
                 await edge.publish(node, message("alice", head + 1, head))
                 assert await client.seqs(1) == [head + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -76,6 +77,17 @@ async def test_newest_of_many_targets(site: Site) -> None:
     newest = await site.inbox.newest([f"user:{n}" for n in range(310)])
     assert newest == {f"user:{n}": 1_000 * n + 2 for n in range(300)}
     assert await site.inbox.newest([]) == {}
+
+
+async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
+    """As large as they are in life, where the driver has an int of its own that encoders refuse."""
+    seq = 1_732_262_400_123_456
+    await site.inbox.insert([_document("user:a", "m", seq) | {"expires_at": datetime.now(UTC) + timedelta(hours=1)}])
+    page = await site.inbox.page("user:a", 0, None, 10, 1_000)
+    stored = (await site.inbox.find(["user:a m"]))["user:a m"]
+    seqs = [page.messages[0][0], (await site.inbox.newest(["user:a"]))["user:a"], stored.seq]
+    assert seqs == [seq] * 3
+    assert {type(number) for number in seqs} == {int}
 
 
 async def test_newest_is_read_from_the_index(site: Site) -> None:
