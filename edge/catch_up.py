@@ -118,8 +118,7 @@ class CatchUp:
         if outlet.gone:
             return True
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
-        for seq, _ in page.messages[-1:]:
-            position.read(seq)
+        position.read(page.reached)
         REPLAYED.inc(len(page.messages))
         if page.whole:
             outlet.out.extend(position.arrive(until))

@@ -65,10 +65,12 @@ class Page:
 
     Attributes:
         messages: (seq, frame in UTF-8).
+        reached: up to which seq was looked; above the last message where the time of those behind it is over.
         whole: nothing is left of what was asked for.
     """
 
     messages: list[tuple[int, bytes]]
+    reached: int
     whole: bool
 
 
@@ -179,20 +181,22 @@ class Inbox:
         seqs = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
         messages: list[tuple[int, bytes]] = []
         size = count = 0
+        reached = after
         now = datetime.now(UTC)
         fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1}
         found = self._documents.find({"target": target, "seq": seqs}, fields).sort("seq", ASCENDING).limit(most)
         async with found:
             async for document in found:
                 count += 1
+                reached = int(document["seq"])
                 # Here and not in the query: the index has no expiry, and few messages end before their retention.
                 if document["expires_at"] > now:
                     frame = document["frame"].encode()
-                    messages.append((int(document["seq"]), frame))
+                    messages.append((reached, frame))
                     size += len(frame)
                 if size >= most_bytes:
-                    return Page(messages, whole=False)
-        return Page(messages, whole=count < most)
+                    return Page(messages, reached, whole=False)
+        return Page(messages, reached, whole=count < most)
 
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.

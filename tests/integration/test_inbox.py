@@ -90,6 +90,15 @@ async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
     assert {type(number) for number in seqs} == {int}
 
 
+async def test_page_of_what_has_expired(site: Site) -> None:
+    """Nothing of it is given, but the page tells how far it looked: the next one begins behind it."""
+    await site.inbox.insert([_document("user:a", f"m{seq}", seq) for seq in range(1, 8)])
+    page = await site.inbox.page("user:a", 0, None, 5, 1_000)
+    assert (page.messages, page.reached, page.whole) == ([], 5, False)
+    rest = await site.inbox.page("user:a", page.reached, None, 5, 1_000)
+    assert (rest.messages, rest.reached, rest.whole) == ([], 7, True)
+
+
 async def test_newest_is_read_from_the_index(site: Site) -> None:
     """The query that a cold target costs is answered by the index of order, where the server tells."""
     await site.inbox.insert([_document("user:a", f"m{n}", n) for n in range(10)])

@@ -48,7 +48,8 @@ class FakeInbox:
             raise AutoReconnect
         found = [seq for seq in self.seqs[target] if after < seq and (until is None or seq <= until)]
         most = min(most, most_bytes // 500)
-        return Page([(seq, b"%d" % seq) for seq in found[:most]], whole=len(found) < most)
+        page = found[:most]
+        return Page([(seq, b"%d" % seq) for seq in page], max([after, *page]), whole=len(found) < most)
 
 
 def behind(user: str, at: int, goal: int | None) -> tuple[Position, KeptOutlet]:
