@@ -26,6 +26,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from router.errors import SetupError
+from router.cursors import Cursors
 from router.settings import Settings
 
 Document = dict[str, Any]
@@ -263,3 +264,4 @@ async def migrate(settings: Settings) -> None:
     """
     async with open_mongo(settings) as client:
         await Inbox(client, settings).make_indexes(settings.idempotency_s)
+        await Cursors(client, settings).make_indexes(settings.cursor_idle_s)

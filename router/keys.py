@@ -63,6 +63,10 @@ class Keys:
     def offline(self) -> str:
         """Stream, capped: durable messages that found no live route. Dispatch writes; bridges to mobile push read."""
         return f"{self.base}offline"
+    def ack(self, user: str) -> str:
+        """Hash: `<device> <target>` → seq, a copy of MongoDB's cursors. Edges write and read; expires `ack_idle_s` later."""
+        return f"{self.base}ack:{user}"
+
 
     def lease(self, role: str) -> str:
         """String: owner and its token, for role `collect` or `dispatch`; expires unless renewed."""

@@ -27,4 +27,7 @@ BEHIND = Counter("pushway_sessions_behind", "Sessions found behind the head afte
 REPLAYED = Counter("pushway_replayed", "Messages read from MongoDB for sessions that were behind.")
 RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
 
+CURSORS_WRITTEN = Counter("pushway_cursors_written", "Device cursors written to MongoDB, behind the acks that moved them.")
+CURSORS_WAITING = Gauge("pushway_cursors_waiting", "Device cursors that wait to be written.")
+CURSORS_DROPPED = Counter("pushway_cursors_dropped", "Device cursors never written, because too many waited.")
 TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from router.errors import SettingError
 
@@ -169,6 +169,26 @@ class Settings(BaseModel):
     )
 
     # -- auth --------------------------------------------------------------------------------------------------------
+    cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
+        2.0,
+        description="How often acks are written to MongoDB. An edge that is killed forgets what came since; those messages "
+        "are then sent once more to the device.",
+    )
+    cursor_waiting_max: Count = Field(
+        100_000,
+        description="Most cursors waiting to be written, as while MongoDB is away. The oldest go first, and what they "
+        "stand for is sent once more.",
+    )
+    ack_idle_s: Seconds = Field(
+        86_400.0,
+        description="How long Redis keeps a copy of a device's cursors after their last change (a day). Later they are read "
+        "from MongoDB.",
+    )
+    cursor_idle_s: Annotated[float, Field(gt=0, le=2e9, validate_default=True)] = Field(
+        31_536_000.0,
+        description="How long a device that is not seen is remembered (a year). Must be longer than retention_s and "
+        "ack_idle_s together, so that a device which comes back late is told what it lost, not taken for a new one.",
+    )
     auth_host: str = Field("127.0.0.1", description="Address the auth service listens on.")
     auth_port: Port = Field(8001, description="Port the auth service listens on.")
     auth_url: str = Field(
@@ -212,6 +232,14 @@ def load_settings(
     config: Path | None = None,
     environ: Mapping[str, str],
     flags: Mapping[str, object] | None = None,
+    @field_validator("cursor_idle_s")
+    @classmethod
+    def _outlives_messages(cls, idle_s: float, info: ValidationInfo) -> float:
+        # A name that is missing was not accepted itself, which is told instead.
+        if idle_s <= info.data.get("retention_s", 0.0) + info.data.get("ack_idle_s", 0.0):
+            raise ValueError("not longer than retention_s and ack_idle_s together")
+        return idle_s
+
 ) -> Settings:
     """Return the settings in force.
 

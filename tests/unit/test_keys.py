@@ -19,8 +19,10 @@ def test_names_are_those_of_the_contract() -> None:
         keys.all_channel(),
         keys.seq("user:alice"),
         keys.pending(),
+        keys.ack("alice"),
         keys.dead(),
         keys.offline(),
+        keys.trace(),
         keys.lease("collect"),
         config_key("push"),
     ] == [
@@ -34,8 +36,10 @@ def test_names_are_those_of_the_contract() -> None:
         "push:{0}:all",
         "push:{0}:seq:user:alice",
         "push:{0}:pending",
+        "push:{0}:ack:alice",
         "push:{0}:dead",
         "push:{0}:offline",
+        "push:{0}:trace",
         "push:{0}:lease:collect",
         "push:config",
     ]

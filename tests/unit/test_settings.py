@@ -147,3 +147,11 @@ def test_unreadable_file_is_named(tmp_path: Path, text: str | None, problem: str
 def test_every_setting_says_what_it_accepts(name: str) -> None:
     """Each has words for errors and the manual."""
     assert accepted_values(name)
+
+
+@pytest.mark.parametrize("name", ["retention_s", "ack_idle_s"])
+def test_cursors_outlive_messages(name: str) -> None:
+    """A device that comes back late is told what it lost: it must not be forgotten before its messages are."""
+    with pytest.raises(SettingError, match=r"cursor_idle_s.*longer than retention_s and ack_idle_s together"):
+        load_settings(environ={}, flags={name: 31_536_000})
+    assert load_settings(environ={}, flags={name: 31_536_000, "cursor_idle_s": 4e7}).cursor_idle_s == 4e7

@@ -1,0 +1,140 @@
+"""MongoDB's `cursors`: the last seq that a device has of a target, kept for the device.
+
+    _id                   "<user> <device> <target>"
+    user, device, target  whose it is, and of what
+    seq                   everything up to it has been handled; it never goes back
+    seen_at               when the device last came or acknowledged; a TTL index removes it `cursor_idle_s` later
+
+A cursor is removed long after the messages behind it are, so that a device which comes back late is told what it has lost
+rather than taken for a new one (`router.settings` sees to it).
+
+Writes wait for a majority and for the journal, like those of the inbox. An older cursor only makes a message come twice; a
+newer one than the device's own would lose messages, so nothing but what the device has acknowledged is ever written, save
+where it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, OperationFailure
+
+from router.errors import SetupError
+from router.settings import Settings
+
+IDLE_INDEX: Final = "seen_at"
+
+_DUPLICATE_KEY: Final = 11000
+_INDEX_CONFLICTS: Final = frozenset({85, 86})
+"""IndexOptionsConflict and IndexKeySpecsConflict: an index of that name stands there with other options."""
+
+_UPSERT_TRIES: Final = 3
+"""Two upserts of one new `_id` may both try to insert; the loser finds the document when it tries again."""
+
+
+class CursorKey(NamedTuple):
+    """Whose cursor, and of which target's order."""
+
+    user: str
+    device: str
+    target: str
+
+    @property
+    def id(self) -> str:
+        """The document's `_id`; ids have no spaces in them."""
+        return " ".join(self)
+
+
+class Cursors:
+    """The cursors of one database."""
+
+    def __init__(self, client: AsyncMongoClient[dict[str, Any]], settings: Settings) -> None:
+        database = client.get_database(
+            settings.mongo_database,
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
+        )
+        # The primary alone has surely what was written a moment ago, by the edge that the device comes from.
+        self._documents: AsyncCollection[dict[str, Any]] = database.get_collection(
+            "cursors", read_preference=ReadPreference.PRIMARY
+        )
+
+    async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
+        """Return the cursors that there are."""
+        ids = {key.id: key for key in keys}
+        found = self._documents.find({"_id": {"$in": list(ids)}}, {"seq": 1})
+        return {ids[document["_id"]]: int(document["seq"]) async for document in found}
+
+    async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
+        """Begin cursors where there are none yet, durably, and return what stands: somebody else may have been faster.
+
+        Raises:
+            PyMongoError: when it is unknown what stands; begin again.
+        """
+        keys = list(seqs)
+        now = datetime.now(UTC)
+        updates = [UpdateOne({"_id": key.id}, {"$setOnInsert": _whole(key, seqs[key], now)}, upsert=True) for key in keys]
+        ours = {keys[index] for index in await self._upsert(updates)}
+        others = [key for key in keys if key not in ours]
+        return {key: seqs[key] for key in ours} | (await self.find(others) if others else {})
+
+    async def advance(self, seqs: Mapping[CursorKey, int]) -> None:
+        """Move cursors forward, durably, and note that their devices were seen; a lower seq moves nothing back.
+
+        Raises:
+            PyMongoError: when it is unknown which have moved; move them again.
+        """
+        now = datetime.now(UTC)
+        await self._upsert(
+            [
+                UpdateOne(
+                    {"_id": key.id},
+                    {"$max": {"seq": seq}, "$set": {"seen_at": now}, "$setOnInsert": key._asdict()},
+                    upsert=True,
+                )
+                for key, seq in seqs.items()
+            ]
+        )
+
+    async def _upsert(self, updates: list[UpdateOne]) -> list[int]:
+        """Carry out the updates in one bulk, and return the indexes of those that inserted.
+
+        Raises:
+            PyMongoError: when it is unknown which were carried out.
+        """
+        for tries_left in reversed(range(_UPSERT_TRIES)):
+            try:
+                result = await self._documents.bulk_write(updates, ordered=False)
+            except BulkWriteError as exc:
+                # Whatever was inserted in a try that failed counts as found in the next: both are as the caller wishes.
+                if not tries_left or not _only_duplicates(exc):
+                    raise
+            else:
+                return list(result.upserted_ids or ())
+        raise AssertionError("the last try returns or raises")
+
+    async def make_indexes(self, idle_s: float) -> None:
+        """Make the index that removes cursors of devices not seen for so long; one that stands already is left as it is.
+
+        Raises:
+            SetupError: when one of that name has another time.
+            PyMongoError: when MongoDB cannot be asked.
+        """
+        try:
+            await self._documents.create_index("seen_at", name=IDLE_INDEX, expireAfterSeconds=int(idle_s))
+        except OperationFailure as exc:
+            if exc.code not in _INDEX_CONFLICTS:
+                raise
+            raise SetupError(f"an index of the cursors stands there with other options; drop it first: {exc}") from exc
+
+
+def _whole(key: CursorKey, seq: int, now: datetime) -> dict[str, Any]:
+    return {**key._asdict(), "seq": seq, "seen_at": now}
+
+
+def _only_duplicates(exc: BulkWriteError) -> bool:
+    errors = exc.details["writeErrors"]
+    return not exc.details["writeConcernErrors"] and all(error["code"] == _DUPLICATE_KEY for error in errors)
