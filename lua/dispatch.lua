@@ -8,6 +8,7 @@
 -- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
 -- KEYS[3] nodes        sorted set: node → expiry, Unix ms, of its heartbeat
 -- KEYS[4] offline      stream, capped
+-- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
 -- ARGV[1] held         what the lease must say
 -- ARGV[2] from         '0' for entries taken before and not acknowledged, '>' for new ones; '>' only when '0' finds none
 -- ARGV[3] max          most entries to take, which bounds the look-ups too (one target an entry)
@@ -15,6 +16,7 @@
 -- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
 --                      counts it as reached
 -- ARGV[6] offline_max  about how many offline reports are kept
+-- ARGV[7] trace_max    about how many trace events are kept
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text}. `done` entries, the first of those taken, are
 -- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry is at fault, what precedes it is done, and
@@ -23,10 +25,11 @@
 -- ACL failure, when the caller may not read routes or publish.
 -- Cost: O(entries × log(nodes of a user) + bytes).
 --
--- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000
-local lease, stream, nodes, offline = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000 10000
+local lease, stream, nodes, offline, trace = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local read_max, publish_max, offline_max = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
+local offline_max, trace_max = ARGV[6], ARGV[7]
 local GROUP = 'dispatch'
 
 if redis.call('GET', lease) ~= held then
@@ -98,9 +101,20 @@ local function look_up(target)
   return found
 end
 
+-- Tells whether a line's opts ask for a trace. The frame is the first thing in a line that begins with a brace, and opts that
+-- are '-' stand right before it: no more is looked at of nearly all lines.
+local function is_traced(line, space)
+  local frame_at = string.find(line, ' {', space, true)
+  if not frame_at or string.sub(line, frame_at - 2, frame_at - 1) == ' -' then
+    return false
+  end
+  local opts = string.match(string.sub(line, 1, frame_at - 1), '(%S+)$')
+  return string.find(';' .. (opts or '') .. ';', ';trace=1;', 1, true) ~= nil
+end
+
 -- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
 -- (nil where a payload is full).
-local reports = {}
+local reports, traced = {}, {}
 local function group(at, line)
   local space = string.find(line, ' ', 1, true)
   if not space then
@@ -127,6 +141,9 @@ local function group(at, line)
   end
   if #found == 0 then
     reports[at] = 'no_route'
+  end
+  if is_traced(line, space) then
+    traced[#traced + 1] = {at = at, payloads = found}
   end
   return true
 end
@@ -195,6 +212,38 @@ for at = 1, done do
         'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
       offline_count = offline_count + 1
     end
+  end
+end
+
+-- Trace events are for people: one that Redis refuses is left out (pcall), and nothing else fails for it.
+local function tell(line, stage, field, value)
+  local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
+  -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
+  local id = frame and string.match(frame, '"id":"([^"]*)"')
+  if not id then
+    return
+  end
+  local at = string.format('%.0f', time[1] * 1000000 + time[2])
+  local entry = {'id', id, 'to', target, 'stage', stage, 'at', at, 'by', string.match(held, '^%S*')}
+  if seq ~= '-' then
+    entry[#entry + 1], entry[#entry + 2] = 'seq', seq
+  end
+  if value ~= '' then
+    entry[#entry + 1], entry[#entry + 2] = field, value
+  end
+  redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*', unpack(entry))
+end
+
+for _, message in ipairs(traced) do
+  local line, names = taken[message.at][2][2], {}
+  for i, payload in ipairs(message.payloads) do
+    names[i] = payload.node
+  end
+  if #message.payloads > 0 then
+    tell(line, 'dispatched', 'nodes', table.concat(names, ','))
+  end
+  if reports[message.at] then
+    tell(line, 'offline', 'why', reports[message.at])
   end
 end
 

@@ -74,8 +74,9 @@ class Outlet:
             RedisError: when Redis is away; what was not done is found with `TAKEN_BEFORE`.
         """
         settings, keys = self._settings, self._keys
-        names = [self._lease, keys.out(), keys.nodes(), keys.offline()]
-        args = [held, start, most, settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max]
+        names = [self._lease, keys.out(), keys.nodes(), keys.offline(), keys.trace()]
+        limits = [most, settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
+        args = [held, start, *limits]
         reply = await take_from_group(self._redis, self._dispatch, keys.out(), GROUP, names, args)
         taken, done, published, offline, failed_id, failure = reply
         # The failure quotes the entry, which may hold any bytes.

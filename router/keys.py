@@ -75,4 +75,7 @@ class Keys:
 
 def config_key(prefix: str) -> str:
     """Hash: `shards` and `schema` that this prefix was first set up with. Every process checks it at start."""
+    def trace(self) -> str:
+        """Stream, capped: an event a stage of each message sent with `trace 1` (`router.trace`). Every service writes."""
+        return f"{self.base}trace"
     return f"{prefix}:config"

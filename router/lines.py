@@ -3,15 +3,18 @@
     <target> <prev> <seq> <opts> <frame>
 
 Text, UTF-8, one line a message, lines joined by a newline. `prev` and `seq` are `-` when the message is transient. `opts`
-is `-` or `key=value;…`; `exp` is the Unix time in ms after which the message is not delivered. `<frame>` is the finished
-JSON that the client gets; it holds no raw control byte, so a newline always ends a line. Collect builds it once and
-nothing behind collect parses or encodes it again.
+is `-` or `key=value;…`; `exp` is the Unix time in ms after which the message is not delivered, and with `trace=1` every stage
+tells of it (`router.trace`). `<frame>` is the finished JSON that the client gets; it holds no raw control byte, so a newline
+always ends a line. Collect builds it once and nothing behind collect parses or encodes it again.
 """
 
 from __future__ import annotations
 
 NO_OPTS = "-"
 TRANSIENT = "-"
+
+_TRACED = "trace=1"
+_TRACED_BYTES = _TRACED.encode()
 
 
 def build_frame(target: str, seq: int | None, message_id: str, ts_ms: int, content: str) -> str:
@@ -28,10 +31,14 @@ def build_frame(target: str, seq: int | None, message_id: str, ts_ms: int, conte
     return f'{{"type":"message","to":"{target}",{numbered}"id":"{message_id}","ts":{ts_ms},{content}}}'
 
 
-def build_line(target: str, prev: int | None, seq: int | None, expires_ms: int | None, frame: str) -> str:
+def build_line(
+    target: str, prev: int | None, seq: int | None, expires_ms: int | None, frame: str, *, trace: bool = False
+) -> str:
     """Return the payload line of one message for one target; `prev` and `seq` are None when it is transient."""
     place = f"{TRANSIENT} {TRANSIENT}" if seq is None else f"{prev} {seq}"
     opts = NO_OPTS if expires_ms is None else f"exp={expires_ms}"
+    if trace:
+        opts = _TRACED if expires_ms is None else f"{opts};{_TRACED}"
     return f"{target} {place} {opts} {frame}"
 
 
@@ -45,3 +52,8 @@ def expiry_of(opts: bytes) -> int | None:
         if key == b"exp":
             return int(value)
     return None
+
+
+def is_traced(opts: bytes) -> bool:
+    """Tell whether a line's opts ask every stage to tell of it."""
+    return _TRACED_BYTES in opts.split(b";")

@@ -14,6 +14,7 @@ DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["sou
 DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")
 OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
 LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
+TRACE_LOST = Counter("pushway_trace_lost", "Trace events that could not be written; the messages themselves went on.")
 
 SESSIONS = Gauge("pushway_sessions", "Sessions that hear messages: authenticated and not closing.")
 CONNECTIONS = Gauge("pushway_connections", "Open TCP connections, those in the handshake included.")

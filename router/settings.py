@@ -122,6 +122,7 @@ class Settings(BaseModel):
         description="How long a target's counters outlive its last message (7 days). Later its head is read from MongoDB.",
     )
     backoff_min_ms: Ms = Field(
+    trace_max: Count = Field(10_000, description="About how many trace events a shard keeps; the oldest go first.")
         50,
         description="Longest first pause after a failed try; it doubles with each further one. A pause is drawn from the "
         "upper half of what it may be (equal jitter).",

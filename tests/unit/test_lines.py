@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from router.lines import build_frame, build_line, expiry_of
+from router.lines import build_frame, build_line, expiry_of, is_traced
 
 
 def test_durable_frame() -> None:
@@ -48,3 +48,18 @@ def test_line(place: tuple[int | None, int | None], expires_ms: int | None, line
 def test_expiry_of_opts(opts: bytes, expiry: int | None) -> None:
     """`exp` is found among keys that are not known."""
     assert expiry_of(opts) == expiry
+
+
+@pytest.mark.parametrize(("expires_ms", "opts"), [(None, "trace=1"), (7, "exp=7;trace=1")])
+def test_traced_line(expires_ms: int | None, opts: str) -> None:
+    """Its opts say so, behind the expiry where it has one; both are found again."""
+    line = build_line("user:a", 3, 4, expires_ms, "{}", trace=True)
+    assert line == f"user:a 3 4 {opts} {{}}"
+    assert is_traced(opts.encode())
+    assert expiry_of(opts.encode()) == expires_ms
+
+
+@pytest.mark.parametrize("opts", [b"-", b"exp=5", b"trace=0", b"xtrace=1", b"trace=11"])
+def test_untraced_opts(opts: bytes) -> None:
+    """Only the option itself asks for a trace."""
+    assert not is_traced(opts)
