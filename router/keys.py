@@ -56,6 +56,10 @@ class Keys:
         """Hash: `<target> <id>` → seq given to the batch in hand. Collect's alone; gone when the batch is in `out`."""
         return f"{self.base}pending"
 
+    def ack(self, user: str) -> str:
+        """Hash: `<device> <target>` → seq, a copy of MongoDB's cursors. Edges write and read; expires `ack_idle_s` later."""
+        return f"{self.base}ack:{user}"
+
     def dead(self) -> str:
         """Stream, capped: entries that could not be accepted, whole, behind `reason` and `source`."""
         return f"{self.base}dead"
@@ -63,10 +67,10 @@ class Keys:
     def offline(self) -> str:
         """Stream, capped: durable messages that found no live route. Dispatch writes; bridges to mobile push read."""
         return f"{self.base}offline"
-    def ack(self, user: str) -> str:
-        """Hash: `<device> <target>` → seq, a copy of MongoDB's cursors. Edges write and read; expires `ack_idle_s` later."""
-        return f"{self.base}ack:{user}"
 
+    def trace(self) -> str:
+        """Stream, capped: an event a stage of each message sent with `trace 1` (`router.trace`). Every service writes."""
+        return f"{self.base}trace"
 
     def lease(self, role: str) -> str:
         """String: owner and its token, for role `collect` or `dispatch`; expires unless renewed."""
@@ -75,7 +79,4 @@ class Keys:
 
 def config_key(prefix: str) -> str:
     """Hash: `shards` and `schema` that this prefix was first set up with. Every process checks it at start."""
-    def trace(self) -> str:
-        """Stream, capped: an event a stage of each message sent with `trace 1` (`router.trace`). Every service writes."""
-        return f"{self.base}trace"
     return f"{prefix}:config"
