@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import typer
 
-from edge.client import Client, Message, Noticed, NoToken, NotWelcome, Parted, Pauses, Status, Welcomed
+from edge.client import CaughtUp, Client, Lost, Message, Noticed, NoToken, NotWelcome, Parted, Pauses, Status, Welcomed
 from router.auth.client import request_token
 from router.commands.options import FoundConfig, people_settings
 from router.commands.output import printable
@@ -32,9 +32,16 @@ def listen(
     edge: Annotated[
         str | None, typer.Option(metavar="N|URL", help="The Nth of edge_urls, or a URL; default: all, in turn.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Name of the device; a second session of it ends the first.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the device: what is printed is acknowledged, and the next listener of that name goes on behind it."
+            " A second session of it ends the first."
+        ),
+    ] = None,
     since: Annotated[
-        int | None, typer.Option(min=0, help="Begin behind this seq; 0 for everything retained. Default: from now on.")
+        int | None,
+        typer.Option(min=0, help="Begin behind this seq; 0 for everything retained. Default: where the device was, or now."),
     ] = None,
     config: FoundConfig = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
@@ -43,7 +50,7 @@ def listen(
 
     Messages go to standard output, what happens to the connection to standard error.
 
-    Example: pushway listen alice --edge 2
+    Example: pushway listen alice --device phone
     """
     check_id(user, "USER")
     if device is not None:
@@ -96,6 +103,10 @@ def _words(status: Status) -> str:
             return f"not connected to {url}: {why}; again in {pause_s:.1f} s"
         case NoToken(why=why, retry_in_s=pause_s):
             return f"no token: {why}; again in {pause_s:.1f} s"
+        case CaughtUp():
+            return "caught up with what was missed"
+        case Lost(since=since, until=until):
+            return f"what is older than the cluster retains cannot be had any more: something between {since} and {until}"
         case Noticed(frame=frame):
             return _frame_words(frame)
 
@@ -104,10 +115,6 @@ def _frame_words(frame: Mapping[str, Any]) -> str:
     match frame:
         case {"type": "bye", "reason": reason}:
             return f"the edge is about to close the connection: {reason}"
-        case {"type": "caught_up"}:
-            return "caught up with what was missed"
-        case {"type": "lost"}:
-            return "what is older than the cluster retains cannot be had any more"
         case {"type": "error", "code": code, "message": text}:
             return f"the edge refused something: {text} ({code})"
         case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.client import Noticed, NoToken, Parted, Status, Welcomed
+from edge.client import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
 from router.commands import listen
 
 
@@ -14,6 +14,11 @@ from router.commands import listen
         (Welcomed("ws://e", "alice", "s1", "edge-1.x"), "listening as alice on edge-1.x (ws://e)"),
         (Parted("ws://e", "nothing listens there", 1.26), "not connected to ws://e: nothing listens there; again in 1.3 s"),
         (NoToken("auth is away", 0.5), "no token: auth is away; again in 0.5 s"),
+        (CaughtUp("user:alice", 7), "caught up with what was missed"),
+        (
+            Lost("user:alice", 3, 9),
+            "what is older than the cluster retains cannot be had any more: something between 3 and 9",
+        ),
         (
             Noticed({"type": "bye", "reason": "draining", "retry_after_ms": 7}),
             "the edge is about to close the connection: draining",

@@ -1,0 +1,349 @@
+"""The iteration: from connection to connection, frame to frame, message to message.
+
+Theory of operation. The client is connected to one edge at a time. When that ends, the close code decides (the ranges are
+a promise of the protocol): 1000 ends the iteration, 4500 to 4999 raise `NotWelcome`, anything else is followed by the next
+edge in turn after a pause, drawn with full jitter or told by the edge's `bye`.
+
+There is no task beside the iteration: all that a client does, it does while the application waits for a message. So nothing
+is read that nobody asked for, no error goes unseen, and cancelling ends it whole. In return, cursors are kept and
+acknowledged, tokens renewed and pings sent only while somebody waits; what comes in the meantime waits in the connection.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import cycle
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from edge.client.cursors import CursorStore, MemoryCursors
+from edge.client.errors import ClientError
+from edge.client.frames import (
+    Message,
+    Unintelligible,
+    ack_frame,
+    connect_address,
+    connect_frame,
+    decode,
+    read_expiring_s,
+    read_message,
+    read_progress,
+    read_retry_after_s,
+    read_welcome,
+    token_frame,
+)
+from edge.client.link import CLOSE_TIMEOUT_S, Link, open_link
+from edge.client.pauses import Pauses
+from edge.client.progress import Progress
+from edge.client.statuses import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
+
+NORMAL: Final = 1000
+ABNORMAL: Final = 1006
+"""What the API of browsers reports, too, when a connection ended without a close frame (RFC 6455, section 7.1.5)."""
+TOKEN_EXPIRED: Final = 4003
+
+DO_NOT_RECONNECT: Final = range(4500, 5000)
+
+STEADY_S: Final = 10.0
+"""A session that lived this long was a good one: the pauses begin anew with the shortest."""
+
+TOKEN_TIMEOUT_S: Final = 30.0
+
+_PAUSES: Final = Pauses()
+
+TokenSource = Callable[[], Awaitable[str]]
+"""Returns a token. Raises OSError when there is none right now, and is asked again; its other errors end the iteration."""
+
+
+class NotWelcome(ClientError):
+    """The edge closed with a code that says: do not reconnect.
+
+    Attributes:
+        code: 4500 to 4999.
+        reason: the edge's own words.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"the edge closed the connection for good: {reason or 'no reason given'} ({code})")
+
+
+class Client:
+    """An asynchronous iterator over the messages of one user, and the context that it lives in.
+
+    Asking for the next message says that the one before is handled. Leaving without asking (a `break`, an exception) does
+    not: that message comes again to the next client with these cursors.
+
+    Args:
+        urls: where edges accept connections; tried in turn, beginning with the first.
+        token: asked for a token before each connect. It may answer from a cache if `fresh_token` is given.
+        fresh_token: asked instead when a token has expired or is about to; must not answer from a cache.
+        device: names this device to the cluster, which keeps its cursors: the client acknowledges what is handled, and
+            where it has no cursor itself it begins behind that. A second session of a device ends the first.
+        cursors: where the client's own cursors are kept; in memory unless given. They win over those of the device.
+        since: where to begin when `cursors` does not say: behind this seq of the user's, 0 for everything retained. None is
+            behind the device's cursor, or, without a device, with what comes from the first welcome on.
+        ack_every: keep and acknowledge cursors when so many messages have been handled …
+        ack_interval_s: … or so long after the first of them. What was handled since then comes again after a crash.
+        token_in_header: send the token in `Authorization`, not in the first frame.
+        on_status: told of every status, in order, from within the iteration.
+        pauses: how long to wait between tries.
+        proxy: URL of an HTTP proxy. The environment is not looked at: edges are often neighbours.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        token: TokenSource,
+        *,
+        fresh_token: TokenSource | None = None,
+        device: str | None = None,
+        cursors: CursorStore | None = None,
+        since: int | None = None,
+        ack_every: int = 100,
+        ack_interval_s: float = 1.0,
+        token_in_header: bool = False,
+        on_status: Callable[[Status], None] = lambda _status: None,
+        pauses: Pauses = _PAUSES,
+        proxy: str | None = None,
+    ) -> None:
+        self._urls = cycle(urls)
+        self._url = ""
+        self._token = token
+        self._fresh_token = fresh_token or token
+        self._device = device
+        self._store: CursorStore = cursors or MemoryCursors()
+        self._start_progress = partial(
+            Progress, since=since, device=device is not None, ack_every=ack_every, ack_interval_s=ack_interval_s
+        )
+        self._progress: Progress | None = None
+        self._token_in_header = token_in_header
+        self._tell = on_status
+        self._pauses = pauses
+        self._proxy = proxy
+        self._link: Link | None = None
+        self._failures = 0
+        self._retry_after_s: float | None = None
+        self._retry_at_s = -math.inf
+        self._expired = False
+        self._expires_at_s: float | None = None
+
+    async def __aenter__(self) -> Self:
+        """Load the cursors.
+
+        Raises:
+            CursorsDamaged: when they cannot be read, or whatever else their store raises.
+        """
+        self._progress = self._start_progress(await self._store.load())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        """Keep and acknowledge what was handled, and close the connection; whatever hangs, this does not for long."""
+        try:
+            with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+                await self._keep()
+                await self._acknowledge_last()
+        finally:
+            await self._drop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Return the next message, however many connections it takes; the one before counts as handled.
+
+        Cancelling loses none; a connect that is cancelled begins anew with the next call.
+
+        Raises:
+            StopAsyncIteration: the edge closed with 1000.
+            NotWelcome: the edge closed with a code that says not to come back.
+            CursorsOfAnother: the cursors belong to another user than the token.
+        """
+        self._cursors.handled(time.monotonic())
+        while True:
+            # Not among what follows: an error of the store is the application's, and no reason to reconnect.
+            await self._keep_if_due()
+            try:
+                message = await self._step()
+            except ConnectionClosed as exc:
+                await self._part(*_farewell(exc))
+            except _TokenMissing as exc:
+                self._pause(partial(NoToken, str(exc)))
+            except (OSError, InvalidHandshake, Unintelligible) as exc:
+                await self._part(ABNORMAL, _cause(exc))
+            else:
+                if message is not None:
+                    return message
+
+    @property
+    def _cursors(self) -> Progress:
+        if self._progress is None:
+            raise RuntimeError("a Client is iterated within its context: async with Client(…) as client")
+        return self._progress
+
+    async def _step(self) -> Message | None:
+        """Say what is due, hear one frame, and return the message in it, unless it is none or has been had."""
+        link = self._link or await self._open()
+        if link.opened_at_s is None:
+            raw = await link.receive(math.inf)
+        else:
+            await self._acknowledge_if_due(link)
+            await self._renew_if_due(link)
+            raw = await link.receive(self._cursors.due_s)
+        return None if raw is None else self._take(link, *decode(raw))
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Link:
+        # A time, and not a pause: whoever waits with a timeout, over and over, neither shortens nor lengthens it.
+        await anyio.sleep(max(0.0, self._retry_at_s - time.monotonic()))
+        token = await _ask(self._fresh_token if self._expired else self._token, TOKEN_TIMEOUT_S)
+        self._url = next(self._urls)
+        self._link = await (self._open_by_header(token) if self._token_in_header else self._open_by_frame(token))
+        return self._link
+
+    async def _open_by_header(self, token: str) -> Link:
+        address = connect_address(self._url, self._device, self._cursors.since())
+        return await open_link(address, token=token, proxy=self._proxy)
+
+    async def _open_by_frame(self, token: str) -> Link:
+        link = await open_link(self._url, token=None, proxy=self._proxy)
+        try:
+            await link.send(connect_frame(token, self._device, self._cursors.since()))
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _part(self, code: int, why: str) -> None:
+        """Leave the connection, and either plan the next one or end the iteration."""
+        self._expired = self._expired or code == TOKEN_EXPIRED
+        await self._drop()
+        await self._keep()
+        if code == NORMAL:
+            raise StopAsyncIteration
+        if code in DO_NOT_RECONNECT:
+            raise NotWelcome(code, why)
+        self._pause(partial(Parted, self._url, why))
+
+    def _pause(self, status: Callable[[float], Status]) -> None:
+        """Set the time of the next try, and tell what the pause before it is for."""
+        told_s, self._retry_after_s = self._retry_after_s, None
+        pause_s = self._pauses.after(self._failures) if told_s is None else told_s
+        self._failures += 1
+        self._retry_at_s = time.monotonic() + pause_s
+        self._tell(status(pause_s))
+
+    async def _drop(self) -> None:
+        link, self._link = self._link, None
+        self._expires_at_s = None
+        if link is None:
+            return
+        if link.opened_at_s is not None and time.monotonic() - link.opened_at_s >= STEADY_S:
+            self._failures = 0
+        await link.close()
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def _take(self, link: Link, frame: Mapping[str, Any], raw: str) -> Message | None:
+        match frame.get("type"):
+            case "message":
+                message = read_message(frame, raw)
+                return message if self._cursors.take(message) else None
+            case "welcome":
+                self._welcome(link, frame)
+            case "caught_up" if told := read_progress(frame, "seq"):
+                to, (seq,) = told
+                self._cursors.caught_up(to, seq, time.monotonic())
+                self._tell(CaughtUp(to, seq))
+            case "lost" if told := read_progress(frame, "from", "until"):
+                to, (since, until) = told
+                self._tell(Lost(to, since, until))
+            case _:
+                self._notice(frame)
+        return None
+
+    def _welcome(self, link: Link, frame: Mapping[str, Any]) -> None:
+        welcome = read_welcome(frame)
+        self._cursors.welcomed(welcome.user, welcome.head, time.monotonic())
+        link.welcomed(welcome.heartbeat_s)
+        self._expired = False
+        self._tell(Welcomed(self._url, welcome.user, welcome.session, welcome.node))
+
+    def _notice(self, frame: Mapping[str, Any]) -> None:
+        match frame.get("type"):
+            case "bye":
+                self._retry_after_s = read_retry_after_s(frame)
+            case "expiring":
+                self._expires_at_s = time.monotonic() + read_expiring_s(frame, TOKEN_TIMEOUT_S)
+        self._tell(Noticed(frame))
+
+    # -- what the client says ----------------------------------------------------------------------------------------
+
+    async def _keep_if_due(self) -> None:
+        if time.monotonic() >= self._cursors.due_s:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        if self._cursors.unkept:
+            await self._store.save(dict(self._cursors.cursors))
+            self._cursors.note_kept()
+
+    async def _acknowledge_if_due(self, link: Link) -> None:
+        if time.monotonic() >= self._cursors.due_s:
+            await self._acknowledge(link)
+
+    async def _acknowledge(self, link: Link) -> None:
+        for to, seq in self._cursors.unacked().items():
+            await link.send(ack_frame(to, seq))
+        self._cursors.note_acked()
+
+    async def _acknowledge_last(self) -> None:
+        if self._link is not None and self._link.opened_at_s is not None:
+            with suppress(ConnectionClosed, OSError):  # what is not acknowledged comes again
+                await self._acknowledge(self._link)
+
+    async def _renew_if_due(self, link: Link) -> None:
+        """Send a newer token on a connection whose own is about to expire. Without one it is closed with 4003, later."""
+        if self._expires_at_s is None:
+            return
+        left_s = max(0.0, self._expires_at_s - time.monotonic())
+        try:
+            await link.send(token_frame(await _ask(self._fresh_token, left_s)))
+        except _TokenMissing as exc:
+            self._tell(NoToken(str(exc), max(0.0, self._expires_at_s - time.monotonic())))
+        self._expires_at_s = None
+
+
+class _TokenMissing(Exception):
+    """The token source has none now."""
+
+
+async def _ask(source: TokenSource, timeout_s: float) -> str:
+    with anyio.move_on_after(timeout_s):
+        try:
+            return await source()
+        except OSError as exc:
+            raise _TokenMissing(_cause(exc)) from exc
+    raise _TokenMissing(f"none came within {timeout_s:.3g} s")
+
+
+def _farewell(exc: ConnectionClosed) -> tuple[int, str]:
+    """Return close code and reason; without a close frame, 1006 and what happened instead."""
+    if exc.rcvd is None:
+        return ABNORMAL, "the connection was cut"
+    return exc.rcvd.code, exc.rcvd.reason
+
+
+def _cause(exc: Exception) -> str:
+    if isinstance(exc, ConnectionRefusedError) and exc.errno is not None:
+        return "nothing listens there"  # the event loop's own words are "Connect call failed", and the address again
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,172 @@
+"""What of each target the application has handled, and when to keep and acknowledge it.
+
+Theory of operation. A cursor is the last seq of a target that was *handled*, and there is no other figure: whoever asks for
+the next message has handled the one before, and only who asks makes the client read. So whenever a frame is read, or a
+connection is opened, what was handed out has been handled, and one number serves for three things:
+
+    drop what comes twice     seq ≤ cursor, whatever the connection
+    say what to send next     `since` at connecting
+    survive a crash           kept by a store, acknowledged to the edge
+
+The one message between is in hand: handed out, not handled. Whatever ends the process then, it is not counted, and comes
+again.
+
+Pure: the clock comes in as a value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from edge.client.errors import ClientError
+from edge.client.frames import ALL, OWN, TOPIC_PREFIX, USER_PREFIX, Message, Unintelligible
+
+_NEVER: Final = math.inf
+
+
+class CursorsOfAnother(ClientError):
+    """The cursors belong to another user than the token; with them, messages would be passed over.
+
+    Attributes:
+        user: whom the token proves.
+        target: whose cursor is kept.
+    """
+
+    def __init__(self, user: str, target: str) -> None:
+        self.user = user
+        self.target = target
+        super().__init__(f"the token is {user}'s, the cursors are those of {target}: keep each user's apart")
+
+
+class Progress:
+    """One user's cursors.
+
+    Args:
+        kept: target → seq, as a store gave it.
+        since: where the user's own target begins when `kept` does not say; None leaves it to the edge.
+        device: whether the edge keeps cursors of its own for this client, which count where no cursor is given.
+        ack_every: so many handled messages make it due to keep and acknowledge.
+        ack_interval_s: so long after the first of them it is due in any case.
+
+    Attributes:
+        cursors: target → last seq handled.
+        due_s: when to keep and acknowledge, on the clock that `handled` is given; infinity when there is nothing to.
+        unkept: whether the cursors have moved since `note_kept`.
+    """
+
+    __slots__ = (
+        "_count",
+        "_device",
+        "_every",
+        "_in_hand",
+        "_interval_s",
+        "_own",
+        "_since",
+        "_unacked",
+        "cursors",
+        "due_s",
+        "unkept",
+    )
+
+    def __init__(
+        self,
+        kept: Mapping[str, int],
+        since: int | None,
+        *,
+        device: bool,
+        ack_every: int,
+        ack_interval_s: float,
+    ) -> None:
+        self.cursors = dict(kept)
+        self.due_s = _NEVER
+        self.unkept = False
+        self._since = since
+        self._device = device
+        self._every = ack_every
+        self._interval_s = ack_interval_s
+        self._in_hand: Message | None = None
+        self._own = ""
+        self._unacked: set[str] = set()
+        self._count = 0
+
+    def since(self) -> dict[str, int]:
+        """Return what to say at connecting: `user`, `all` or `topic:<name>` → seq."""
+        begun = {} if self._since is None else {OWN: self._since}
+        return begun | {name: seq for to, seq in self.cursors.items() if (name := _since_name(to))}
+
+    def welcomed(self, user: str, head: int, now_s: float) -> None:
+        """Note whose session is open, and where the order stood when it began.
+
+        Raises:
+            CursorsOfAnother: when a cursor is another user's.
+        """
+        self._own = own = USER_PREFIX + user
+        for target in self.cursors:
+            if target.startswith(USER_PREFIX) and target != own:
+                raise CursorsOfAnother(user, target)
+        # The edge began at its own cursor of the device, which it alone knows, or else at the head.
+        start = head if self._since is None and not self._device else self._since
+        if start is not None and own not in self.cursors:
+            self._move(own, start, now_s)
+
+    def take(self, message: Message) -> bool:
+        """Tell whether a message is new, and is to be handed out now.
+
+        Raises:
+            Unintelligible: when it came before a welcome, or is another user's.
+        """
+        if not self._own or (message.to.startswith(USER_PREFIX) and message.to != self._own):
+            raise Unintelligible(f"the edge sent a message to {message.to} on a session of {self._own or 'nobody yet'}")
+        if message.seq is not None and message.seq <= self.cursors.get(message.to, -1):
+            return False
+        self._in_hand = message
+        return True
+
+    def handled(self, now_s: float) -> None:
+        """Note that the application is done with what it was handed."""
+        message, self._in_hand = self._in_hand, None
+        if message is not None and message.seq is not None:
+            self._move(message.to, message.seq, now_s)
+
+    def caught_up(self, to: str, seq: int, now_s: float) -> None:
+        """Note that nothing of a target up to `seq` is still to come."""
+        if seq > self.cursors.get(to, -1):
+            self._move(to, seq, now_s)
+
+    def unacked(self) -> dict[str, int]:
+        """Return what has been handled and not acknowledged: target → seq."""
+        return {to: self.cursors[to] for to in sorted(self._unacked)}
+
+    def note_kept(self) -> None:
+        """Note that the store has the cursors."""
+        self.unkept = False
+        self._rest()
+
+    def note_acked(self) -> None:
+        """Note that the edge has been told."""
+        self._unacked.clear()
+        self._rest()
+
+    def _move(self, to: str, seq: int, now_s: float) -> None:
+        self.cursors[to] = seq
+        self.unkept = True
+        if self._device:
+            self._unacked.add(to)
+        self._count += 1
+        if self._count >= self._every:
+            self.due_s = now_s
+        elif self.due_s == _NEVER:
+            self.due_s = now_s + self._interval_s
+
+    def _rest(self) -> None:
+        if not self.unkept and not self._unacked:
+            self.due_s, self._count = _NEVER, 0
+
+
+def _since_name(target: str) -> str | None:
+    """Return how `since` names a target; None for a kind that this version cannot ask for."""
+    if target.startswith(USER_PREFIX):
+        return OWN
+    return target if target == ALL or target.startswith(TOPIC_PREFIX) else None

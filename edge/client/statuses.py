@@ -1,0 +1,64 @@
+"""What the client tells beside the messages: what becomes of its connections, and what the edge says of the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """A session is open."""
+
+    url: str
+    user: str
+    session: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """Every message of `to` up to `seq` has come; what follows is live."""
+
+    to: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Something is gone for good: what `to` was sent above `since` and up to `until` is retained no longer.
+
+    The messages that are still there follow. Whoever shows a state made of messages fetches it anew.
+    """
+
+    to: str
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A connection ended or could not be had; the next try comes after `retry_in_s`."""
+
+    url: str
+    why: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken:
+    """The token source had none; it is asked again after `retry_in_s`. An open connection stays open until then."""
+
+    why: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """The edge sent another frame, such as `bye`, `error` or one that this version has not heard of."""
+
+    frame: Mapping[str, Any]
+
+
+Status = Welcomed | CaughtUp | Lost | Parted | NoToken | Noticed
