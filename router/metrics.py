@@ -13,8 +13,8 @@ TRANSIENT = Counter("pushway_transient", "Transient messages handed to dispatch 
 DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["source"])
 DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")
 OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
-LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
 TRACE_LOST = Counter("pushway_trace_lost", "Trace events that could not be written; the messages themselves went on.")
+LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
 
 SESSIONS = Gauge("pushway_sessions", "Sessions that hear messages: authenticated and not closing.")
 CONNECTIONS = Gauge("pushway_connections", "Open TCP connections, those in the handshake included.")
@@ -26,9 +26,9 @@ CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code."
 LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
 BEHIND = Counter("pushway_sessions_behind", "Sessions found behind the head after a loss; some of it may be on its way still.")
 REPLAYED = Counter("pushway_replayed", "Messages read from MongoDB for sessions that were behind.")
-RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
-
 CURSORS_WRITTEN = Counter("pushway_cursors_written", "Device cursors written to MongoDB, behind the acks that moved them.")
 CURSORS_WAITING = Gauge("pushway_cursors_waiting", "Device cursors that wait to be written.")
 CURSORS_DROPPED = Counter("pushway_cursors_dropped", "Device cursors never written, because too many waited.")
+RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
+
 TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")

@@ -117,12 +117,12 @@ class Settings(BaseModel):
     )
     dead_max: Count = Field(10_000, description="About how many dead letters are kept; the oldest go first.")
     offline_max: Count = Field(10_000, description="About how many offline reports are kept; the oldest go first.")
+    trace_max: Count = Field(10_000, description="About how many trace events a shard keeps; the oldest go first.")
     seq_idle_s: Seconds = Field(
         604_800.0,
         description="How long a target's counters outlive its last message (7 days). Later its head is read from MongoDB.",
     )
     backoff_min_ms: Ms = Field(
-    trace_max: Count = Field(10_000, description="About how many trace events a shard keeps; the oldest go first.")
         50,
         description="Longest first pause after a failed try; it doubles with each further one. A pause is drawn from the "
         "upper half of what it may be (equal jitter).",
@@ -164,12 +164,6 @@ class Settings(BaseModel):
         description="Most bytes waiting for one connection; more closes it with 4002. Centrifugo's queue_max_size.",
     )
     sessions_user_max: Count = Field(100, description="Most sessions of one user on one edge; one more closes with 4007.")
-    drain_timeout_s: Seconds = Field(
-        10.0,
-        description="Over how long a stopping edge sends its sessions away, so that they do not all return at once.",
-    )
-
-    # -- auth --------------------------------------------------------------------------------------------------------
     cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
         2.0,
         description="How often acks are written to MongoDB. An edge that is killed forgets what came since; those messages "
@@ -190,6 +184,12 @@ class Settings(BaseModel):
         description="How long a device that is not seen is remembered (a year). Must be longer than retention_s and "
         "ack_idle_s together, so that a device which comes back late is told what it lost, not taken for a new one.",
     )
+    drain_timeout_s: Seconds = Field(
+        10.0,
+        description="Over how long a stopping edge sends its sessions away, so that they do not all return at once.",
+    )
+
+    # -- auth --------------------------------------------------------------------------------------------------------
     auth_host: str = Field("127.0.0.1", description="Address the auth service listens on.")
     auth_port: Port = Field(8001, description="Port the auth service listens on.")
     auth_url: str = Field(
@@ -227,12 +227,6 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least a log line must be.")
     log_format: Literal["console", "json"] = Field("console", description="For people, or a JSON object a line.")
 
-
-def load_settings(
-    *,
-    config: Path | None = None,
-    environ: Mapping[str, str],
-    flags: Mapping[str, object] | None = None,
     @field_validator("cursor_idle_s")
     @classmethod
     def _outlives_messages(cls, idle_s: float, info: ValidationInfo) -> float:
@@ -241,6 +235,12 @@ def load_settings(
             raise ValueError("not longer than retention_s and ack_idle_s together")
         return idle_s
 
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
 ) -> Settings:
     """Return the settings in force.
 
