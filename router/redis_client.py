@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 
 from router.errors import SetupError
@@ -36,11 +37,19 @@ _CONNECTIONS_A_SHARD: Final = 2
 
 
 class _ToPrimary(AbstractConnection):
-    """A connection that is given up when its server turns out to be a replica.
+    """A connection that is given up when its server turns out to be a replica, or when it has been reset.
 
     To the driver READONLY is an answer like any other, and it would keep asking the same server when the address has long
     moved to a new primary.
     """
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the driver's signature
+        try:
+            await super().send_packed_command(*args, **kwargs)
+        except RuntimeError as exc:
+            # uvloop's answer to a write on a connection that was reset while nobody read from it. The driver has dropped the
+            # connection by now, but takes this for a mistake of ours.
+            raise RedisConnectionError(str(exc)) from exc
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the driver's signature
         try:
