@@ -77,14 +77,14 @@ class Went:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A welcome came; `since` is what was asked for (None: the server's cursor, or now), `head` the welcome's seq."""
+    """A welcome came; `since` is what was asked for (None: the server's cursor, or now), `head` its seq, if known."""
 
     at_s: float
     device: str
     session: str
     node: str
     since: int | None
-    head: int
+    head: int | None
 
 
 @dataclass(frozen=True, slots=True)

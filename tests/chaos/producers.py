@@ -1,0 +1,98 @@
+"""A producer as the contract wants it: one message after the other, each with an id, tried until Redis answers."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Final
+
+import anyio
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from router.redis_client import OUTAGE
+from tests.chaos.history import Appended, History, Tried
+
+TIMEOUT_S: Final = 2.0
+RETRY_S: Final = 0.05
+
+SEVERAL: Final = 0.15
+"""Share of messages that go to several targets at once."""
+TARGETS_MAX: Final = 3
+
+AGAIN: Final = 0.04
+"""Share of messages that are appended a second time, a little later, as by a producer that crashed and does not know."""
+_REMEMBERED: Final = 20
+
+
+class Producer:
+    """Appends to the users' own targets, and records it.
+
+    Args:
+        history: takes what is tried and what Redis has answered.
+        name: part of every id, so that two producers never mean the same message.
+        redis_url: where; a server that has moved is found there again.
+        stream: which `in`.
+        users: whom it writes to.
+        pause_s: about how long it waits between two messages.
+        rng: draws all that is drawn.
+    """
+
+    def __init__(
+        self, history: History, name: str, redis_url: str, stream: str, users: Sequence[str], pause_s: float, rng: Random
+    ) -> None:
+        self._history = history
+        self._name = name
+        self._redis_url = redis_url
+        self._stream = stream
+        self._users = users
+        self._pause_s = pause_s
+        self._rng = rng
+        self._count = 0
+        self._recent: deque[dict[str, str]] = deque(maxlen=_REMEMBERED)
+
+    async def run(self, over: anyio.Event) -> None:
+        """Append until it is over; what has been tried by then is finished first."""
+        async with Redis.from_url(
+            self._redis_url,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+        ) as redis:
+            while not over.is_set():
+                await self._append_next(redis)
+                with anyio.move_on_after(self._rng.expovariate(1 / self._pause_s)):
+                    await over.wait()
+
+    async def append(self, redis: Redis, users: Sequence[str]) -> None:
+        """Append one new message, however long it takes."""
+        self._count += 1
+        ident = f"{self._name}-{self._count}"
+        targets = [f"user:{user}" for user in users]
+        fields = {"to": ",".join(targets), "id": ident, "body": json.dumps({"n": self._count})}
+        for target in targets:
+            self._history.note(Tried(self._history.now(), self._name, ident, target))
+        entry = await self._insist(redis, fields)
+        for target in targets:
+            self._history.note(Appended(self._history.now(), self._name, ident, target, entry))
+        self._recent.append(fields)
+
+    async def _append_next(self, redis: Redis) -> None:
+        several = self._rng.random() < SEVERAL
+        await self.append(redis, self._rng.sample(self._users, self._rng.randint(2, TARGETS_MAX) if several else 1))
+        if self._rng.random() < AGAIN:
+            await self._insist(redis, self._rng.choice(self._recent))
+
+    async def _insist(self, redis: Redis, fields: dict[Any, Any]) -> str:
+        """Append until Redis answers, and return the entry's id."""
+        while True:
+            try:
+                entry = await redis.xadd(self._stream, fields)
+            except OUTAGE:
+                await anyio.sleep(RETRY_S)
+            else:
+                return entry.decode() if isinstance(entry, bytes) else entry
