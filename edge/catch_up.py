@@ -20,6 +20,7 @@ import structlog
 from bson.errors import BSONError
 
 from edge.frames import CaughtUp, encode, text_frame
+from edge.heads import READERS
 from edge.position import Position
 from router.inbox import STORE_OUTAGE, Inbox
 from router.metrics import REPLAYED
@@ -27,9 +28,6 @@ from router.outage import Outages
 from router.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-READERS: Final = 4
-"""Queries at once; what one edge may ask of a MongoDB that all edges ask after an outage."""
 
 PAGE_MAX: Final = 1_000
 """Most messages a page."""
@@ -47,12 +45,14 @@ class CatchUp:
 
     Args:
         inbox: where it is read.
+        reading: lets so many of the edge's queries run at once.
         settings: `send_buffer_max_bytes`.
         outages: waits while MongoDB is away.
     """
 
-    def __init__(self, inbox: Inbox, settings: Settings, outages: Outages) -> None:
+    def __init__(self, inbox: Inbox, reading: anyio.CapacityLimiter, settings: Settings, outages: Outages) -> None:
         self._inbox = inbox
+        self._reading = reading
         self._outages = outages
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
         # Position → whether its arrival is told; ordered, and each position in one of the two at most.
@@ -113,8 +113,11 @@ class CatchUp:
 
     async def _read_page(self, position: Position, announce: bool) -> bool:
         """Send one page; tell whether there is nothing more to do for the position."""
-        until, outlet = position.until, position.outlet
-        page = await self._inbox.page(position.target, position.at, until, PAGE_MAX, self._page_max_bytes)
+        until, outlet = position.goal, position.outlet
+        if until is None:
+            return True
+        async with self._reading:
+            page = await self._inbox.page(position.target, position.at, until, PAGE_MAX, self._page_max_bytes)
         if outlet.gone:
             return True
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)

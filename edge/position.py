@@ -101,7 +101,6 @@ class Position:
         "_held",
         "_held_bytes",
         "_held_max_bytes",
-        "_open",
         "_tail",
         "_tail_bytes",
         "goal",
@@ -116,7 +115,6 @@ class Position:
         self.last = _NOWHERE
         self.goal: int | None = None
         self._at = 0
-        self._open = False
         self._held: list[tuple[int, int, bytes]] | None = []
         self._held_bytes = 0
         self._held_max_bytes = held_max_bytes
@@ -132,11 +130,6 @@ class Position:
     def at(self) -> int:
         """The last seq put out, or passed over, live or not."""
         return self._at if self.last == _NOWHERE else self.last
-
-    @property
-    def until(self) -> int | None:
-        """Up to which seq the inbox is to be read; None for all there is."""
-        return None if self._open else self.goal
 
     def take(self, prev: int, seq: int, frame: bytes) -> Verdict:
         """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER."""
@@ -188,31 +181,28 @@ class Position:
         self._aim_at(max((goal or 0, head, *(seq for _, seq, _ in held))))
         return [frame for _, seq, frame in held if seq == 0]
 
-    def fall_behind(self, goal: int | None) -> None:
-        """Take nothing live until `goal` is reached, or, where None, until all is read that there is."""
+    def fall_behind(self, goal: int) -> None:
+        """Take nothing live until `goal` is reached."""
         self._at = self.last
         self.last = _NOWHERE
-        self.goal = max(goal or 0, self._at)
-        self._open = goal is None
+        self.goal = max(goal, self._at)
 
-    def raise_goal(self, goal: int | None) -> None:
+    def raise_goal(self, goal: int) -> None:
         """Note that there is more to read than a position which is behind, or registers, has heard of."""
-        self.goal = max(goal or 0, self.goal or 0)
-        self._open = self._open or goal is None
+        self.goal = max(goal, self.goal or 0)
 
     def read(self, seq: int) -> None:
         """Note that the inbox has been read and sent up to `seq`."""
         self._at = max(seq, self._at)
 
-    def arrive(self, until: int | None) -> list[bytes]:
-        """Note that the inbox has nothing more up to `until` (None: at all), and return the live frames that follow.
+    def arrive(self, until: int) -> list[bytes]:
+        """Note that the inbox has nothing more up to `until`, and return the live frames that follow.
 
         If that reaches the goal, the position is live from here on, and `goal` is None.
         """
-        self._at = max(until or 0, self._at)
-        self._open = self._open and until is not None
+        self._at = max(until, self._at)
         due = self._follow()
-        if self.goal is not None and not self._open and self._at >= self.goal:
+        if self.goal is not None and self._at >= self.goal:
             self.last, self.goal = self._at, None
             self._tail, self._tail_bytes = [], 0
         return due

@@ -1,15 +1,19 @@
 """After a loss: the sessions that may have missed something are brought to their heads.
 
-A loss is a subscription that broke or a route that lapsed. The heads come in with the routes, which are written anew then
-in bulk; only a session whose last seq is below the head has anything fetched for it.
+A loss is a subscription that broke or a route that lapsed. The heads come in with the routes, which are written anew then in
+bulk, or where Redis cannot tell them from MongoDB, in bulk too; only a session whose last seq is below the head has anything
+fetched for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from edge.heads import Tell
 from edge.position import Position
 from router.metrics import BEHIND
+from router.targets import USER_PREFIX
 
 
 class Resync:
@@ -17,17 +21,29 @@ class Resync:
 
     Args:
         positions: user → positions of that user's sessions here.
-        catch_up: is told of each that has fallen behind.
+        ask_head: has MongoDB asked for the head of a target.
+        catch_up: is told of each position that has fallen behind.
     """
 
-    def __init__(self, positions: Callable[[str], Iterable[Position]], catch_up: Callable[[Position], None]) -> None:
+    def __init__(
+        self,
+        positions: Callable[[str], Sequence[Position]],
+        ask_head: Callable[[str, Tell], None],
+        catch_up: Callable[[Position], None],
+    ) -> None:
         self._positions = positions
+        self._ask_head = ask_head
         self._catch_up = catch_up
 
     def check(self, user: str, head: int | None) -> None:
-        """Look at one user's sessions; `head` is None where Redis has no counter, and then MongoDB's newest counts."""
-        for position in self._positions(user):
-            if position.started and head is not None and position.at >= head:
+        """Look at one user's sessions; `head` is None where it is not known yet, and then MongoDB is asked."""
+        positions = self._positions(user)
+        if head is None:
+            if positions:
+                self._ask_head(USER_PREFIX + user, partial(self.check, user))
+            return
+        for position in positions:
+            if position.started and position.at >= head:
                 continue
             if position.goal is not None or not position.started:
                 position.raise_goal(head)

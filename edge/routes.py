@@ -47,7 +47,7 @@ _TROUBLE: Final = -1
 """In the place of `was_live`: what follows is no head, but what is wrong."""
 
 Resync = Callable[[str, int | None], None]
-"""Is told of a user whose sessions may have missed something, and the head; None where there is no counter."""
+"""Is told of a user whose sessions may have missed something, and the head; None where Redis cannot tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Written:
 
     Attributes:
         was_live: it stood there before, unexpired.
-        head: None where there is no counter.
+        head: None where Redis has no counter, or none that counts.
         trouble: what is wrong with the user's keys; the other two mean nothing then. "" when all is well.
     """
 
@@ -176,7 +176,7 @@ class Routes:
     async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> list[Written]:
         routes = [keys.route(write.user) for write in writes]
         seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
-        flat = await self._script(keys=routes + seqs, args=[self._node, self._ttl_ms, *map(int, held)])
+        flat = await self._script(keys=[keys.era(), *routes, *seqs], args=[self._node, self._ttl_ms, *map(int, held)])
         return [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
 
     def _note_trouble(self, user: str, trouble: str) -> None:

@@ -5,7 +5,8 @@
 -- KEYS[2]  in       stream, group `collect`
 -- KEYS[3]  out      stream: field `line`
 -- KEYS[4]  pending  hash: "<target> <id>" → seq
--- KEYS[5…] seq      hash of each target: handed
+-- KEYS[5]  era      hash: era
+-- KEYS[6…] seq      hash of each target: handed, era
 -- ARGV[1]  held     what the lease must say
 -- ARGV[2]  trim     '1' when every entry that was taken up to the last one named here is done with, else '0'
 -- ARGV[3]  n_ids    number of entry ids
@@ -18,13 +19,13 @@
 -- Returns the length of `out`.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(lines + ids + fields).
 --
--- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' , "$(redis-cli get 'push:{0}:lease:collect')" 0 0 1 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}'
-local lease, intake, out, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 0 1 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}'
+local lease, intake, out, pending, era_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local held, trim = ARGV[1], ARGV[2] == '1'
 local n_ids, n_lines = tonumber(ARGV[3]), tonumber(ARGV[4])
-local FIRST_TARGET = 5
+local FIRST_TARGET, FIRST_HEAD = 6, 5
 local n_targets = #KEYS - FIRST_TARGET + 1
-local first_id = FIRST_TARGET + n_targets
+local first_id = FIRST_HEAD + n_targets
 local first_line = first_id + n_ids
 local first_field = first_line + n_lines
 
@@ -49,11 +50,13 @@ end)
 for at = first_line, first_field - 1 do
   redis.call('XADD', out, '*', 'line', ARGV[at])
 end
+-- The era that stands there, though Redis may have changed since: a head of an era that is over counts for nothing.
+local era = redis.call('HGET', era_key, 'era') or ''
 for n = 1, n_targets do
-  local key, head = KEYS[FIRST_TARGET + n - 1], ARGV[FIRST_TARGET + n - 1]
+  local key, head = KEYS[FIRST_TARGET + n - 1], ARGV[FIRST_HEAD + n - 1]
   -- A repeated id goes out with the seq it was stored with: a head never goes back for it.
-  if tonumber(head) > (tonumber(redis.call('HGET', key, 'handed')) or 0) then
-    redis.call('HSET', key, 'handed', head)
+  if tonumber(head) >= (tonumber(redis.call('HGET', key, 'handed')) or 0) then
+    redis.call('HSET', key, 'handed', head, 'era', era)
   end
 end
 local acknowledged = 0

@@ -1,25 +1,28 @@
 -- Writes whether a node holds sessions of some users, as the node knows it now, and tells what a session needs to start.
 --
--- KEYS[1…n]     route  sorted set of each user: node → expiry, Unix ms
--- KEYS[n+1…2n]  seq    hash of the same users' targets: handed, the head
--- ARGV[1]       node   node id
--- ARGV[2]       ttl    life of a route, ms
--- ARGV[3…n+2]   held   for each user '1' when the node holds a session, '0' when it holds none
+-- KEYS[1]         era    hash: server, era
+-- KEYS[2…n+1]     route  sorted set of each user: node → expiry, Unix ms
+-- KEYS[n+2…2n+1]  seq    hash of the same users' targets: handed (the head), era
+-- ARGV[1]         node   node id
+-- ARGV[2]         ttl    life of a route, ms
+-- ARGV[3…n+2]     held   for each user '1' when the node holds a session, '0' when it holds none
 --
 -- Returns for each user two values, flat: was_live (1 when an unexpired route to this node stood there before, else 0) and
--- the head, 1 to 16 digits ('' where there is no counter); or, where one of the user's keys is not what it should be, -1 and
--- what is wrong. The other users are served all the same. Expired routes, of any node, are removed on the way.
+-- the head, 1 to 16 digits ('' where there is no counter of this era, or Redis has restarted or failed over and collect has
+-- not begun another era yet: MongoDB knows then); or, where one of the user's keys is not what it should be, -1 and what is
+-- wrong. The other users are served all the same. Expired routes, of any node, are removed on the way.
 -- Errors: ROUTES when the numbers of keys and arguments do not fit together; whatever Redis has against the caller.
 -- Cost: O(users × log(nodes of a user)).
 --
--- redis-cli --eval lua/route_set.lua 'push:{0}:route:alice' 'push:{0}:seq:user:alice' , edge-1.k3f9 60000 1
+-- redis-cli --eval lua/route_set.lua 'push:{0}:era' 'push:{0}:route:alice' 'push:{0}:seq:user:alice' , edge-1.k3f9 60000 1
 local node, ttl = ARGV[1], tonumber(ARGV[2])
-local FIRST_HELD = 3
+local era_key = KEYS[1]
+local FIRST_USER, FIRST_HELD = 2, 3
 local HEAD_MAX_DIGITS = 16
-local n_users = #KEYS / 2
+local n_users = (#KEYS - 1) / 2
 
 if #ARGV ~= n_users + FIRST_HELD - 1 or not ttl then
-  return redis.error_reply('ROUTES takes a route and a seq key a user, then node, ttl and a held a user')
+  return redis.error_reply('ROUTES takes era, then a route and a seq key a user, then node, ttl and a held a user')
 end
 
 -- Redis' clock, not the caller's: dispatch compares with the same one.
@@ -62,13 +65,25 @@ local function write(route, held)
   return was_live
 end
 
+-- Names this Redis and its history: a restart and a failover each bring a new name ('-' where INFO is not to be had).
+local function server_name()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or '-'
+end
+
+local server, era = unpack(redis.call('HMGET', era_key, 'server', 'era'))
+if server ~= server_name() then
+  era = nil
+end
+
 -- Returns the head, or nil and what is wrong.
 local function head_of(seq)
-  local head = redis.pcall('HGET', seq, 'handed')
-  local err = wrong_type(head)
+  local counters = redis.pcall('HMGET', seq, 'handed', 'era')
+  local err = wrong_type(counters)
   if err then
     return nil, seq .. ': ' .. err
   end
+  local head = counters[2] == era and counters[1]
   if head and (#head > HEAD_MAX_DIGITS or not string.find(head, '^%d+$')) then
     return nil, seq .. ': handed is not a seq'
   end
@@ -77,8 +92,8 @@ end
 
 local reply = {}
 for n = 1, n_users do
-  local was_live, route_err = write(KEYS[n], ARGV[FIRST_HELD + n - 1])
-  local head, seq_err = head_of(KEYS[n_users + n])
+  local was_live, route_err = write(KEYS[FIRST_USER + n - 1], ARGV[FIRST_HELD + n - 1])
+  local head, seq_err = head_of(KEYS[FIRST_USER + n_users + n - 1])
   local err = route_err or seq_err
   reply[#reply + 1] = err and -1 or was_live
   reply[#reply + 1] = err or head

@@ -5,21 +5,23 @@
 --
 -- KEYS[1]   lease    string: "<owner> <token>"
 -- KEYS[2]   pending  hash: "<target> <id>" → seq
--- KEYS[3…]  seq      hash of each target of the batch: given, handed
+-- KEYS[3]   era      hash: server, era, recovered
+-- KEYS[4…]  seq      hash of each target of the batch: given, handed, era
 -- ARGV[1]   held     what the lease must say
 -- ARGV[2]   idle_ms  life of a seq hash after this, in milliseconds
 -- ARGV[3…]  floor    for each target: '' or the newest seq that MongoDB has of it
 -- ARGV[…]            for each message, in order: which target (1, 2, …), then its field in `pending`
 --
--- Returns {'cold', n, …} with the numbers of the targets that have no head and came without a floor: nothing has been given
--- then, and the caller comes again with floors. Else {'given', prev, seq, …} for each message; prev '' with an error text
--- in the place of seq means that the target's seq key is broken.
+-- Returns {'lost'} when this Redis is not the one that the shard was last recovered on: it may have forgotten writes, heads
+-- among them. Or {'cold', n, …} with the numbers of the targets that have no head of this era and came without a floor:
+-- nothing has been given in either case, and the caller comes again with floors. Else {'given', prev, seq, …} for each
+-- message; prev '' with an error text in the place of seq means that the target's seq key is broken.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(targets + messages).
 --
--- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 0 1 'user:a my-id'
-local lease, pending = KEYS[1], KEYS[2]
+-- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 0 1 'user:a my-id'
+local lease, pending, era_key = KEYS[1], KEYS[2], KEYS[3]
 local held, idle_ms = ARGV[1], ARGV[2]
-local FIRST_TARGET = 3
+local FIRST_TARGET, FIRST_FLOOR = 4, 3
 
 -- Values in one command: unpack fails at 8,000.
 local CHUNK = 4000
@@ -35,23 +37,33 @@ local function in_slices(values, fn)
   end
 end
 
+-- Names this Redis and its history: a restart and a failover each bring a new name ('-' where INFO is not to be had).
+local function server_name()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or '-'
+end
+
 if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
+end
+local recovered, era = unpack(redis.call('HMGET', era_key, 'recovered', 'era'))
+if recovered ~= server_name() then
+  return {'lost'}
 end
 -- A write that Redis allows when memory is full, so that the ones behind it are allowed too.
 redis.call('HDEL', pending, '')
 
 local targets, cold = {}, {'cold'}
 for n = 1, #KEYS - FIRST_TARGET + 1 do
-  local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed')
+  local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed', 'era')
   -- A key of another type is this target's own trouble; anything else Redis has against the caller, whoever the target.
   if counters.err and not string.find(tostring(counters.err), 'WRONGTYPE', 1, true) then
     error(counters.err)
   end
   local target = {broken = counters.err}
   if not counters.err then
-    local floor = tonumber(ARGV[FIRST_TARGET + n - 1])
-    local handed = tonumber(counters[2])
+    local floor = tonumber(ARGV[FIRST_FLOOR + n - 1])
+    local handed = counters[3] == era and tonumber(counters[2]) or nil
     if not handed and not floor then
       cold[#cold + 1] = n
     end
@@ -67,7 +79,7 @@ if #cold > 1 then
 end
 
 local fields, owners = {}, {}
-for at = FIRST_TARGET + #targets, #ARGV, 2 do
+for at = FIRST_FLOOR + #targets, #ARGV, 2 do
   owners[#owners + 1] = targets[tonumber(ARGV[at])]
   fields[#fields + 1] = ARGV[at + 1]
 end
@@ -107,7 +119,7 @@ for n, target in ipairs(targets) do
     local key = KEYS[FIRST_TARGET + n - 1]
     redis.call('HSET', key, 'given', number(target.given))
     if target.fresh then
-      redis.call('HSET', key, 'handed', number(target.head))
+      redis.call('HSET', key, 'handed', number(target.head), 'era', era)
     end
     redis.call('PEXPIRE', key, idle_ms)
   end

@@ -6,7 +6,9 @@
     id          the message's id
     frame       the finished JSON that the client gets
     carried     traceparent and x-* fields, where there were any
-    stored_at   when collect stored it
+    trace       true where every stage is to tell of it
+    shard       the target's, and
+    stored_at   when collect stored it: what recovery looks for
     expires_at  after this it is neither delivered nor replayed; a TTL index removes it `idempotency_s` later
 
 The driver gives a seq back as its own kind of int, which not every encoder takes: it is made a plain one here.
@@ -16,7 +18,7 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,8 +27,8 @@ from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, Wri
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from router.errors import SetupError
 from router.cursors import Cursors
+from router.errors import SetupError
 from router.settings import Settings
 
 Document = dict[str, Any]
@@ -36,6 +38,7 @@ STORE_OUTAGE: Final = (PyMongoError,)
 
 ORDER_INDEX: Final = "target_seq"
 TTL_INDEX: Final = "expires_at"
+RECENT_INDEX: Final = "shard_stored_at_seq"
 
 _DUPLICATE_KEY: Final = 11000
 _INDEX_CONFLICTS: Final = frozenset({85, 86})
@@ -47,7 +50,8 @@ BSONObjectTooLarge and a key too long for an index. Any other is the server's ow
 Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 """
 
-_TARGETS_A_QUERY: Final = 256
+TARGETS_A_QUERY: Final = 256
+"""Most targets in one query for the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,27 @@ class Stored:
     prev: int
     frame: str
     expires_ms: int | None
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A message that was stored lately."""
+
+    target: str
+    seq: int
+    frame: str
+    expires_ms: int
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A message of a page that every stage is to tell of."""
+
+    seq: int
+    frame: bytes
+    alive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +93,13 @@ class Page:
         messages: (seq, frame in UTF-8).
         reached: up to which seq was looked; above the last message where the time of those behind it is over.
         whole: nothing is left of what was asked for.
+        traced: those to tell of, and those left out because their time is over, which are not `alive`.
     """
 
     messages: list[tuple[int, bytes]]
     reached: int
     whole: bool
+    traced: Sequence[Traced] = ()
 
 
 @dataclass(slots=True)
@@ -113,7 +140,10 @@ class Inbox:
         self._documents: AsyncCollection[Document] = database.get_collection("inbox", read_preference=ReadPreference.PRIMARY)
 
     async def insert(self, documents: Sequence[Document]) -> Insertion:
-        """Store what is new, in one bulk insert, durably.
+        """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
+
+        One bulk insert, where all of it is new. An ordered one ends at the first document that is not; what stands there
+        already is looked up then and left out, so that a batch of repeats is not inserted one by one.
 
         Returns:
             Which documents were not stored, and why; all others are.
@@ -122,21 +152,25 @@ class Inbox:
             PyMongoError: when it is unknown what has been stored; insert the same documents again.
         """
         outcome = Insertion()
-        if not documents:
-            return outcome
-        try:
-            await self._documents.insert_many(documents, ordered=False)
-        except BulkWriteError as exc:
-            if exc.details["writeConcernErrors"]:
-                raise
-            for error in exc.details["writeErrors"]:
-                if error["code"] == _DUPLICATE_KEY:
-                    outcome.taken.add(error["index"])
-                elif error["code"] in _PERMANENT:
-                    outcome.refused[error["index"]] = error["errmsg"]
-                else:
-                    raise
+        left = list(range(len(documents)))
+        while left:
+            try:
+                await self._documents.insert_many([documents[index] for index in left])
+            except BulkWriteError as exc:
+                at = _note_error(exc, left, outcome)
+                # The first time only: what turns up later was stored meanwhile, or has the seq alone.
+                known = await self._known(documents, left[at + 1 :]) if len(outcome.taken) == 1 else set()
+                outcome.taken |= known
+                left = [index for index in left[at + 1 :] if index not in known]
+            else:
+                break
         return outcome
+
+    async def _known(self, documents: Sequence[Document], indexes: Sequence[int]) -> set[int]:
+        """Return which of these documents have an `_id` that stands there already."""
+        found = self._documents.find({"_id": {"$in": [documents[index]["_id"] for index in indexes]}}, {"_id": 1})
+        known = {document["_id"] async for document in found}
+        return {index for index in indexes if documents[index]["_id"] in known}
 
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
@@ -149,15 +183,44 @@ class Inbox:
                 prev=int(document["prev"]),
                 frame=document["frame"],
                 expires_ms=int(document["expires_at"].timestamp() * 1000),
+                trace=document.get("trace", False),
             )
             async for document in found
         }
 
+    async def recent(self, shard: int, since: datetime, most: int, most_bytes: int) -> AsyncGenerator[list[Recent]]:
+        """Yield what a shard has stored since then and whose time is not over, a part at a time, in the order of storing.
+
+        Args:
+            shard: its number.
+            since: a time with a time zone.
+            most: most messages in a part.
+            most_bytes: most bytes of frames in a part, passed by one frame.
+        """
+        now = datetime.now(UTC)
+        fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
+        order = [("stored_at", ASCENDING), ("seq", ASCENDING)]
+        part: list[Recent] = []
+        size = 0
+        async with self._documents.find({"shard": shard, "stored_at": {"$gte": since}}, fields).sort(order) as found:
+            async for document in found:
+                if document["expires_at"] <= now:
+                    continue
+                expires_ms = int(document["expires_at"].timestamp() * 1000)
+                trace = document.get("trace", False)
+                part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace))
+                size += len(document["frame"])
+                if len(part) == most or size >= most_bytes:
+                    yield part
+                    part, size = [], 0
+        if part:
+            yield part
+
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq stored of each target; a target without any is not there."""
         newest: dict[str, int] = {}
-        for first in range(0, len(targets), _TARGETS_A_QUERY):
-            some = list(targets[first : first + _TARGETS_A_QUERY])
+        for first in range(0, len(targets), TARGETS_A_QUERY):
+            some = list(targets[first : first + TARGETS_A_QUERY])
             cursor = await self._documents.aggregate(
                 [
                     {"$match": {"target": {"$in": some}}},
@@ -169,35 +232,42 @@ class Inbox:
             newest.update({group["_id"]: int(group["seq"]) async for group in cursor})
         return newest
 
-    async def page(self, target: str, after: int, until: int | None, most: int, most_bytes: int) -> Page:
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
 
         Args:
             target: whose.
             after: the seq to begin behind.
-            until: the last seq of interest; None for all there are.
+            until: the last seq of interest.
             most: most messages.
             most_bytes: most bytes of frames, passed by one frame.
         """
-        seqs = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
         messages: list[tuple[int, bytes]] = []
         size = count = 0
         reached = after
         now = datetime.now(UTC)
-        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1}
-        found = self._documents.find({"target": target, "seq": seqs}, fields).sort("seq", ASCENDING).limit(most)
+        traced: list[Traced] = []
+        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
+        found = (
+            self._documents.find({"target": target, "seq": {"$gt": after, "$lte": until}}, fields)
+            .sort("seq", ASCENDING)
+            .limit(most)
+        )
         async with found:
             async for document in found:
                 count += 1
                 reached = int(document["seq"])
+                frame = document["frame"].encode()
                 # Here and not in the query: the index has no expiry, and few messages end before their retention.
-                if document["expires_at"] > now:
-                    frame = document["frame"].encode()
+                alive = document["expires_at"] > now
+                if alive:
                     messages.append((reached, frame))
                     size += len(frame)
+                if document.get("trace"):
+                    traced.append(Traced(reached, frame, alive))
                 if size >= most_bytes:
-                    return Page(messages, reached, whole=False)
-        return Page(messages, reached, whole=count < most)
+                    return Page(messages, reached, whole=False, traced=traced)
+        return Page(messages, reached, whole=count < most, traced=traced)
 
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.
@@ -207,7 +277,7 @@ class Inbox:
             PyMongoError: when MongoDB cannot be asked.
         """
         present = await self._documents.index_information()
-        missing = {ORDER_INDEX, TTL_INDEX} - present.keys()
+        missing = {ORDER_INDEX, TTL_INDEX, RECENT_INDEX} - present.keys()
         if missing:
             raise SetupError(f"MongoDB's inbox lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
 
@@ -221,10 +291,31 @@ class Inbox:
         try:
             await self._documents.create_index([("target", ASCENDING), ("seq", ASCENDING)], name=ORDER_INDEX, unique=True)
             await self._documents.create_index("expires_at", name=TTL_INDEX, expireAfterSeconds=int(idempotency_s))
+            recent = [("shard", ASCENDING), ("stored_at", ASCENDING), ("seq", ASCENDING)]
+            await self._documents.create_index(recent, name=RECENT_INDEX)
         except OperationFailure as exc:
             if exc.code not in _INDEX_CONFLICTS:
                 raise
             raise SetupError(f"an index of the inbox stands there with other options; drop it first: {exc}") from exc
+
+
+def _note_error(error: BulkWriteError, indexes: Sequence[int], outcome: Insertion) -> int:
+    """Note the document that ended an ordered insert of those at `indexes`; return its place among them.
+
+    Raises:
+        BulkWriteError: the same one, when it says nothing of a document.
+    """
+    if error.details["writeConcernErrors"]:
+        raise error
+    (found,) = error.details["writeErrors"]
+    at: int = found["index"]
+    if found["code"] == _DUPLICATE_KEY:
+        outcome.taken.add(indexes[at])
+    elif found["code"] in _PERMANENT:
+        outcome.refused[indexes[at]] = found["errmsg"]
+    else:
+        raise error
+    return at
 
 
 def make_document(
@@ -235,7 +326,9 @@ def make_document(
     frame: str,
     carried: Iterable[tuple[str, str]],
     now_ms: int,
+    shard: int,
     expires_ms: int,
+    trace: bool = False,
 ) -> Document:
     """Return the inbox document of a message for one target; `place` is (prev, seq)."""
     prev, seq = place
@@ -246,12 +339,15 @@ def make_document(
         "prev": prev,
         "id": message_id,
         "frame": frame,
+        "shard": shard,
         "stored_at": datetime.fromtimestamp(now_ms / 1000, UTC),
         "expires_at": datetime.fromtimestamp(expires_ms / 1000, UTC),
     }
     headers = dict(carried)
     if headers:
         document["carried"] = headers
+    if trace:
+        document["trace"] = True
     return document
 
 

@@ -49,8 +49,15 @@ class Keys:
         return f"{self.base}all"
 
     def seq(self, target: str) -> str:
-        """Hash: `given` (last seq given) and `handed` (the head). Collect writes, edges read; expires when idle."""
+        """Hash: `given` (last seq given), `handed` (the head) and its `era`. Collect writes, edges read; expires when idle."""
         return f"{self.base}seq:{target}"
+
+    def era(self) -> str:
+        """Hash: `era` (a number), `server` (Redis' replication id when it began), `recovered`. Collect writes, edges read.
+
+        Heads of another era count for nothing: Redis may have forgotten writes between two.
+        """
+        return f"{self.base}era"
 
     def pending(self) -> str:
         """Hash: `<target> <id>` → seq given to the batch in hand. Collect's alone; gone when the batch is in `out`."""

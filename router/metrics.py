@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 
 ACCEPTED = Counter("pushway_accepted", "Messages stored in MongoDB, one a target.")
 REPEATED = Counter("pushway_repeated", "Messages whose id had been accepted before.")
+RECOVERED = Counter("pushway_recovered", "Messages appended anew after Redis had restarted or failed over.")
 TRANSIENT = Counter("pushway_transient", "Transient messages handed to dispatch by collect.")
 DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["source"])
 DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")

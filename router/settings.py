@@ -112,6 +112,11 @@ class Settings(BaseModel):
     wait_ms: Annotated[int, Field(ge=10, le=60_000)] = Field(
         1_000, description="How long a worker waits for news on a stream before it looks anyway."
     )
+    recover_window_s: Seconds = Field(
+        60.0,
+        description="After Redis restarted or failed over, what was stored this recently is handed to dispatch once more. "
+        "Longer than any replica lags behind its primary.",
+    )
     out_high_water: Count = Field(
         100_000, description="Collect pauses while this many entries wait in out: dispatch is behind or away."
     )

@@ -6,7 +6,8 @@ Works on any Redis and on any inbox that can insert, find and tell the newest.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import anyio
@@ -15,7 +16,7 @@ from redis.asyncio import Redis
 from router.bell import Bell
 from router.collect.intake import Intake
 from router.collect.owner import Owner
-from router.inbox import Document, Inbox, Insertion, Stored
+from router.inbox import Document, Inbox, Insertion, Recent, Stored
 from router.keys import Keys
 from router.ops import Health
 from router.outage import Outages
@@ -100,6 +101,13 @@ class MemoryInbox:
             one: Stored(document["seq"], document["prev"], document["frame"], int(document["expires_at"].timestamp() * 1000))
             for one, document in found.items()
         }
+
+    async def recent(self, shard: int, since: datetime, most: int, most_bytes: int) -> AsyncGenerator[list[Recent]]:
+        """Yield what was stored lately, a message a part."""
+        assert min(most, most_bytes) > 0
+        lately = [one for one in self.stored.values() if one["shard"] == shard and one["stored_at"] >= since]
+        for one in sorted(lately, key=lambda one: (one["stored_at"], one["seq"])):
+            yield [Recent(one["target"], one["seq"], one["frame"], int(one["expires_at"].timestamp() * 1000))]
 
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq of each target."""
@@ -192,9 +200,13 @@ class Workshop:
                 tasks.cancel_scope.cancel()
 
     async def settled(self, *shards: int) -> None:
-        """Return when nothing is left in these shards' `in`."""
-        while any([await self.redis.xlen(self.keys(shard).intake()) for shard in shards]):  # noqa: ASYNC110 - Redis'
+        """Return when nothing is left in these shards' `in`, and they are recovered."""
+        while any([await self._has_work(self.keys(shard)) for shard in shards]):  # noqa: ASYNC110 - Redis'
             await anyio.sleep(0.002)
+
+    async def _has_work(self, keys: Keys) -> bool:
+        server, recovered = await self.redis.hmget(keys.era(), "server", "recovered")
+        return recovered is None or recovered != server or await self.redis.xlen(keys.intake()) > 0
 
     async def lines(self, shard: int = 0) -> list[str]:
         """Return the lines in a shard's `out`."""

@@ -14,9 +14,11 @@ from redis.asyncio import Redis
 import lua
 from router.collect.batch import Forward, Item
 from router.collect.entries import Entry
+from router.errors import PushwayError
 from router.keys import Keys
 from router.settings import Settings
 from router.streams import fencing, take_from_group
+from router.trace import TraceEvent, Tracer
 
 GROUP: Final = "collect"
 
@@ -36,9 +38,13 @@ class Broken:
     reason: str
 
 
+class Forgetful(PushwayError):
+    """Redis has restarted or failed over since the shard was last recovered, and may have forgotten writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cold:
-    """Targets that have no head in Redis: their newest seq has to be looked up first."""
+    """Targets that have no head of this era in Redis: their newest seq has to be looked up first."""
 
     targets: tuple[str, ...]
 
@@ -56,6 +62,9 @@ class Intake:
         self._append = redis.register_script(lua.source("append"))
         self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
+        self._tracer = Tracer(redis, settings)
+        self._begin_era = redis.register_script(lua.source("era_begin"))
+        self._confirm_era = redis.register_script(lua.source("era_confirm"))
 
     async def take(self, held: str, start: str) -> list[Entry]:
         """Take the next entries of `in`, `TAKEN_BEFORE` or `NEW`.
@@ -75,6 +84,7 @@ class Intake:
 
         Raises:
             Fenced: when the lease is not ours.
+            Forgetful: when the shard has to be recovered first.
             RedisError: when Redis is away.
         """
         numbers: dict[str, int] = {}
@@ -84,9 +94,12 @@ class Intake:
         args.extend(floors.get(target, "") for target in numbers)
         for item in items:
             args += (numbers[item.target], item.id)
-        keys = [self._lease, self._keys.pending(), *(self._keys.seq(target) for target in numbers)]
+        names = self._keys
+        keys = [self._lease, names.pending(), names.era(), *(names.seq(target) for target in numbers)]
         with fencing():
             what, *reply = await self._sequence(keys=keys, args=args)
+        if what == b"lost":
+            raise Forgetful("Redis is not the one that this shard was last recovered on")
         if what == b"cold":
             targets = list(numbers)
             return Cold(tuple(targets[number - 1] for number in reply))
@@ -122,10 +135,38 @@ class Intake:
         keys = self._keys
         with fencing():
             length: int = await self._append(
-                keys=[self._lease, keys.intake(), keys.out(), keys.pending(), *(keys.seq(target) for target in heads)],
+                keys=[
+                    self._lease,
+                    keys.intake(),
+                    keys.out(),
+                    keys.pending(),
+                    keys.era(),
+                    *(keys.seq(target) for target in heads),
+                ],
                 args=[held, int(trim), len(entry_ids), len(lines), *heads.values(), *entry_ids, *lines, *item_ids],
             )
         return length
+
+    async def begin_era(self, held: str) -> tuple[str, bool]:
+        """Begin an era if Redis is another one; return its replication id, and whether the shard has to be recovered on it.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away.
+        """
+        with fencing():
+            server, due = await self._begin_era(keys=[self._lease, self._keys.era()], args=[held])
+        return server.decode(), bool(due)
+
+    async def confirm_era(self, held: str, server: str) -> bool:
+        """Note that the shard has been recovered on that Redis; tell whether it is the same one still.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away.
+        """
+        with fencing():
+            return bool(await self._confirm_era(keys=[self._lease, self._keys.era()], args=[held, server]))
 
     async def bury(self, held: str, dead: Sequence[tuple[str, str]]) -> int:
         """Move entries (id, reason) to the dead-letter stream and return how many were moved.
@@ -138,6 +179,10 @@ class Intake:
         with fencing():
             moved: int = await self._bury(keys=[self._lease, self._keys.intake(), self._keys.dead()], args=args)
         return moved
+
+    async def tell(self, held: str, events: Sequence[TraceEvent]) -> None:
+        """Append trace events in the name of the lease's owner; none costs nothing, and none that fails is an error."""
+        await self._tracer.write(held.partition(" ")[0], events)
 
     async def forward(self, forwards: Sequence[Forward]) -> None:
         """Append to other shards' `in`, in order; done twice, the message's id makes it once. None costs nothing.

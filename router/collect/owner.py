@@ -9,6 +9,8 @@ as before, because
 - MongoDB refuses an `_id` that it has, and tells what it has stored under it,
 - append.lua does all of its work or nothing, and acknowledges in the same step.
 
+Before anything is taken again, the shard is recovered if Redis has changed (`router.collect.recovery`).
+
 A new owner is in no other position than an old one after an error, and begins the same way.
 """
 
@@ -25,13 +27,15 @@ from router import metrics
 from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, plan_batch
 from router.collect.entries import Entry
-from router.collect.intake import Broken, Cold, Intake, Place
+from router.collect.intake import Broken, Cold, Forgetful, Intake, Place
+from router.collect.recovery import Recovery
 from router.collect.settled import Settled
 from router.inbox import Document, Inbox, Insertion, Stored, make_document
 from router.lines import build_frame
 from router.outage import Outages
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE
+from router.trace import Stage
 from router.turns import take_turns
 
 log = structlog.get_logger(__name__)
@@ -56,6 +60,7 @@ class Owner:
         self._bell = bell
         self._outages = outages
         self._settings = settings
+        self._recovery = Recovery(shard, intake, inbox, settings, self._mind_high_water)
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
@@ -63,9 +68,14 @@ class Owner:
 
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""
+        if start == TAKEN_BEFORE:
+            await self._recovery.run_if_due(held)
         entries = await self._intake.take(held, start)
         if entries:
-            cut = await self.settle(held, entries)
+            try:
+                cut = await self.settle(held, entries)
+            except Forgetful:
+                return TAKEN_BEFORE
             return TAKEN_BEFORE if cut else start
         if start == NEW:
             await self._bell.wait()
@@ -76,6 +86,7 @@ class Owner:
 
         Raises:
             Fenced: when the lease is not ours.
+            Forgetful: when the shard has to be recovered first; take the batch again then.
             RedisError, PyMongoError: in an outage; take the batch again.
         """
         now_ms = time.time_ns() // 1_000_000
@@ -84,6 +95,7 @@ class Owner:
             await self._bury(held, plan.dead)
         if plan.transient.entry_ids:
             await self._pass_transient(held, plan.transient)
+        await self._intake.tell(held, plan.events)
         if plan.durable.entry_ids:
             await self._pass_durable(held, plan, now_ms)
         return count < len(entries)
@@ -114,6 +126,7 @@ class Owner:
         )
         if settled.dead:
             await self._bury(held, settled.dead)
+        await self._intake.tell(held, settled.events)
         await self._mind_high_water(length)
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken]:
@@ -124,7 +137,7 @@ class Owner:
 
     async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
         """Sequence and store; what MongoDB had already goes out as it was stored."""
-        settled = Settled()
+        settled = Settled(at_us=now_ms * 1_000)
         placed: list[tuple[Item, Place]] = []
         for item, place in zip(items, await self._place(held, items, floors), strict=True):
             if isinstance(place, Broken):
@@ -133,6 +146,7 @@ class Owner:
                 placed.append((item, place))
         documents = [self._document(item, place, now_ms) for item, place in placed]
         insertion = await self._inbox.insert(documents)
+        settled.at_us = time.time_ns() // 1_000
         repeated = await self._inbox.find([placed[index][0].id for index in insertion.taken])
         taken = self._settle(settled, placed, documents, insertion, repeated)
         metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
@@ -166,9 +180,10 @@ class Owner:
             if index in insertion.refused:
                 settled.bury(item, f"MongoDB refused it: {insertion.refused[index]}")
             elif index not in insertion.taken:
-                settled.add(item.target, Stored(place.seq, place.prev, documents[index]["frame"], item.message.expires_ms))
+                stored_now = Stored(place.seq, place.prev, documents[index]["frame"], item.message.expires_ms)
+                settled.add(item, stored_now, Stage.STORED)
             elif stored := repeated.get(item.id):
-                settled.add(item.target, stored)
+                settled.add(item, stored, Stage.REPEATED)
             else:
                 settled.pass_over(item.target, place.seq)
                 again.append(item)
@@ -182,7 +197,9 @@ class Owner:
             place=(place.prev, place.seq),
             frame=build_frame(item.target, place.seq, message.id, message.ts_ms, message.content),
             carried=message.carried,
+            trace=message.trace,
             now_ms=now_ms,
+            shard=self._shard,
             expires_ms=message.expires_ms or now_ms + int(self._settings.retention_s * 1000),
         )
 

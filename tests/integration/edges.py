@@ -71,6 +71,7 @@ def _document(line: str) -> Document | None:
         frame=rest[1],
         carried=(),
         now_ms=now_ms,
+        shard=0,
         expires_ms=now_ms + 3_600_000,
     )
 
@@ -130,6 +131,13 @@ class Edge:
     async def ready(self) -> None:
         """Return when it is ready."""
         await eventually(lambda: self.health.ready)
+
+    async def set_head(self, user: str, head: int | str) -> None:
+        """Set a user's head, as collect does, and begin the first era if none has begun."""
+        redis: Any = self.redis
+        server = (await redis.info("replication"))["master_replid"]
+        await redis.hset(self.keys.era(), mapping={"server": server, "era": "1"})
+        await redis.hset(self.keys.seq(f"user:{user}"), mapping={"handed": str(head), "era": "1"})
 
     def token(self, user: str, *, ttl_s: int = 600, **rules: str) -> str:
         """Return a token of the auth service's key."""

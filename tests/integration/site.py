@@ -29,7 +29,14 @@ class Site(Workshop):
         """Store a message that was never collect's."""
         place, frame = (0, seq), f'{{"another":{seq}}}'
         document = make_document(
-            target=target, message_id=f"another-{seq}", place=place, frame=frame, carried=(), now_ms=0, expires_ms=2**41
+            target=target,
+            message_id=f"another-{seq}",
+            place=place,
+            frame=frame,
+            carried=(),
+            now_ms=0,
+            shard=0,
+            expires_ms=2**41,
         )
         await self.documents.insert_one(document)
 

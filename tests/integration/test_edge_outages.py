@@ -75,7 +75,7 @@ async def test_what_was_missed_comes_after_all(valkey: EmbeddedValkey, tmp_path:
         await reaches(edge, client, node, "alice", 11, 0)
         behind, gaps = figure("pushway_sessions_behind_total"), figure("pushway_gaps_total")
         assert await edge.publish("nobody.1", message("alice", 12, 11)) == 0
-        await edge.redis.hset(edge.keys.seq("user:alice"), "handed", "12")
+        await edge.set_head("alice", 12)
         await edge.redis.client_kill_filter(_type="pubsub")
         assert await client.seqs(1) == [12]
         assert figure("pushway_sessions_behind_total") == behind + 1

@@ -30,7 +30,7 @@ async def edge(valkey_server: EmbeddedValkey, tmp_path: Path) -> AsyncIterator[E
 
 async def test_welcome_says_who_where_and_from_when(edge: Edge) -> None:
     """The welcome carries user, node, heartbeat and the head that the target had."""
-    await edge.redis.hset(edge.keys.seq("user:alice"), "handed", str(HEAD))
+    await edge.set_head("alice", HEAD)
     async with edge.open(edge.token("alice")) as client:
         welcome = await client.welcome()
         assert client.connection.subprotocol == "pushway.v1"
@@ -104,7 +104,7 @@ async def test_a_wish_not_granted_is_answered(edge: Edge) -> None:
 async def test_broken_keys_of_one_user_are_that_users_trouble(edge: Edge) -> None:
     """A key of another type, or a counter that is no number: who waits for it is told to come again, others are welcome."""
     await edge.redis.set(edge.keys.route("bob"), "x")
-    await edge.redis.hset(edge.keys.seq("user:dan"), "handed", "abc")
+    await edge.set_head("dan", "abc")
     with capture_logs() as logs:
         async with edge.open(edge.token("bob")) as bob, edge.open(edge.token("dan")) as dan, edge.session("carol"):
             for client in (bob, dan):

@@ -24,6 +24,7 @@ def _document(target: str, message_id: str, seq: int, prev: int = 0) -> Document
         frame=f'{{"seq":{seq}}}',
         carried=(),
         now_ms=NOW_MS,
+        shard=0,
         expires_ms=NOW_MS + 60_000,
     )
 
@@ -50,6 +51,13 @@ async def test_insert_tells_what_is_taken(site: Site) -> None:
     )
     assert outcome == Insertion(taken={1, 2, 3})
     assert {document["_id"] for document in await site.stored()} == {"user:a m0", "user:a m1", "user:a m2", "user:b m1"}
+
+
+async def test_nothing_is_stored_behind_what_fails(site: Site) -> None:
+    """A document that MongoDB cannot store just now ends the insert: a reader never sees a seq whose predecessor is to come."""
+    await site.documents.database.command({"collMod": "inbox", "validator": {"seq": {"$ne": 2}}})
+    outcome = await site.inbox.insert([_document("user:a", f"m{seq}", seq) for seq in (1, 2, 3)])
+    assert list(outcome.refused) == [1]
 
 
 async def test_insert_again_is_all_taken(site: Site) -> None:
@@ -83,7 +91,7 @@ async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
     """As large as they are in life, where the driver has an int of its own that encoders refuse."""
     seq = 1_732_262_400_123_456
     await site.inbox.insert([_document("user:a", "m", seq) | {"expires_at": datetime.now(UTC) + timedelta(hours=1)}])
-    page = await site.inbox.page("user:a", 0, None, 10, 1_000)
+    page = await site.inbox.page("user:a", 0, seq, 10, 1_000)
     stored = (await site.inbox.find(["user:a m"]))["user:a m"]
     seqs = [page.messages[0][0], (await site.inbox.newest(["user:a"]))["user:a"], stored.seq]
     assert seqs == [seq] * 3
@@ -93,9 +101,9 @@ async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
 async def test_page_of_what_has_expired(site: Site) -> None:
     """Nothing of it is given, but the page tells how far it looked: the next one begins behind it."""
     await site.inbox.insert([_document("user:a", f"m{seq}", seq) for seq in range(1, 8)])
-    page = await site.inbox.page("user:a", 0, None, 5, 1_000)
+    page = await site.inbox.page("user:a", 0, 7, 5, 1_000)
     assert (page.messages, page.reached, page.whole) == ([], 5, False)
-    rest = await site.inbox.page("user:a", page.reached, None, 5, 1_000)
+    rest = await site.inbox.page("user:a", page.reached, 7, 5, 1_000)
     assert (rest.messages, rest.reached, rest.whole) == ([], 7, True)
 
 
@@ -121,7 +129,7 @@ async def test_check_names_the_missing_index(site: Site) -> None:
         await site.inbox.check()
     settings = site.settings.model_copy(update={"mongo_database": f"{site.settings.mongo_database}-empty"})
     async with open_mongo(settings) as mongo:
-        with pytest.raises(SetupError, match="expires_at, target_seq"):
+        with pytest.raises(SetupError, match="expires_at, shard_stored_at_seq, target_seq"):
             await Inbox(mongo, settings).check()
 
 
@@ -142,6 +150,7 @@ async def test_carried_fields_are_kept(site: Site) -> None:
         frame="{}",
         carried=(("x-a.b-c_d", "1"), ("traceparent", "00")),
         now_ms=NOW_MS,
+        shard=0,
         expires_ms=NOW_MS,
     )
     await site.inbox.insert([with_some, _document("all", "n", 2)])

@@ -88,6 +88,17 @@ class Shard:
         for role, stream, group in (("collect", self.keys.intake(), "collect"), ("dispatch", self.keys.out(), "dispatch")):
             await self.redis.set(self.keys.lease(role), HELD)
             await self.redis.xgroup_create(stream, group, id="0", mkstream=True)
+        await self.recover()
+
+    async def recover(self) -> None:
+        """Count the shard as recovered on this Redis."""
+        server, _ = await self.intake.begin_era(HELD)
+        assert await self.intake.confirm_era(HELD, server)
+
+    async def count(self, target: str, **counters: int) -> None:
+        """Set a target's counters, as of the present era."""
+        era = await self.redis.hget(self.keys.era(), "era")
+        await self.redis.hset(self.keys.seq(target), mapping={"era": era, **counters})
 
     async def appended(self, count: int, **fields: str) -> list[str]:
         """Append entries to `in`, as a producer does, and return their ids."""
@@ -127,9 +138,11 @@ class Shard:
         found = await self.redis.xpending_range(stream, group, "-", "+", 100_000)
         return [entry["message_id"].decode() for entry in found]
 
-    async def counters(self, target: str) -> dict[str, str]:
-        """Return a target's counters as they stand in Redis."""
-        return {name.decode(): value.decode() for name, value in (await self.redis.hgetall(self.keys.seq(target))).items()}
+    async def counters(self, target: str) -> dict[str, int]:
+        """Return a target's counters as they stand in Redis, all of them of the present era."""
+        found = {name.decode(): int(value) for name, value in (await self.redis.hgetall(self.keys.seq(target))).items()}
+        assert found.pop("era") == int(await self.redis.hget(self.keys.era(), "era"))
+        return found
 
     async def route(self, user: str, *nodes: str, route_ms: int = 60_000, node_ms: int = 60_000) -> None:
         """Route a user to nodes; times are from now, and negative when they are over."""

@@ -22,6 +22,8 @@ CALLS: dict[str, Call] = {
     "append": lambda shard, held: shard.intake.append(
         held, lines=[line("user:a", 9)], heads={"user:a": 9}, entry_ids=["1-0"], item_ids=["user:a 0"], trim=True
     ),
+    "begin era": lambda shard, held: shard.intake.begin_era(held),
+    "confirm era": lambda shard, held: shard.intake.confirm_era(held, "before"),
     "bury in": lambda shard, held: shard.intake.bury(held, [("1-0", "no")]),
     "dispatch new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10),
     "dispatch again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10),
@@ -37,7 +39,8 @@ async def _fill(shard: Shard) -> None:
     await shard.with_settings(batch_max=1).intake.take(HELD, NEW)
     await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"}, count=1)
     await shard.redis.hset(shard.keys.pending(), "user:a 0", "5")
-    await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": "5", "handed": "4"})
+    await shard.count("user:a", given=5, handed=4)
+    await shard.redis.hset(shard.keys.era(), "server", "before")
     await shard.route("a", "edge.1", node_ms=-1)
 
 
@@ -51,7 +54,7 @@ async def _everything(shard: Shard) -> dict[str, Any]:
             await shard.pending_ids(stream, group),
             info[0]["last-delivered-id"],
         )
-    for key in (shard.keys.pending(), shard.keys.seq("user:a")):
+    for key in (shard.keys.pending(), shard.keys.seq("user:a"), shard.keys.era()):
         seen[key] = await shard.redis.hgetall(key)
     seen["routes"] = await shard.nodes_of("a")
     seen["keys"] = sorted(set(await shard.redis.keys()) - {shard.keys.lease(role).encode() for role in ("collect", "dispatch")})

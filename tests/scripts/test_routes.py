@@ -20,15 +20,15 @@ HEAD = 1_732_262_400_123_456
 
 async def route_set(shard: Shard, held: dict[str, bool], node: str = NODE, ttl_ms: int = TTL_MS) -> list[Any]:
     """Call the script as `edge.routes` does."""
-    keys = [shard.keys.route(user) for user in held] + [shard.keys.seq(f"user:{user}") for user in held]
+    routes, seqs = [shard.keys.route(user) for user in held], [shard.keys.seq(f"user:{user}") for user in held]
     script = shard.redis.register_script(lua.source("route_set"))
-    reply: list[Any] = await script(keys=keys, args=[node, ttl_ms, *map(int, held.values())])
+    reply: list[Any] = await script(keys=[shard.keys.era(), *routes, *seqs], args=[node, ttl_ms, *map(int, held.values())])
     return reply
 
 
 async def test_a_route_is_written_and_the_head_told(shard: Shard) -> None:
     """was_live tells whether it stood there before; '' where the target has no counter; 16 digits stay 16 digits."""
-    await shard.redis.hset(shard.keys.seq("user:a"), "handed", str(HEAD))
+    await shard.count("user:a", handed=HEAD)
     assert await route_set(shard, {"a": True, "b": True}) == [0, str(HEAD).encode(), 0, b""]
     assert await route_set(shard, {"a": True, "c": True}) == [1, str(HEAD).encode(), 0, b""]
     assert await shard.nodes_of("a") == [NODE]
@@ -81,7 +81,7 @@ async def test_a_broken_key_is_its_users_own_trouble(shard: Shard, trouble: str)
         case "seq":
             await shard.redis.set(seq, "x")
         case _:
-            await shard.redis.hset(seq, "handed", "abc" if trouble == "no number" else "1" * 17)
+            await shard.redis.hset(seq, mapping={"era": 1, "handed": "abc" if trouble == "no number" else "1" * 17})
     alice, _, broken, why, carol, _ = await route_set(shard, {"alice": True, "bob": True, "carol": True})
     assert (alice, broken, carol) == (0, -1, 0)
     assert why.decode().startswith(route if trouble == "route" else seq)
@@ -102,7 +102,7 @@ async def test_numbers_that_do_not_fit_are_refused(shard: Shard) -> None:
     """Nothing is written then."""
     script = shard.redis.register_script(lua.source("route_set"))
     with pytest.raises(ResponseError, match="ROUTES"):
-        await script(keys=[shard.keys.route("a"), shard.keys.seq("user:a")], args=[NODE, TTL_MS])
+        await script(keys=[shard.keys.era(), shard.keys.route("a"), shard.keys.seq("user:a")], args=[NODE, TTL_MS])
     assert await shard.nodes_of("a") == []
 
 

@@ -24,11 +24,11 @@ async def _places(shard: Shard, *targets: str, floor: int | None = 0, first: int
 
 async def test_target_without_head_is_cold_and_gets_nothing(shard: Shard) -> None:
     """Without head and floor the script names the target and changes nothing, for the others either."""
-    await shard.redis.hset(shard.keys.seq("user:warm"), mapping={"given": "7", "handed": "5"})
+    await shard.count("user:warm", given=7, handed=5)
     items = [item("user:warm", "1"), item("user:cold", "2"), item("user:warm", "3"), item("user:frost", "4")]
     assert await shard.intake.sequence(HELD, items, {}) == Cold(("user:cold", "user:frost"))
     assert await shard.intake.sequence(HELD, items, {"user:frost": 9}) == Cold(("user:cold",))
-    assert await shard.counters("user:warm") == {"given": "7", "handed": "5"}
+    assert await shard.counters("user:warm") == {"given": 7, "handed": 5}
     assert not await shard.redis.exists(shard.keys.pending(), shard.keys.seq("user:cold"), shard.keys.seq("user:frost"))
 
 
@@ -50,7 +50,7 @@ async def test_prev_chains_messages_of_a_target(shard: Shard) -> None:
 async def test_prev_begins_at_what_was_handed_on(shard: Shard) -> None:
     """A seq that was given and never handed on is no prev, and is never given again."""
     given = now_ms() * 1000 + 60_000_000
-    await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": str(given), "handed": "50"})
+    await shard.count("user:a", given=given, handed=50)
     first, second = await _places(shard, "user:a", "user:a", floor=None)
     assert (first.prev, first.seq) == (50, given + 1)
     assert (second.prev, second.seq) == (given + 1, given + 2)
@@ -58,7 +58,7 @@ async def test_prev_begins_at_what_was_handed_on(shard: Shard) -> None:
 
 async def test_floor_above_the_head_wins(shard: Shard) -> None:
     """What MongoDB has is not given again, though the counters know less."""
-    await shard.redis.hset(shard.keys.seq("user:a"), mapping={"given": "60", "handed": "50"})
+    await shard.count("user:a", given=60, handed=50)
     (place,) = await _places(shard, "user:a", floor=ABOVE_THE_CLOCK)
     assert (place.prev, place.seq) == (ABOVE_THE_CLOCK, ABOVE_THE_CLOCK + 1)
 
@@ -67,7 +67,7 @@ async def test_numbers_of_16_digits_are_exact_everywhere(shard: Shard) -> None:
     """Reply, counters and pending carry every digit."""
     places = await _places(shard, "user:a", "user:a", floor=ABOVE_THE_CLOCK)
     assert [place.seq for place in places] == [ABOVE_THE_CLOCK + 1, ABOVE_THE_CLOCK + 2]
-    assert await shard.counters("user:a") == {"given": str(ABOVE_THE_CLOCK + 2), "handed": str(ABOVE_THE_CLOCK)}
+    assert await shard.counters("user:a") == {"given": ABOVE_THE_CLOCK + 2, "handed": ABOVE_THE_CLOCK}
     assert await shard.redis.hget(shard.keys.pending(), "user:a m1") == str(ABOVE_THE_CLOCK + 2).encode()
 
 

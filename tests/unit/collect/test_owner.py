@@ -124,6 +124,7 @@ def _store_another(inbox: MemoryInbox, target: str, seq: int) -> None:
             frame=f'{{"seq":{seq}}}',
             carried=(),
             now_ms=0,
+            shard=0,
             expires_ms=2**41,
         )
 

@@ -10,8 +10,9 @@ import anyio
 import pytest
 from pymongo.errors import AutoReconnect
 
-from edge.catch_up import PAGE_MAX, READERS, CatchUp
+from edge.catch_up import PAGE_MAX, CatchUp
 from edge.frames import CaughtUp, encode, text_frame
+from edge.heads import READERS
 from edge.position import Position, Verdict
 from router.inbox import Page
 from router.ops import Health
@@ -35,7 +36,7 @@ class FakeInbox:
         self.most_at_once = 0
         self._at_once = 0
 
-    async def page(self, target: str, after: int, until: int | None, most: int, most_bytes: int) -> Page:
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Return a page as the real one does."""
         self.queries.append(target)
         self._at_once += 1
@@ -46,13 +47,13 @@ class FakeInbox:
         if self.failures:
             self.failures -= 1
             raise AutoReconnect
-        found = [seq for seq in self.seqs[target] if after < seq and (until is None or seq <= until)]
+        found = [seq for seq in self.seqs[target] if after < seq <= until]
         most = min(most, most_bytes // 500)
         page = found[:most]
         return Page([(seq, b"%d" % seq) for seq in page], max([after, *page]), whole=len(found) < most)
 
 
-def behind(user: str, at: int, goal: int | None) -> tuple[Position, KeptOutlet]:
+def behind(user: str, at: int, goal: int) -> tuple[Position, KeptOutlet]:
     """Return a position that has fallen behind."""
     outlet = KeptOutlet()
     position = Position(outlet, f"user:{user}", 1_000)
@@ -70,7 +71,7 @@ def wire(*seqs: int) -> list[bytes]:
 async def catching_up(inbox: FakeInbox) -> AsyncIterator[CatchUp]:
     """Yield one that runs."""
     store: Any = inbox
-    catch_up = CatchUp(store, QUICK, Outages(Health(), QUICK))
+    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catch_up.run)
         yield catch_up
@@ -102,16 +103,6 @@ async def test_tells_the_client_when_asked() -> None:
         catch_up.ask(position, announce=True)
         await until_live(position)
     assert outlet.frames == [*wire(1, 2), encode(CaughtUp("user:a", 2))]
-
-
-async def test_without_a_goal_all_is_read() -> None:
-    """Redis has no head: MongoDB's newest is where it ends."""
-    position, outlet = behind("a", 0, None)
-    async with catching_up(FakeInbox(a=[1, 2, 3])) as catch_up:
-        catch_up.ask(position)
-        await until_live(position)
-    assert outlet.frames == wire(1, 2, 3)
-    assert position.last == 3
 
 
 async def test_long_backlog_waits_its_turn() -> None:

@@ -25,7 +25,7 @@ def test_the_worked_example_of_the_module() -> None:
     assert at.take(10, 11, b"") is Verdict.DELIVER
     assert at.take(10, 11, b"") is Verdict.DUPLICATE
     assert at.take(12, 13, b"13") is Verdict.GAP
-    assert (at.at, at.goal, at.until) == (11, 13, 13)
+    assert (at.at, at.goal) == (11, 13)
     assert at.take(13, 14, b"14") is Verdict.BEHIND
     at.read(13)
     assert at.arrive(13) == [b"14"]
@@ -37,26 +37,12 @@ def test_what_is_heard_on_the_way_moves_the_goal() -> None:
     """A little is kept and follows the last page, of more only the last; the rest is read, and what MongoDB lacks is gone."""
     at = position(10)
     at.fall_behind(20)
-    until = at.until
     assert at.take(20, 21, b"x" * 70_000) is Verdict.BEHIND
     assert at.take(21, 22, b"22") is Verdict.BEHIND
-    assert at.arrive(until) == []
-    assert (at.at, at.until) == (20, 22)
+    assert at.arrive(20) == []
+    assert (at.at, at.goal) == (20, 22)
     assert at.arrive(22) == []
     assert (at.goal, at.last) == (None, 22)
-
-
-def test_behind_nobody_knows_how_far() -> None:
-    """Without a head all there is has to be read, and what was heard besides."""
-    at = position(10)
-    at.fall_behind(None)
-    assert at.until is None
-    at.read(30)
-    assert at.take(40, 41, b"") is Verdict.BEHIND
-    assert at.arrive(None) == []
-    assert at.until == 41
-    assert at.arrive(41) == []
-    assert (at.goal, at.last) == (None, 41)
 
 
 def test_loss_while_registering() -> None:
@@ -126,8 +112,9 @@ NEWEST = 30
 
 def read_page(at: Position) -> list[int]:
     """Read a page of an inbox that has all seqs up to `NEWEST`, as catch-up does, and return what is sent."""
-    until = at.until
-    found = [seq for seq in range(at.at + 1, NEWEST + 1) if until is None or seq <= until]
+    until = at.goal
+    assert until is not None
+    found = [seq for seq in range(at.at + 1, NEWEST + 1) if seq <= until]
     if found[:PAGE]:
         at.read(found[:PAGE][-1])
     return found[:PAGE] + (list(map(int, at.arrive(until))) if len(found) < PAGE else [])

@@ -1,0 +1,107 @@
+"""edge.heads and edge.resync: one query for many, and nobody is told what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from pymongo.errors import AutoReconnect
+
+from edge.heads import Heads
+from edge.position import Position
+from edge.resync import Resync
+from router.inbox import TARGETS_A_QUERY
+from router.ops import Health
+from router.outage import Outages
+from router.settings import Settings
+from tests.unit.edge.outlets import KeptOutlet
+
+pytestmark = pytest.mark.anyio
+
+QUICK = Settings(backoff_min_ms=1, backoff_max_ms=2)
+
+
+class FakeInbox:
+    """Has the same newest of every user, as often as it does not fail."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.queries: list[int] = []
+
+    async def newest(self, targets: Sequence[str]) -> dict[str, int]:
+        """Return it, but for those who never had a message."""
+        self.queries.append(len(targets))
+        await anyio.lowlevel.checkpoint()
+        if self.failures:
+            self.failures -= 1
+            raise AutoReconnect
+        return {target: 12 for target in targets if target != "user:new"}
+
+
+class Answers:
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int | None] = []
+
+    async def until(self, count: int) -> list[int | None]:
+        """Return what was told, as soon as it is so many."""
+        with anyio.fail_after(10):
+            while len(self.told) < count:  # noqa: ASYNC110 - told from within a loop that knows nothing of tests
+                await anyio.sleep(0.001)
+        return self.told
+
+
+async def ask(inbox: FakeInbox, *targets: str) -> list[int | None]:
+    """Ask for heads all at once, and return them."""
+    store: Any = inbox
+    heads, answers = Heads(store, anyio.CapacityLimiter(1), Outages(Health(), QUICK)), Answers()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(heads.run)
+        for target in targets:
+            heads.ask(target, answers.told.append)
+        told = await answers.until(len(targets))
+        tasks.cancel_scope.cancel()
+    return told
+
+
+async def test_one_query_for_many() -> None:
+    """Who asks at once is answered at once; two who ask for the same target cost one look-up; a new user's head is 0."""
+    inbox = FakeInbox()
+    assert await ask(inbox, "user:a", "user:new", "user:a") == [12, 12, 0]
+    assert inbox.queries == [2]
+
+
+async def test_a_query_is_bounded() -> None:
+    """Twenty thousand who ask are a query for each 256."""
+    inbox = FakeInbox()
+    await ask(inbox, *(f"user:{n}" for n in range(20_000)))
+    assert max(inbox.queries) == TARGETS_A_QUERY
+    assert len(inbox.queries) == -(-20_000 // TARGETS_A_QUERY)
+
+
+async def test_what_cannot_be_told_is_said_so() -> None:
+    """In an outage who asked is told so, and may ask again."""
+    assert await ask(FakeInbox(failures=1), "user:a") == [None]
+
+
+async def test_resync_asks_until_it_knows() -> None:
+    """A session whose head nobody can tell just now is not left behind: it is asked for again, and only then compared."""
+    position = Position(KeptOutlet(), "user:a", 1_000)
+    position.start(10)
+    behind: list[Position] = []
+    inbox: Any = FakeInbox(failures=2)
+    heads = Heads(inbox, anyio.CapacityLimiter(1), Outages(Health(), QUICK))
+    resync = Resync(lambda user: [position] if user == "a" else [], heads.ask, behind.append)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(heads.run)
+        resync.check("a", None)
+        resync.check("gone", None)
+        with anyio.fail_after(10):
+            while not behind:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert (behind, position.goal) == ([position], 12)
+    assert inbox.queries == [1, 1, 1]
