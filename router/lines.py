@@ -10,11 +10,16 @@ always ends a line. Collect builds it once and nothing behind collect parses or 
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 NO_OPTS = "-"
 TRANSIENT = "-"
 
 _TRACED = "trace=1"
 _TRACED_BYTES = _TRACED.encode()
+
+_MESSAGE_ID: Final = re.compile(rb'"id":"([^"]*)"')
 
 
 def build_frame(target: str, seq: int | None, message_id: str, ts_ms: int, content: str) -> str:
@@ -57,3 +62,10 @@ def expiry_of(opts: bytes) -> int | None:
 def is_traced(opts: bytes) -> bool:
     """Tell whether a line's opts ask every stage to tell of it."""
     return _TRACED_BYTES in opts.split(b";")
+
+
+def id_of(frame: bytes) -> str:
+    """Return the id of the message in a frame of ours; "" where it has none."""
+    # Type and target, which precede it, hold no quote of their own, so the first is the message's.
+    found = _MESSAGE_ID.search(frame)
+    return found[1].decode(errors="replace") if found else ""

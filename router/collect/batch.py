@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from router.collect import stages
 from router.collect.entries import Entry, Message, read_message
 from router.errors import RuleBroken
 from router.lines import build_frame, build_line
 from router.settings import Settings
 from router.shards import shard_of_target
+from router.trace import Stage, TraceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ class Plan:
         transient: what waits for nothing.
         durable: what waits until the items are stored.
         items: durable messages to sequence and store, in order, each `_id` once.
+        events: trace events of the dead and the transient.
     """
 
     dead: list[tuple[str, str]] = field(default_factory=list)
     transient: Part = field(default_factory=Part)
     durable: Part = field(default_factory=Part)
     items: list[Item] = field(default_factory=list)
+    events: list[TraceEvent] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -86,6 +90,7 @@ def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Sett
             message = read_message(entry, shard, now_ms, settings)
         except RuleBroken as exc:
             plan.dead.append((entry.id, str(exc)))
+            plan.events += stages.buried(entry, now_ms * 1_000, str(exc))
             continue
         _add(plan, seen, entry, message, shard, settings.shards, now_ms)
         content_bytes += len(message.content) * len(message.targets)
@@ -106,6 +111,7 @@ def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int,
         elif message.transient:
             if alive:
                 part.lines.append(transient_line(target, message))
+            plan.events += _transient_events(target, message, None if alive else now_ms * 1_000)
         elif (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
             plan.items.append(Item(item_id, target, message, entry.id))
@@ -125,4 +131,12 @@ def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message,
 def transient_line(target: str, message: Message) -> str:
     """Return the payload line of a transient message for one of its targets."""
     frame = build_frame(target, None, message.id, message.ts_ms, message.content)
-    return build_line(target, None, None, message.expires_ms, frame)
+    return build_line(target, None, None, message.expires_ms, frame, trace=message.trace)
+
+
+def _transient_events(target: str, message: Message, expired_us: int | None) -> list[TraceEvent]:
+    if not message.trace:
+        return []
+    if expired_us is None:
+        return [stages.appended(message, target)]
+    return stages.settled(message, target, Stage.EXPIRED, expired_us, None, "its time was over before collect took it")

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from router.collect import stages
 from router.collect.batch import Item
 from router.collect.intake import Place
 from router.inbox import Stored
 from router.lines import build_line
+from router.trace import Stage, TraceEvent
 
 
 @dataclass(slots=True)
@@ -24,29 +26,37 @@ class Settled:
         lines: payload lines, per target in the order of their seqs.
         heads: target → the highest seq that is in `out` when these lines are.
         dead: (entry id, reason) of what cannot be stored.
+        events: trace events.
+        at_us: Unix µs that events are given; set it when MongoDB has answered.
     """
 
     lines: list[str] = field(default_factory=list)
     heads: dict[str, int] = field(default_factory=dict)
     dead: list[tuple[str, str]] = field(default_factory=list)
+    events: list[TraceEvent] = field(default_factory=list)
+    at_us: int = 0
 
     def begin(self, placed: Iterable[tuple[Item, Place]]) -> None:
         """Note the head of each target: its first item in a batch was placed right behind it."""
         for item, place in placed:
             self.heads.setdefault(item.target, place.prev)
 
-    def add(self, target: str, stored: Stored) -> None:
-        """Add a message as it is stored, now or under the same id before."""
+    def add(self, item: Item, stored: Stored, stage: Stage) -> None:
+        """Add a message as it is stored, now or under the same id before (`stage` says which)."""
+        target = item.target
         head = self.heads[target]
         prev = stored.prev
         if stored.seq > head:
             prev = head
             self.heads[target] = stored.seq
-        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame))
+        trace = item.message.trace or stored.trace
+        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame, trace=trace))
+        self._tell(item, stage, stored.seq)
 
     def bury(self, item: Item, reason: str) -> None:
         """Add an item that cannot be stored."""
         self.dead.append((item.entry_id, reason))
+        self._tell(item, Stage.DEAD, why=reason)
 
     def pass_over(self, target: str, seq: int) -> None:
         """Note a seq under which MongoDB has another message: the next line follows that one."""
@@ -56,5 +66,10 @@ class Settled:
         """Add what was settled after all this."""
         self.lines += later.lines
         self.dead += later.dead
+        self.events += later.events
         for target, head in later.heads.items():
             self.heads[target] = max(head, self.heads.get(target, 0))
+
+    def _tell(self, item: Item, stage: Stage, seq: int | None = None, why: str | None = None) -> None:
+        if item.message.trace:
+            self.events += stages.settled(item.message, item.target, stage, self.at_us, seq, why)
