@@ -65,7 +65,7 @@ class Stack:
 
     Args:
         folder: for all data and logs.
-        redis: the embedded Valkey or the machine's redis-server.
+        redis: the embedded Valkey, the machine's redis-server, or a server that the caller has made.
         redis_options: further words of its command line, such as `--maxmemory`.
         edges: how many.
         settings: settings that shall not have their defaults; the test's own small timeouts above all.
@@ -75,18 +75,22 @@ class Stack:
         self,
         folder: Path,
         *,
-        redis: Literal["valkey", "redis-server"] = "valkey",
+        redis: Literal["valkey", "redis-server"] | Server = "valkey",
         redis_options: tuple[str, ...] = (),
         edges: int = 2,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         base = free_ports(_PORTS)
         redis_port, mongo_port = base + _PORTS - 2, base + _PORTS - 1
+        if isinstance(redis, Server):
+            redis_port = redis.port
         request = Request(data=folder, port_base=base, redis_port=redis_port, mongo_port=mongo_port, edges=edges)
         self.plan = make_plan(request, Settings.model_validate(dict(settings or {})), Kept(API_KEY))
-        kind = EmbeddedValkey if redis == "valkey" else DebianRedis
+        if not isinstance(redis, Server):
+            kind = EmbeddedValkey if redis == "valkey" else DebianRedis
+            redis = kind(folder / "redis", *redis_options, port=redis_port)
         self._servers: dict[str, Server] = {
-            "redis": kind(folder / "redis", *redis_options, port=redis_port),
+            "redis": redis,
             "store": Store(folder / "store", port=mongo_port),
         }
         self._services = {spec.name: Service(spec, self.plan) for spec in self.plan.core + self.plan.edges}
@@ -122,6 +126,12 @@ class Stack:
         again = Spec(as_name, (*spec.command, *words), f"http://127.0.0.1:{port}/readyz")
         self._services[as_name] = Service(again, self.plan)
         return self._services[as_name]
+
+    def set(self, name: str, **own: object) -> None:
+        """Give a service that is not started yet settings of its own, such as a `redis_url` that leads through a proxy."""
+        spec = self._services[name].spec
+        words = [word for setting, value in own.items() for word in ("--set", f"{setting}={value}")]
+        self._services[name] = Service(Spec(name, (*spec.command, *words), spec.ready_url), self.plan)
 
     @property
     def redis(self) -> Server:
