@@ -15,15 +15,17 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from edge.catch_up import READERS, CatchUp
+from edge.catch_up import CatchUp
 from edge.closes import Close
 from edge.connection import Connection
+from edge.cursors import DeviceCursors
+from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
 from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
+from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
-from router.inbox import STORE_OUTAGE, Inbox
 from router.metrics import SESSIONS
 from router.settings import Settings
 from router.targets import USER_PREFIX
@@ -64,7 +66,8 @@ class Admission:
         sessions: the table.
         routes: is told of every user that comes or goes.
         verifier: checks tokens.
-        inbox: is asked for heads that Redis does not know.
+        heads: is asked for heads that Redis cannot tell.
+        cursors: finds and moves the cursors of devices.
         catch_up: is told of positions that are behind.
         tasks: where checks of tokens run; cancelled with the edge.
 
@@ -79,7 +82,8 @@ class Admission:
         sessions: Sessions[Connection],
         routes: RouteWriter,
         verifier: Verifier,
-        inbox: Inbox,
+        heads: Heads,
+        cursors: DeviceCursors,
         catch_up: CatchUp,
         tasks: TaskGroup,
     ) -> None:
@@ -89,9 +93,9 @@ class Admission:
         self._sessions = sessions
         self._routes = routes
         self._verifier = verifier
-        self._inbox = inbox
+        self._heads = heads
+        self._cursors = cursors
         self._catch_up = catch_up
-        self._head_readers = anyio.CapacityLimiter(READERS)
         self._tasks = tasks
         self._emptied = anyio.Event()
 
@@ -121,8 +125,16 @@ class Admission:
         self._routes.write(user, connection.registered)
 
     def find_head(self, connection: Connection) -> None:
-        """Ask MongoDB for a head. The session's own deadline ends the wait, not the task."""
-        self._tasks.start_soon(self._find_head, connection)
+        """Ask MongoDB for a head. The session's own deadline ends the wait."""
+        self._heads.ask(USER_PREFIX + connection.session.user, connection.head_found)
+
+    def find_cursor(self, connection: Connection, key: CursorKey, begin_at: int) -> None:
+        """Look a device's cursor up. The session's own deadline ends the wait."""
+        self._cursors.find(key, begin_at, connection.resumed)
+
+    def move_cursor(self, key: CursorKey, seq: int) -> None:
+        """Have a device's cursor moved forward."""
+        self._cursors.note(key, seq)
 
     def catch_up(self, position: Position, announce: bool) -> None:
         """Bring a position that is behind to its goal."""
@@ -132,6 +144,9 @@ class Admission:
         """A session takes no more messages."""
         user = connection.session.user
         self._routes.withdraw(user, connection.registered)
+        self._cursors.withdraw(connection.resumed)
+        if connection.session.cursor is not None:
+            self._cursors.hasten(connection.session.cursor)
         if connection.session.position is not None:
             self._catch_up.forget(connection.session.position)
         if self._sessions.remove(connection, user):
@@ -154,17 +169,6 @@ class Admission:
         """End every connection without a word."""
         for connection in list(self.connections):
             connection.cut()
-
-    async def _find_head(self, connection: Connection) -> None:
-        target = USER_PREFIX + connection.session.user
-        try:
-            with anyio.fail_after(self.settings.redis_timeout_s):
-                async with self._head_readers:
-                    newest = await self._inbox.newest([target])
-        except (*STORE_OUTAGE, TimeoutError):
-            connection.close(Close.OVERLOADED, "the inbox cannot be read just now")
-        else:
-            connection.registered(newest.get(target, 0))
 
     async def _verify(self, connection: Connection, token: str) -> None:
         try:

@@ -19,11 +19,24 @@ from websockets.http11 import Request
 from websockets.protocol import SEND_EOF
 from websockets.protocol import State as WireState
 
+from edge.actions import (
+    Action,
+    Actions,
+    Await,
+    CatchUp,
+    Disconnect,
+    FindCursor,
+    MoveCursor,
+    Register,
+    Send,
+    Verify,
+)
 from edge.closes import Close
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
 from edge.position import Position
-from edge.session import Action, Actions, Await, CatchUp, Disconnect, Register, Send, Session, Verify
+from edge.session import Session
+from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS
 from router.settings import Settings
 
@@ -44,7 +57,13 @@ class Host(Protocol):
         """Take the session in and write its route; then call `registered`."""
 
     def find_head(self, connection: Connection) -> None:
-        """Look up the head of the session's user in MongoDB; then call `registered`."""
+        """Look up the head of the session's user in MongoDB; then call `head_found`."""
+
+    def find_cursor(self, connection: Connection, key: CursorKey, begin_at: int) -> None:
+        """Look up a device's cursor, or begin it; then call `resumed`."""
+
+    def move_cursor(self, key: CursorKey, seq: int) -> None:
+        """Have a device's cursor moved forward."""
 
     def catch_up(self, position: Position, announce: bool) -> None:
         """Bring a position that is behind to its goal."""
@@ -163,11 +182,22 @@ class Connection(asyncio.Protocol):
         self._act(self.session.unverifiable())
 
     def registered(self, head: int | None) -> None:
-        """The route is written; `head` was read after that, None where Redis has no counter."""
+        """The route is written; `head` was read after that, None where Redis cannot tell it."""
         if head is None:
             self._host.find_head(self)
         else:
             self._act(self.session.registered(head))
+
+    def head_found(self, head: int | None) -> None:
+        """MongoDB was asked for the head; None when it cannot tell it just now."""
+        if head is None:
+            self.close(Close.OVERLOADED, "the inbox cannot be read just now")
+        else:
+            self._act(self.session.registered(head))
+
+    def resumed(self, cursor: int | None) -> None:
+        """The device's cursor was looked up; None when nobody could tell it."""
+        self._act(self.session.resumed(cursor))
 
     def drain(self, retry_after_ms: int) -> None:
         """Send the client away: this edge is stopping."""
@@ -240,6 +270,10 @@ class Connection(asyncio.Protocol):
                 self._host.verify(self, token)
             case Register(user, device, position):
                 self._host.register(self, user, device, position)
+            case FindCursor(key, begin_at):
+                self._host.find_cursor(self, key, begin_at)
+            case MoveCursor(key, seq):
+                self._host.move_cursor(key, seq)
             case CatchUp(position, announce):
                 self._host.catch_up(position, announce)
             case Disconnect(close, detail):

@@ -1,7 +1,7 @@
 """The edge as a service: its parts, in the order in which they start and stop.
 
-Redis fit? ─▶ keys, subscriber, heartbeat, routes (once subscribed), probes, catch-up, sweep ─▶ listen
-stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ routes removed ─▶ leave ─▶ end
+Redis fit? ─▶ keys, subscriber, heartbeat, routes (once subscribed), probes, cursors, catch-up, sweep ─▶ listen
+stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ cursors written ─▶ routes removed ─▶ leave ─▶ end
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Final
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from edge.admission import Admission
 from edge.catch_up import CatchUp
 from edge.connection import Connection
+from edge.cursors import DeviceCursors
 from edge.deafness import CONDITION as PROBES
 from edge.deafness import Deafness
 from edge.delivery import Delivery
 from edge.drain import drain
+from edge.heads import READERS, Heads
 from edge.node import Node
 from edge.resync import Resync
 from edge.routes import Routes
@@ -30,9 +33,11 @@ from edge.sessions import Sessions
 from edge.subscriber import Subscriber
 from edge.sweep import sweep
 from router.auth.jwks import JwksVerifier
+from router.cursor_cache import CursorCache
+from router.cursors import Cursors
 from router.errors import SetupError
 from router.fitness import await_redis
-from router.inbox import Inbox, open_mongo
+from router.inbox import Document, Inbox, open_mongo
 from router.keys import Keys
 from router.ops import Health
 from router.outage import Outages
@@ -65,7 +70,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             await await_redis(redis, settings, health)
             tasks.cancel_scope.cancel()
         if not stop.is_set():
-            await _serve(settings, health, stop, redis, Inbox(mongo, settings))
+            await _serve(settings, health, stop, redis, mongo)
     finally:
         with anyio.move_on_after(settings.redis_timeout_s, shield=True):
             await redis.aclose()
@@ -77,10 +82,14 @@ async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
     tasks.cancel_scope.cancel()
 
 
-async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: Redis, inbox: Inbox) -> None:
+async def _serve(
+    settings: Settings, health: Health, stop: anyio.Event, redis: Redis, mongo: AsyncMongoClient[Document]
+) -> None:
     # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
     # One a part, since each tells by its own calls that an outage is over.
     node_outages, routes_outages = (Outages(Health(), settings, service="edge", part=part) for part in ("node", "routes"))
+    inbox, stored, cache = Inbox(mongo, settings), Cursors(mongo, settings), CursorCache(redis, settings)
+    cursors = DeviceCursors(stored, cache, settings, Outages(Health(), settings, part="cursors"))
     sessions = Sessions[Connection](settings.sessions_user_max)
     node = Node(redis, settings, sessions.__len__, node_outages)
     channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
@@ -89,17 +98,19 @@ async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: R
         node.beat_soon()
         routes.write_all()
 
-    catch_up = CatchUp(inbox, settings, Outages(Health(), settings, part="catch_up"))
+    reading = anyio.CapacityLimiter(READERS)
+    heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
+    catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"))
     delivery = Delivery(sessions.audiences, catch_up.ask)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
-    resync = Resync(sessions.positions, catch_up.ask)
+    resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = JwksVerifier(settings)
 
     async with anyio.create_task_group() as tasks:
-        admission = Admission(settings, node.id, sessions, routes, verifier, inbox, catch_up, tasks)
-        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, catch_up.run):
+        admission = Admission(settings, node.id, sessions, routes, verifier, heads, cursors, catch_up, tasks)
+        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
@@ -110,6 +121,7 @@ async def _serve(settings: Settings, health: Health, stop: anyio.Event, redis: R
             health.set(DRAINING, ok=False, why="draining")
             node.drain()
             await drain(admission, settings)
+            await cursors.flush()
             await _leave(routes, node, settings)
         finally:
             admission.cut_all()

@@ -1,10 +1,15 @@
 """One session, from the upgrade to the close: a state machine without I/O.
 
-                       upgraded                          verified             registered
-    AWAITING ──connect frame──▶ VERIFYING ───────────▶ REGISTERING ───────▶ LIVE
-        │     (or token in       │  refused,             │  overdue           │  token expired, replaced,
-        │      the header)       │  keys unavailable     │                    │  slow, draining …
-        └──────────┴─────────────┴──────────▶ CLOSING ◀──┴────────────────────┘
+             upgraded               verified             registered          resumed
+    AWAITING ─────────▶ VERIFYING ────────────▶ REGISTERING ──────▶ RESUMING ───────▶ LIVE
+        │   (token in       │ refused,              │  │  overdue       │               │ token expired, replaced,
+        │    header or      │ keys unavailable      │  └────────────────┼──────────────▶│ slow, draining …
+        │    connect frame) │                       │   no cursor to look up            │
+        └───────────────────┴──────────▶ CLOSING ◀──┴───────────────────┴───────────────┘
+
+RESUMING is for a device that does not say itself what it has: its cursor is looked up once the head is known, so that nothing
+lies between the two. A device that nobody knows begins at the head, and its cursor is stored before it is welcome: from the
+welcome on it is owed everything, whatever becomes of this edge.
 
 Theory of operation: whoever owns the socket calls a method for each thing that happened, and carries out the actions that
 it returns, in order. What comes too late for the state the session is in (a token verified after the close, say) returns
@@ -21,16 +26,17 @@ from __future__ import annotations
 
 import math
 import secrets
-import time
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from edge.actions import Actions, Await, CatchUp, Disconnect, FindCursor, MoveCursor, Register, Send, Verify
 from edge.client_frames import OWN, Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
 from edge.closes import Close
-from edge.frames import Bye, CaughtUp, Error, Lost, Pong, ServerFrame, Welcome, encode
+from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Outlet, Position
+from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_granted, not_supported
+from router.cursors import CursorKey
 from router.settings import Settings
 from router.targets import USER_PREFIX
 
@@ -41,63 +47,16 @@ class State(Enum):
     AWAITING = auto()
     VERIFYING = auto()
     REGISTERING = auto()
+    RESUMING = auto()
     LIVE = auto()
     CLOSING = auto()
 
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write these bytes: whole WebSocket frames."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Check the token, then call `verified`, `refused` or `unverifiable`."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """Let `position` hear of its user's messages, write the route, then call `registered` with the head."""
-
-    user: str
-    device: str | None
-    position: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """Call `overdue` unless the next `Await` comes within this time."""
-
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Send a close frame; nothing follows it."""
-
-    close: Close
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CatchUp:
-    """Have `position`, which is behind, brought to its goal; tell the client there if `announce`."""
-
-    position: Position
-    announce: bool
-
-
-Action = Send | Verify | Register | CatchUp | Await | Disconnect
-Actions = tuple[Action, ...]
 
 _OVERDUE = {
     State.AWAITING: (Close.NOT_AUTHENTICATED, "no connect frame in time"),
     State.VERIFYING: (Close.OVERLOADED, "the token could not be checked in time"),
     State.REGISTERING: (Close.OVERLOADED, "the route could not be written in time"),
+    State.RESUMING: (Close.OVERLOADED, "the cursor could not be read in time"),
     State.LIVE: (Close.TOKEN_EXPIRED, ""),
 }
 
@@ -119,10 +78,23 @@ class Session:
         id: random, told in the welcome.
         user: "" until the token is verified.
         position: the place in the user's own order; None until the token is verified.
-        acked: the highest seq that the client has acknowledged. Replay starts from it once cursors are stored.
+        acked: the highest seq that the client has acknowledged, or came with.
     """
 
-    __slots__ = ("_early", "_node", "_options", "_outlet", "_settings", "_valid_s", "acked", "id", "position", "state", "user")
+    __slots__ = (
+        "_early",
+        "_head",
+        "_node",
+        "_options",
+        "_outlet",
+        "_settings",
+        "_valid_s",
+        "acked",
+        "id",
+        "position",
+        "state",
+        "user",
+    )
 
     def __init__(self, settings: Settings, node: str, outlet: Outlet) -> None:
         self.state = State.AWAITING
@@ -135,7 +107,14 @@ class Session:
         self._outlet = outlet
         self._options = Options()
         self._early: tuple[bytes, ...] = ()
+        self._head = 0
         self._valid_s = math.inf
+
+    @property
+    def cursor(self) -> CursorKey | None:
+        """The cursor that acks move; None for a session without a device, or without a user yet."""
+        device = self._options.device
+        return CursorKey(self.user, device, USER_PREFIX + self.user) if device is not None and self.user else None
 
     # -- on the way in -----------------------------------------------------------------------------------------------
 
@@ -171,33 +150,48 @@ class Session:
 
     def registered(self, head: int) -> Actions:
         """The route is written and `head` read after that."""
-        position = self.position
-        if self.state is not State.REGISTERING or position is None:
+        if self.state is not State.REGISTERING:
+            return ()
+        self._head = head
+        key, since = self.cursor, self._options.since.get(OWN)
+        if key is None or since is not None:
+            return self._begin(since)
+        self.state = State.RESUMING
+        return Await(self._settings.redis_timeout_s), FindCursor(key, first_cursor(head, self._settings.retention_s))
+
+    def resumed(self, cursor: int | None) -> Actions:
+        """The device's cursor is read, or begun; None when that cannot be done now."""
+        if self.state is not State.RESUMING:
+            return ()
+        if cursor is None:
+            return self.close(Close.OVERLOADED, "the cursor cannot be read just now")
+        return self._begin(cursor)
+
+    def _begin(self, since: int | None) -> Actions:
+        """Welcome the client, and begin behind `since`; None is the head."""
+        position, head = self.position, self._head
+        if position is None:
             return ()
         self.state = State.LIVE
         welcome = encode(Welcome(self.user, self.id, self._node, head, _brief(self._settings.heartbeat_s)))
-        frames = [welcome, *self._unsupported(), *self._early, *self._begin(position, head)]
+        answers = [welcome, *map(encode, not_granted(self._options)), *self._early]
         self._early = ()
-        sent = Await(self._valid_s), Send(b"".join(frames))
-        return sent if position.goal is None else (*sent, CatchUp(position, OWN in self._options.since))
+        frames = position.start(head) if since is None else self._begin_behind(position, since)
+        actions: Actions = Await(self._valid_s), Send(b"".join(answers + frames)), *self._move_cursor()
+        return actions if position.goal is None else (*actions, CatchUp(position, since is not None))
 
-    def _begin(self, position: Position, head: int) -> list[bytes]:
-        """Begin where the client wishes, and return what follows the welcome."""
-        since = self._options.since.get(OWN)
-        if since is None:
-            return position.start(head)
-        # A cursor from the future is not of this cluster, and would make a duplicate of all that comes.
-        since = min(since, max(head, time.time_ns() // 1_000))
-        frames = self._lost(position.target, since, head)
-        frames += position.start_after(since, head)
+    def _begin_behind(self, position: Position, since: int) -> list[bytes]:
+        since = self.acked = not_from_the_future(since, self._head)
+        frames = [encode(frame) for frame in lost(position.target, since, self._head, self._settings.retention_s)]
+        frames += position.start_after(since, self._head)
         if position.goal is None:
             frames.append(encode(CaughtUp(position.target, since)))
         return frames
 
-    def _lost(self, target: str, since: int, head: int) -> list[bytes]:
-        # A seq is the Redis time in µs of its giving, or little above it; 0 asks for what there is, and misses nothing.
-        until = min(head, int((time.time() - self._settings.retention_s) * 1_000_000))
-        return [encode(Lost(target, since, until))] if 0 < since < until else []
+    def _move_cursor(self) -> Actions:
+        """Note what the client came with as its device's; what was looked up is there already."""
+        key = self.cursor
+        return (MoveCursor(key, self.acked),) if key is not None and OWN in self._options.since else ()
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -207,7 +201,9 @@ class Session:
             return ()
         try:
             frame = decode(data)
-            return self._connect(frame) if self.state is State.AWAITING else self._reply(self._answer(frame))
+            if self.state is State.AWAITING:
+                return self._connect(frame)
+            return self._ack(frame) if isinstance(frame, Ack) else self._reply(self._answer(frame))
         except BadFrame as exc:
             return self._close_for(exc)
 
@@ -218,40 +214,40 @@ class Session:
     def _connect(self, frame: ClientFrame) -> Actions:
         if not isinstance(frame, Connect):
             return self.close(Close.NOT_AUTHENTICATED, "the first frame must be connect")
-        asked, wished = self._options, frame_options(frame)
-        self._options = Options(
-            asked.device if wished.device is None else wished.device,
-            wished.since or asked.since,
-            wished.topics or asked.topics,
-        )
+        self._options = merged(self._options, frame_options(frame))
         return self._verify(frame.token)
 
-    def _answer(self, frame: ClientFrame) -> ServerFrame | None:
+    def _answer(self, frame: ClientFrame) -> ServerFrame:
         match frame:
             case Ping():
                 return Pong()
-            case Ack():
-                return self._ack(frame)
             case Connect():
                 return Error("unexpected", "connect: the token and wishes that came first stand")
             case _:
-                return _not_supported(type(frame).__name__.lower())
+                return not_supported(type(frame).__name__.lower())
 
-    def _ack(self, ack: Ack) -> Error | None:
+    def _ack(self, ack: Ack) -> Actions:
+        problem = self._problem_with(ack)
+        if problem:
+            return self._reply(Error("bad_ack", f"ack: {problem}"))
+        if ack.seq <= self.acked:
+            return ()
+        self.acked = ack.seq
+        key = self.cursor
+        return () if key is None else (MoveCursor(key, ack.seq),)
+
+    def _problem_with(self, ack: Ack) -> str:
         own = USER_PREFIX + self.user
         position = self.position
         if position is None or not position.started:
-            return Error("bad_ack", "ack: nothing was sent yet")
+            return "nothing was sent yet"
         if ack.to not in {None, own}:
-            return Error("bad_ack", f"ack: nothing was sent but of {own}")
+            return f"nothing was sent but of {own}"
         if ack.seq > position.at:
-            return Error("bad_ack", f"ack: {ack.seq} is beyond what was sent ({position.at})")
-        self.acked = max(self.acked, ack.seq)
-        return None
+            return f"{ack.seq} is beyond what was sent ({position.at})"
+        return ""
 
-    def _reply(self, answer: ServerFrame | None) -> Actions:
-        if answer is None:
-            return ()
+    def _reply(self, answer: ServerFrame) -> Actions:
         if self.state is State.LIVE:
             return (_send(answer),)
         if len(self._early) == _EARLY_MAX:
@@ -296,16 +292,6 @@ class Session:
         if self.state is State.CLOSING:
             return ()
         return _send(Error("bad_frame", str(problem))), *self.close(Close.BAD_FRAME, str(problem))
-
-    def _unsupported(self) -> list[bytes]:
-        # Topics and broadcast: a wish that is not granted is answered, never passed over.
-        wishes = [f"since {name}" for name in self._options.since if name != OWN]
-        wishes += ["topics"] if self._options.topics else []
-        return [encode(_not_supported(wish)) for wish in wishes]
-
-
-def _not_supported(wish: str) -> Error:
-    return Error("not_supported", f"{wish}: this version does not carry it out")
 
 
 def _brief(seconds: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -17,6 +18,8 @@ from router.cursors import CursorKey
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_id
+
+_SEQ_MAX_DIGITS: Final = 16
 
 
 class CursorCache:
@@ -45,7 +48,7 @@ class CursorCache:
                 pipe.hget(self._key(key), _field(key))
             # A key of another type is an answer like any other here: that cursor is not cached.
             found = await pipe.execute(raise_on_error=False)
-        return {key: int(seq) for key, seq in zip(asked, found, strict=True) if isinstance(seq, bytes) and seq.isdigit()}
+        return {key: int(seq) for key, seq in zip(asked, found, strict=True) if _is_seq(seq)}
 
     async def advance(self, seqs: Mapping[CursorKey, int]) -> None:
         """Move cached cursors forward to what MongoDB has; a lower seq moves nothing back.
@@ -66,3 +69,7 @@ class CursorCache:
 
 def _field(key: CursorKey) -> str:
     return f"{key.device} {key.target}"
+
+
+def _is_seq(found: object) -> bool:
+    return isinstance(found, bytes) and found.isdigit() and len(found) <= _SEQ_MAX_DIGITS

@@ -63,9 +63,9 @@ class Cursors:
         )
 
     async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
-        """Return the cursors that there are."""
+        """Return the cursors that there are. A document that somebody has spoilt is one device's trouble: it is left out."""
         ids = {key.id: key for key in keys}
-        found = self._documents.find({"_id": {"$in": list(ids)}}, {"seq": 1})
+        found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0}}, {"seq": 1})
         return {ids[document["_id"]]: int(document["seq"]) async for document in found}
 
     async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:

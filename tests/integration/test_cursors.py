@@ -81,6 +81,14 @@ async def test_what_stands_in_it(site: Site, cursors: Cursors) -> None:
         }
 
 
+async def test_a_spoilt_document_is_one_devices_trouble(site: Site, cursors: Cursors) -> None:
+    """The others are found; that one neither is nor begins anew, which might lose what the device is owed."""
+    async with open_mongo(site.settings) as mongo:
+        await mongo[site.settings.mongo_database].cursors.insert_one({"_id": PHONE.id, "seq": "twelve"})
+    assert await cursors.begin({PHONE: SEQ, TABLET: SEQ}) == {TABLET: SEQ}
+    assert await cursors.find([PHONE, TABLET]) == {TABLET: SEQ}
+
+
 async def test_the_index_is_made_once(site: Site, cursors: Cursors) -> None:
     """By `pushway migrate`; another life of cursors is not put in its place behind the operator's back."""
     await migrate(site.settings)

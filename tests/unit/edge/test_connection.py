@@ -17,11 +17,13 @@ from websockets.uri import parse_uri
 from edge.admission import Admission
 from edge.connection import Connection
 from edge.delivery import Delivery
+from edge.heads import Tell
 from edge.ledger import Waiter
 from edge.liveness import Pulse
 from edge.position import Position
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
+from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.lines import build_frame, build_line
 from router.settings import Settings
@@ -34,11 +36,11 @@ NODE = "edge-1.k3f9"
 class Socket(asyncio.Transport):
     """The socket between one connection and a client, both in this process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, query: str = "") -> None:
         super().__init__()
         self.ended = ""
         self._connection = connection
-        self._client = ClientProtocol(parse_uri("ws://localhost/v1/connect"))
+        self._client = ClientProtocol(parse_uri(f"ws://localhost/v1/connect{query}"))
         connection.connection_made(self)
 
     # -- what a connection calls -------------------------------------------------------------------------------------
@@ -81,6 +83,11 @@ class Socket(asyncio.Transport):
         """Send the request and a frame behind it in one piece, without waiting for the answer."""
         self._client.send_request(self._client.connect())
         self._connection.data_received(b"".join(self._client.data_to_send()) + frame)
+        self.pump()
+
+    def say(self, text: str) -> None:
+        """Send a frame."""
+        self._client.send_text(text.encode())
         self.pump()
 
     def pump(self) -> None:
@@ -147,12 +154,47 @@ class KeptRoutes:
         self.writes.clear()
 
 
-class FakeInbox:
-    """Knows the newest of everybody."""
+class FakeHeads:
+    """Knows the newest of everybody, or nothing."""
 
-    async def newest(self, targets: list[str]) -> dict[str, int]:
-        """Return the same for each."""
-        return dict.fromkeys(targets, 77)
+    def __init__(self) -> None:
+        self.newest: int | None = 77
+
+    def ask(self, target: str, tell: Tell) -> None:
+        """Tell the same for each, at once."""
+        assert target.startswith("user:")
+        tell(self.newest)
+
+
+class FakeCursors:
+    """Remembers what it is told, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.seqs: dict[CursorKey, int] = {}
+        self.hastened: list[CursorKey] = []
+        self.waiters: dict[Tell, tuple[CursorKey, int]] = {}
+
+    def find(self, key: CursorKey, begin_at: int, waiter: Tell) -> None:
+        """Keep who asks."""
+        self.waiters[waiter] = (key, begin_at)
+
+    def withdraw(self, waiter: Tell) -> None:
+        """Forget who asked."""
+        self.waiters.pop(waiter, None)
+
+    def note(self, key: CursorKey, seq: int) -> None:
+        """Remember."""
+        self.seqs[key] = seq
+
+    def hasten(self, key: CursorKey) -> None:
+        """Remember."""
+        self.hastened.append(key)
+
+    def answer(self) -> None:
+        """Answer all that wait."""
+        for waiter, (key, begin_at) in list(self.waiters.items()):
+            waiter(self.seqs.setdefault(key, begin_at))
+        self.waiters.clear()
 
 
 class Desk:
@@ -162,9 +204,13 @@ class Desk:
         self.sessions = Sessions[Connection](settings.sessions_user_max)
         self.routes = KeptRoutes()
         self.behind: list[tuple[Position, bool]] = []
-        inbox: Any = FakeInbox()
+        self.heads = FakeHeads()
+        heads: Any = self.heads
+        self.cursors = FakeCursors()
+        cursors: Any = self.cursors
         catch_up: Any = self
-        self.admission = Admission(settings, NODE, self.sessions, self.routes, FakeVerifier(), inbox, catch_up, tasks)
+        verifier = FakeVerifier()
+        self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, cursors, catch_up, tasks)
         self.delivery = Delivery(self.sessions.audiences, self.ask)
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
@@ -175,10 +221,10 @@ class Desk:
         """Keep who is behind and still there."""
         self.behind = [one for one in self.behind if one[0] is not position]
 
-    async def registering(self, token: str) -> tuple[Connection, Socket]:
+    async def registering(self, token: str, device: str = "") -> tuple[Connection, Socket]:
         """Return a connection whose token has been looked at."""
         connection = self.admission.accept()
-        socket = Socket(connection)
+        socket = Socket(connection, f"?device={device}" if device else "")
         socket.connect(token)
         await anyio.wait_all_tasks_blocked()
         return connection, socket
@@ -244,6 +290,35 @@ async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk:
     desk.routes.answer(5)
     assert socket.frames() == []
     assert not desk.admission.connections
+
+
+async def test_a_devices_cursor_is_found_between_head_and_welcome(desk: Desk) -> None:
+    """What comes while it is looked up is held; acks move it, and with the session's end it is written soon."""
+    connection, socket = await desk.registering("alice", "phone")
+    phone = CursorKey("alice", "phone", "user:alice")
+    desk.cursors.seqs[phone] = 2_000_000_000_000_000
+    desk.routes.answer(2_000_000_000_000_000)
+    desk.publish("alice", 2_000_000_000_000_000, 2_000_000_000_000_001)
+    assert socket.frames() == []
+    desk.cursors.answer()
+    assert '"welcome"' in socket.frames()[0]
+    socket.say('{"type":"ack","seq":2000000000000000}')
+    assert connection.session.position is not None
+    connection.session.position.read(2_000_000_000_000_001)
+    socket.say('{"type":"ack","seq":2000000000000001}')
+    assert desk.cursors.seqs == {phone: 2_000_000_000_000_001}
+    assert desk.cursors.hastened == []
+    connection.connection_lost(None)
+    assert phone in desk.cursors.hastened
+
+
+async def test_a_device_gone_before_its_cursor_was_found(desk: Desk) -> None:
+    """Nobody is told."""
+    connection, _ = await desk.registering("alice", "phone")
+    desk.routes.answer(5)
+    assert len(desk.cursors.waiters) == 1
+    connection.connection_lost(None)
+    assert desk.cursors.waiters == {}
 
 
 @pytest.mark.parametrize(("token", "code"), [("bad", 4500), ("old", 4003), ("later", 4001)])

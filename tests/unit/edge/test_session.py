@@ -15,10 +15,12 @@ from websockets.frames import Frame
 from websockets.protocol import State as WireState
 from websockets.uri import parse_uri
 
+from edge.actions import Action, Actions, Await, CatchUp, Disconnect, FindCursor, MoveCursor, Register, Send, Verify
 from edge.closes import Close
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
-from edge.session import Action, Actions, Await, CatchUp, Disconnect, Register, Send, Session, State, Verify
+from edge.session import Session, State
+from router.cursors import CursorKey
 from router.settings import Settings
 from tests.unit.edge.outlets import KeptOutlet
 
@@ -151,6 +153,97 @@ def test_cursor_older_than_what_is_kept() -> None:
     assert [frame["type"] for frame in frames(registering(since="0").registered(NOW_SEQ))] == ["welcome"]
 
 
+# -- a device ------------------------------------------------------------------------------------------------------------
+
+PHONE = CursorKey("alice", "phone", "user:alice")
+
+
+def test_a_device_without_since_goes_on_where_it_stopped() -> None:
+    """The cursor is looked up behind the head, with a deadline of its own; nothing is sent before it is known."""
+    session = registering(device="phone")
+    actions = session.registered(NOW_SEQ + 5)
+    assert actions == (Await(SETTINGS.redis_timeout_s), FindCursor(PHONE, NOW_SEQ + 5))
+    assert session.position is not None
+    assert session.position.take(NOW_SEQ + 5, NOW_SEQ + 6, b"x") is Verdict.HELD
+    actions = session.resumed(NOW_SEQ)
+    assert [frame["type"] for frame in frames(actions)] == ["welcome"]
+    assert frames(actions)[0]["seq"] == NOW_SEQ + 5
+    assert only(CatchUp, actions) == CatchUp(session.position, announce=True)
+    assert (session.position.at, session.position.goal) == (NOW_SEQ, NOW_SEQ + 6)
+    assert not [action for action in actions if isinstance(action, MoveCursor)]
+
+
+def test_a_device_that_has_all_is_caught_up_at_once() -> None:
+    """As a client is that says so itself."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    assert [frame["type"] for frame in frames(session.resumed(NOW_SEQ))] == ["welcome", "caught_up"]
+
+
+def test_a_cursor_from_the_future_is_clamped() -> None:
+    """It is not of this cluster."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    session.resumed(NOW_SEQ * 2)
+    assert session.position is not None
+    assert NOW_SEQ <= session.position.at < NOW_SEQ + 60_000_000
+
+
+def test_a_devices_cursor_older_than_what_is_kept() -> None:
+    """The device is told what it may have lost."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    assert [frame["type"] for frame in frames(session.resumed(5))] == ["welcome", "lost"]
+
+
+@pytest.mark.parametrize("head", [0, 5])
+def test_a_new_device_does_not_begin_in_the_far_past(head: int) -> None:
+    """Or it would be told of a loss when it comes back, though nothing was sent."""
+    find = only(FindCursor, registering(device="phone").registered(head))
+    assert isinstance(find, FindCursor)
+    assert abs(NOW_SEQ - find.begin_at - SETTINGS.retention_s / 2 * 1_000_000) < 60_000_000
+
+
+def test_since_wins_and_becomes_the_devices_cursor() -> None:
+    """Clamped like any; the client is live without waiting for anybody."""
+    session = registering(device="phone", since=str(NOW_SEQ))
+    assert only(MoveCursor, session.registered(NOW_SEQ + 5)) == MoveCursor(PHONE, NOW_SEQ)
+    moved = only(MoveCursor, registering(device="phone", since=str(2 * NOW_SEQ)).registered(NOW_SEQ))
+    assert isinstance(moved, MoveCursor)
+    assert moved.seq < NOW_SEQ + 60_000_000
+    assert only(MoveCursor, registering(device="phone", since="0").registered(NOW_SEQ)) == MoveCursor(PHONE, 0)
+
+
+def test_a_device_whose_cursor_nobody_can_tell() -> None:
+    """It is told to come again: where it would begin is not to be guessed."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    assert closes(session.resumed(None)) == [Close.OVERLOADED]
+    late = registering(device="phone")
+    late.registered(NOW_SEQ)
+    assert closes(late.overdue()) == [Close.OVERLOADED]
+    assert late.resumed(NOW_SEQ) == ()
+
+
+def test_an_ack_moves_the_devices_cursor() -> None:
+    """Forward only, and never beyond what was sent; without a device there is none to move."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    session.resumed(NOW_SEQ)
+    assert session.position is not None
+    session.position.take(NOW_SEQ, NOW_SEQ + 9, b"x")
+
+    def ack(seq: int, more: str = "") -> Actions:
+        return session.text(f'{{"type":"ack","seq":{seq}{more}}}'.encode())
+
+    assert ack(NOW_SEQ) == ()
+    assert ack(NOW_SEQ + 7, ',"to":"user:alice"') == (MoveCursor(PHONE, NOW_SEQ + 7),)
+    assert ack(NOW_SEQ + 6) == ()
+    assert frames(ack(NOW_SEQ + 10))[0]["code"] == "bad_ack"
+    assert ack(NOW_SEQ + 9) == (MoveCursor(PHONE, NOW_SEQ + 9),)
+    assert live(head=10).text(b'{"type":"ack","seq":7}') == ()
+
+
 def test_wishes_of_later_versions_are_answered() -> None:
     """Behind the welcome, one error each."""
     answers = frames(registering(since="all:5", topics="news").registered(0))
@@ -268,6 +361,8 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
     "verified": lambda s: s.verified("alice", math.inf),
     "refused": lambda s: s.refused("no"),
     "registered": lambda s: s.registered(5),
+    "resumed": lambda s: s.resumed(5),
+    "cursorless": lambda s: s.resumed(None),
     "overdue": lambda s: s.overdue(),
     "replaced": lambda s: s.close(Close.REPLACED),
     "drained": lambda s: s.drained(1),
@@ -275,14 +370,19 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
 }
 
 
-@given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=12))
-def test_whatever_happens_a_session_closes_once_and_is_silent_after(events: list[str]) -> None:
+@given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=12), st.booleans())
+def test_whatever_happens_a_session_closes_once_and_is_silent_after(events: list[str], device: bool) -> None:
     """Late answers find nobody; a session is welcomed at most once, and only after a good token."""
     session, actions = new(), list[Action]()
     closed_at = None
     for event in events:
         # Only the first event of a connection is its upgrade.
-        done = () if event == "upgraded" and actions else EVENTS[event](session)
+        if event == "upgraded" and actions:
+            done: Actions = ()
+        elif event == "upgraded" and device:
+            done = session.upgraded(Upgrade(None, {"device": "phone"}, ()))
+        else:
+            done = EVENTS[event](session)
         if closed_at is not None:
             assert done == ()
         actions += done

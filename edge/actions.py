@@ -1,0 +1,75 @@
+"""What a session asks of whoever owns its socket: values, carried out in order (`edge.connection`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.closes import Close
+from edge.position import Position
+from router.cursors import CursorKey
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write these bytes: whole WebSocket frames."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Check the token, then call `verified`, `refused` or `unverifiable`."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Let `position` hear of its user's messages, write the route, then call `registered` with the head."""
+
+    user: str
+    device: str | None
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Call `overdue` unless the next `Await` comes within this time."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Send a close frame; nothing follows it."""
+
+    close: Close
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Have `position`, which is behind, brought to its goal; tell the client there if `announce`."""
+
+    position: Position
+    announce: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FindCursor:
+    """Look up the cursor, or begin it, durably, at `begin_at`; then call `resumed`."""
+
+    key: CursorKey
+    begin_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCursor:
+    """Have the cursor moved forward to `seq`, a little later."""
+
+    key: CursorKey
+    seq: int
+
+
+Action = Send | Verify | Register | FindCursor | MoveCursor | CatchUp | Await | Disconnect
+Actions = tuple[Action, ...]

@@ -1,0 +1,57 @@
+"""What a client wished for at the start, against what there is: where a session begins, and what it is told of that.
+
+A seq is the Redis time in µs of its giving, or little above it, so that it says how old a cursor is.
+"""
+
+from __future__ import annotations
+
+import time
+
+from edge.client_frames import OWN, Options
+from edge.frames import Error, Lost
+
+
+def merged(asked: Options, wished: Options) -> Options:
+    """Return the wishes of the address and of the connect frame together; the frame is the later word."""
+    return Options(
+        asked.device if wished.device is None else wished.device,
+        wished.since or asked.since,
+        wished.topics or asked.topics,
+    )
+
+
+def not_granted(options: Options) -> list[Error]:
+    """Return the answers to wishes that this version does not carry out: none is passed over."""
+    wishes = [f"since {name}" for name in options.since if name != OWN]
+    wishes += ["topics"] if options.topics else []
+    return [not_supported(wish) for wish in wishes]
+
+
+def not_supported(wish: str) -> Error:
+    """Return the answer to a wish or frame that this version does not carry out."""
+    return Error("not_supported", f"{wish}: this version does not carry it out")
+
+
+def not_from_the_future(since: int, head: int) -> int:
+    """Return where to begin: a cursor from the future is not of this cluster, and would make a duplicate of all that comes."""
+    return min(since, max(head, time.time_ns() // 1_000))
+
+
+def lost(target: str, since: int, head: int, retention_s: float) -> list[Lost]:
+    """Return what a client is told whose cursor is older than what is kept; 0 asks for what there is, and misses nothing."""
+    until = min(head, _ago(retention_s))
+    return [Lost(target, since, until)] if 0 < since < until else []
+
+
+def first_cursor(head: int, retention_s: float) -> int:
+    """Return where the cursor of a device that comes for the first time begins: at the head.
+
+    An old head, and 0 is the oldest, would make it look as if the device had missed what nobody sent; so would one of 0 that
+    stays there never be told of what it did miss. What is to come will have a seq of its time, so that any time before now
+    does as well, and half of the retention is far from both ends, whatever the clocks of edges and Redis say.
+    """
+    return max(head, _ago(retention_s / 2))
+
+
+def _ago(seconds: float) -> int:
+    return int((time.time() - seconds) * 1_000_000)
