@@ -22,6 +22,7 @@ from bson.errors import BSONError
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position
+from edge.tracing import Tracing
 from router.inbox import STORE_OUTAGE, Inbox
 from router.metrics import REPLAYED
 from router.outage import Outages
@@ -48,12 +49,21 @@ class CatchUp:
         reading: lets so many of the edge's queries run at once.
         settings: `send_buffer_max_bytes`.
         outages: waits while MongoDB is away.
+        tracing: is told of messages that are traced; None where nobody is.
     """
 
-    def __init__(self, inbox: Inbox, reading: anyio.CapacityLimiter, settings: Settings, outages: Outages) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        reading: anyio.CapacityLimiter,
+        settings: Settings,
+        outages: Outages,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._inbox = inbox
         self._reading = reading
         self._outages = outages
+        self._tracing = tracing
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
         # Position → whether its arrival is told; ordered, and each position in one of the two at most.
         self._queue: OrderedDict[Position, bool] = OrderedDict()
@@ -123,6 +133,8 @@ class CatchUp:
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         position.read(page.reached)
         REPLAYED.inc(len(page.messages))
+        if self._tracing is not None and page.traced:
+            self._tracing.replayed(position, page.traced)
         if page.whole:
             outlet.out.extend(position.arrive(until))
         arrived = position.goal is None

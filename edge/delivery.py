@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
 from edge.frames import text_frame
 from edge.position import DELIVER, Outlet, Position, Verdict
-from router.lines import NO_OPTS, TRANSIENT, expiry_of
+from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_traced, untraced
 from router.metrics import DELIVERED, EXPIRED
 
 log = structlog.get_logger(__name__)
@@ -30,17 +31,34 @@ _NO_OPTS = NO_OPTS.encode()
 _TRANSIENT = TRANSIENT.encode()
 
 
+class Tells(Protocol):
+    """Who is told of messages that are traced; see `edge.tracing`."""
+
+    def came(self, position: Position, seq: int | None, frame: bytes, *, put_out: bool) -> None:
+        """A message came for a session, and was put out to it at once or not."""
+
+    def expired(self, target: str, seq: int | None, frame: bytes) -> None:
+        """A message came when its time was over."""
+
+
 class Delivery:
     """Delivers payload lines to the sessions that hear of their targets.
 
     Args:
         audiences: target → positions; the live table, read for every line.
         catch_up: is told of each position that has fallen behind.
+        tracing: is told of messages that are traced; None where nobody is.
     """
 
-    def __init__(self, audiences: Mapping[bytes, Sequence[Position]], catch_up: Callable[[Position], None]) -> None:
+    def __init__(
+        self,
+        audiences: Mapping[bytes, Sequence[Position]],
+        catch_up: Callable[[Position], None],
+        tracing: Tells | None = None,
+    ) -> None:
         self._audiences = audiences
         self._catch_up = catch_up
+        self._tracing = tracing
         self._overfull: list[Outlet] = []
 
     def receive(self, payloads: Iterable[bytes]) -> None:
@@ -73,10 +91,11 @@ class Delivery:
             return 0
         transient = seq_text == _TRANSIENT
         prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
-        if opts != _NO_OPTS and _expired(opts):
-            for position in audience:
-                position.pass_over(prev, seq)
-            return 0
+        if opts != _NO_OPTS:
+            if self._tracing is not None and is_traced(opts):
+                return self._deliver_traced(self._tracing, line, audience, dirty)
+            if _is_over(opts):
+                return _pass_over(audience, prev, seq)
         frame = text_frame(payload)
         delivered = 0
         for position in audience:
@@ -93,10 +112,28 @@ class Delivery:
                 self._overfull.append(position.outlet)
         return delivered
 
+    def _deliver_traced(self, tells: Tells, line: bytes, audience: Sequence[Position], dirty: list[Outlet]) -> int:
+        """Deliver the line as if it was not traced, and tell of it: so lines that are not traced pay for nothing."""
+        target, prev, seq_text, opts, frame = line.split(b" ", 4)
+        seq = None if seq_text == _TRANSIENT else int(seq_text)
+        over = _is_over(opts)
+        had = [len(position.outlet.out) for position in audience]
+        delivered = self._deliver(b" ".join((target, prev, seq_text, untraced(opts), frame)), dirty)
+        if over:
+            tells.expired(target.decode(), seq, frame)
+            return delivered
+        for position, length in zip(audience, had, strict=True):
+            tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
+        return delivered
 
-def _expired(opts: bytes) -> bool:
-    expires_ms = expiry_of(opts)
-    if expires_ms is None or expires_ms > time.time_ns() // 1_000_000:
-        return False
+
+def _pass_over(audience: Sequence[Position], prev: int, seq: int) -> int:
     EXPIRED.inc()
-    return True
+    for position in audience:
+        position.pass_over(prev, seq)
+    return 0
+
+
+def _is_over(opts: bytes) -> bool:
+    expires_ms = expiry_of(opts)
+    return expires_ms is not None and expires_ms <= time.time_ns() // 1_000_000

@@ -92,6 +92,7 @@ class Position:
         held_max_bytes: most bytes that may wait for the head.
 
     Attributes:
+        began: the seq that it began behind.
         last: the last seq put out while it is live; above any seq otherwise, for the one comparison of the hot path.
         goal: the seq that a position which is behind has to reach at least; None when it is not behind.
     """
@@ -103,6 +104,7 @@ class Position:
         "_held_max_bytes",
         "_tail",
         "_tail_bytes",
+        "began",
         "goal",
         "last",
         "outlet",
@@ -112,6 +114,7 @@ class Position:
     def __init__(self, outlet: Outlet, target: str, held_max_bytes: int) -> None:
         self.outlet = outlet
         self.target = target
+        self.began = 0
         self.last = _NOWHERE
         self.goal: int | None = None
         self._at = 0
@@ -167,7 +170,7 @@ class Position:
         held, self._held = self._held or [], None
         # Where a loss was noted meanwhile: the head may have been read before it.
         goal, self.goal = self.goal, None
-        self.last = head
+        self.began = self.last = head
         held.sort(key=lambda message: message[1])
         due = [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) is DELIVER]
         self._aim_at(goal)
@@ -177,7 +180,7 @@ class Position:
         """Begin behind `since`, which the client has; it is behind when there is more. Return the transient frames due."""
         held, self._held = self._held or [], None
         goal, self.goal = self.goal, None
-        self.last = since
+        self.began = self.last = since
         self._aim_at(max((goal or 0, head, *(seq for _, seq, _ in held))))
         return [frame for _, seq, frame in held if seq == 0]
 

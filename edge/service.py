@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import structlog
@@ -27,11 +27,13 @@ from edge.delivery import Delivery
 from edge.drain import drain
 from edge.heads import READERS, Heads
 from edge.node import Node
+from edge.position import Outlet
 from edge.resync import Resync
 from edge.routes import Routes
 from edge.sessions import Sessions
 from edge.subscriber import Subscriber
 from edge.sweep import sweep
+from edge.tracing import Hearer, Tracing
 from router.auth.jwks import JwksVerifier
 from router.cursor_cache import CursorCache
 from router.cursors import Cursors
@@ -43,6 +45,7 @@ from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE, open_redis
 from router.settings import Settings
+from router.trace import Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +103,9 @@ async def _serve(
 
     reading = anyio.CapacityLimiter(READERS)
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
-    catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"))
-    delivery = Delivery(sessions.audiences, catch_up.ask)
+    tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
+    catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
+    delivery = Delivery(sessions.audiences, catch_up.ask, tracing)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
@@ -112,6 +116,7 @@ async def _serve(
         admission = Admission(settings, node.id, sessions, routes, verifier, heads, cursors, catch_up, tasks)
         for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
+        tasks.start_soon(tracing.run)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
         try:
@@ -122,6 +127,7 @@ async def _serve(
             node.drain()
             await drain(admission, settings)
             await cursors.flush()
+            await tracing.flush()
             await _leave(routes, node, settings)
         finally:
             admission.cut_all()
@@ -146,6 +152,11 @@ async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[
         yield
     finally:
         server.close()
+
+
+def _hearer_of(outlet: Outlet) -> Hearer:
+    session = cast(Connection, outlet).session
+    return Hearer(session.id, session.cursor.device if session.cursor else None, session.acked)
 
 
 async def _note_keys(verifier: JwksVerifier, health: Health) -> None:

@@ -64,6 +64,11 @@ def is_traced(opts: bytes) -> bool:
     return _TRACED_BYTES in opts.split(b";")
 
 
+def untraced(opts: bytes) -> bytes:
+    """Return a line's opts without the wish to be told of."""
+    return b";".join(part for part in opts.split(b";") if part != _TRACED_BYTES) or NO_OPTS.encode()
+
+
 def id_of(frame: bytes) -> str:
     """Return the id of the message in a frame of ours; "" where it has none."""
     # Type and target, which precede it, hold no quote of their own, so the first is the message's.
