@@ -109,7 +109,9 @@ class Progress:
         # The edge began at its own cursor of the device, which it alone knows, or else at the head.
         start = head if self._since is None and not self._device else self._since
         if start is not None and own not in self.cursors:
-            self._move(own, start, now_s)
+            self.cursors[own] = start
+            # Nobody else knows where this began: it is to be kept before anything is handed out.
+            self.unkept, self.due_s = True, now_s
 
     def take(self, message: Message) -> bool:
         """Tell whether a message is new, and is to be handed out now.

@@ -4,121 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Final
 
 import anyio
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
+from websockets.asyncio.server import ServerConnection
 
-from edge.client import (
-    SUBPROTOCOL,
-    Client,
-    Message,
-    Noticed,
-    NoToken,
-    NotWelcome,
-    Parted,
-    Pauses,
-    Status,
-    TokenSource,
-    Welcomed,
-)
+from edge.client import CaughtUp, Client, Lost, Message, Noticed, NoToken, NotWelcome, Parted, Welcomed
+from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, message, scene, since, tokens
 
 pytestmark = pytest.mark.anyio
-
-TIMEOUT_S: Final = 20.0
-QUICK: Final = Pauses(min_s=0.001, max_s=0.002)
-
-WELCOME: Final = {"type": "welcome", "user": "alice", "session": "s1", "node": "edge-1.x", "seq": 0, "heartbeat": 25}
-
-Scene = Callable[["FakeEdge", ServerConnection], Awaitable[None]]
-
-
-class FakeEdge:
-    """A server that plays one scene a connection, the last one over and over."""
-
-    def __init__(self, *scenes: Scene, refusals: int = 0) -> None:
-        self.scenes = scenes
-        self.refusals = refusals
-        self.connects: list[dict[str, Any]] = []
-        self.url = ""
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeEdge]:
-        """Listen on a free port."""
-        listening = serve(self._play, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], process_request=self._refuse)
-        async with listening as server:
-            port = next(iter(server.sockets)).getsockname()[1]
-            self.url = f"ws://127.0.0.1:{port}/v1/connect"
-            with anyio.fail_after(TIMEOUT_S):
-                yield self
-
-    def _refuse(self, connection: ServerConnection, _request: Request) -> Response | None:
-        self.refusals -= 1
-        return connection.respond(503, "starting") if self.refusals >= 0 else None
-
-    async def _play(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        seen: dict[str, Any] = {"path": connection.request.path, "header": connection.request.headers.get("Authorization")}
-        if seen["header"] is None:
-            seen |= json.loads(await connection.recv())
-        self.connects.append(seen)
-        await self.scenes[min(len(self.connects), len(self.scenes)) - 1](self, connection)
-
-
-def message(seq: int | None, **changes: object) -> dict[str, object]:
-    """A message frame for Alice."""
-    numbered = {} if seq is None else {"seq": seq}
-    return {"type": "message", "to": "user:alice", **numbered, "id": f"m{seq}", "ts": 1, "body": seq, **changes}
-
-
-def scene(*frames: object, close: int | None = 1000, reason: str = "") -> Scene:
-    """Say these frames, then close; a `close` of None cuts the connection without a word."""
-
-    async def play(_edge: FakeEdge, connection: ServerConnection) -> None:
-        for frame in frames:
-            await connection.send(frame if isinstance(frame, (str, bytes)) else json.dumps(frame))
-        if close is None:
-            connection.transport.abort()
-        else:
-            await connection.close(close, reason)
-
-    return play
-
-
-def tokens(*values: str) -> TokenSource:
-    """Give these tokens, the last one over and over."""
-    given = iter(values)
-    last = values[-1]
-
-    async def give() -> str:
-        return next(given, last)
-
-    return give
-
-
-class Listening:
-    """What a client got: bodies of the messages, and what it told."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.told: list[Status] = []
-
-    @property
-    def bodies(self) -> list[object]:
-        """The bodies in order."""
-        return [message.body for message in self.messages]
-
-    async def to(self, *urls: str, token: TokenSource | None = None, **options: Any) -> None:  # noqa: ANN401
-        """Listen until the iteration ends."""
-        source = token or tokens("t")
-        async with Client(urls, source, on_status=self.told.append, **{"pauses": QUICK, **options}) as client:
-            async for received in client:
-                self.messages.append(received)
 
 
 @pytest.mark.parametrize("as_header", [True, False])
@@ -127,16 +22,9 @@ async def test_cursor_goes_along(as_header: bool) -> None:
     edge_ends = (scene(WELCOME | {"seq": 7}, close=None), scene(WELCOME, message(9), message(None), close=None), scene(WELCOME))
     async with FakeEdge(*edge_ends).running() as edge:
         await Listening().to(edge.url, token_in_header=as_header)
-        assert [_since(connect) for connect in edge.connects] == [None, 7, 9]
+        assert [since(connect) for connect in edge.connects] == [None, 7, 9]
         await Listening().to(edge.url, token_in_header=as_header, since=0)
-        assert _since(edge.connects[-1]) == 0
-
-
-def _since(connect: dict[str, Any]) -> int | None:
-    if connect["header"] is None:
-        return dict(connect.get("since", {})).get("user")
-    (since,) = parse_qs(urlsplit(connect["path"]).query).get("since", [None])
-    return None if since is None else int(since)
+        assert since(edge.connects[-1]) == 0
 
 
 async def test_messages_come_until_the_edge_ends_it() -> None:
@@ -243,13 +131,33 @@ async def test_token_that_cannot_be_had_is_asked_for_again() -> None:
     assert not any(isinstance(told, Parted) for told in heard.told)
 
 
-@pytest.mark.parametrize("nonsense", ["x", "[]", b"\x00", '{"type":"message","to":"user:alice"}', "[" * 100_000])
+NONSENSE: Final = [
+    "x",
+    "[]",
+    b"\x00",
+    '{"type":"message","to":"user:alice"}',
+    json.dumps(message(3, to="user:bob")),
+    json.dumps(message(2**53)),
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 async def test_nonsense_ends_the_connection_and_not_the_iteration(nonsense: str | bytes) -> None:
     """Whatever answers there is left, and tried again."""
     heard = Listening()
     async with FakeEdge(scene(WELCOME, nonsense), scene(WELCOME, message(1))).running() as edge:
         await heard.to(edge.url)
     assert heard.bodies == [1]
+
+
+@pytest.mark.parametrize("first", [message(1), {"type": "welcome", "user": "alice"}])
+async def test_no_message_is_taken_before_a_good_welcome(first: dict[str, object]) -> None:
+    """Nobody could tell whose it is, and behind what."""
+    heard = Listening()
+    async with FakeEdge(scene(first, message(1)), scene(WELCOME, message(2))).running() as edge:
+        await heard.to(edge.url)
+    assert heard.bodies == [2]
 
 
 async def test_server_that_is_no_edge_is_tried_again() -> None:
@@ -304,10 +212,12 @@ async def test_cancelled_wait_loses_no_message() -> None:
         assert len(edge.connects) == 1
 
 
-def test_pauses_grow_to_their_ceiling_and_start_at_nothing() -> None:
-    """Full jitter: evenly from 0 to a ceiling that doubles and then stays."""
-    pauses = Pauses(min_s=1, max_s=8)
-    for failures, ceiling_s in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 8), (10_000, 8)]:
-        drawn = [pauses.after(failures) for _ in range(300)]
-        assert 0 <= min(drawn) < ceiling_s / 4
-        assert ceiling_s * 3 / 4 < max(drawn) <= ceiling_s
+async def test_what_the_edge_says_of_the_messages_is_told() -> None:
+    """Being caught up and having lost something have statuses of their own; one of another shape is shown as it came."""
+    heard = Listening()
+    lost: dict[str, object] = {"type": "lost", "to": "user:alice", "from": 3, "until": 9}
+    caught_up = {"type": "caught_up", "to": "user:alice", "seq": 12}
+    async with FakeEdge(scene(WELCOME, lost, caught_up, lost | {"until": None}, close=None), scene(WELCOME)).running() as edge:
+        await heard.to(edge.url, since=3)
+        assert since(edge.connects[-1]) == 12
+    assert heard.told[1:4] == [Lost("user:alice", 3, 9), CaughtUp("user:alice", 12), Noticed(lost | {"until": None})]
