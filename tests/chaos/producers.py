@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import anyio
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from router.redis_client import OUTAGE
+from router.redis_client import OUTAGE, open_redis
+from router.settings import Settings
 from tests.chaos.history import Appended, History, Tried
 
 TIMEOUT_S: Final = 2.0
@@ -56,13 +55,7 @@ class Producer:
 
     async def run(self, over: anyio.Event) -> None:
         """Append until it is over; what has been tried by then is finished first."""
-        async with Redis.from_url(
-            self._redis_url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-        ) as redis:
+        async with open_redis(Settings(redis_url=self._redis_url, redis_timeout_s=TIMEOUT_S)) as redis:
             while not over.is_set():
                 await self._append_next(redis)
                 with anyio.move_on_after(self._rng.expovariate(1 / self._pause_s)):
@@ -81,11 +74,15 @@ class Producer:
             self._history.note(Appended(self._history.now(), self._name, ident, target, entry))
         self._recent.append(fields)
 
+    async def repeat(self, redis: Redis, number: int) -> None:
+        """Append once more one of the last messages, counted from the oldest of those remembered."""
+        await self._insist(redis, self._recent[number])
+
     async def _append_next(self, redis: Redis) -> None:
         several = self._rng.random() < SEVERAL
         await self.append(redis, self._rng.sample(self._users, self._rng.randint(2, TARGETS_MAX) if several else 1))
         if self._rng.random() < AGAIN:
-            await self._insist(redis, self._rng.choice(self._recent))
+            await self.repeat(redis, self._rng.randrange(len(self._recent)))
 
     async def _insist(self, redis: Redis, fields: dict[Any, Any]) -> str:
         """Append until Redis answers, and return the entry's id."""
