@@ -13,6 +13,7 @@ MongoDB away: whoever is behind stays behind and loses nothing, and everybody el
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -22,6 +23,7 @@ from bson.errors import BSONError
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position
+from edge.stride import Stride
 from edge.tracing import Tracing
 from router.inbox import STORE_OUTAGE, Inbox
 from router.metrics import REPLAYED
@@ -39,6 +41,19 @@ _PAGES_A_BUFFER: Final = 4
 
 _LOOK_AGAIN_S: Final = 0.05
 """How soon to look again at clients that have not read their last page yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What is known of a position that is behind, besides where it stands.
+
+    Attributes:
+        announce: its client is told when it has arrived.
+        stride: how far the next page looks.
+    """
+
+    announce: bool
+    stride: Stride
 
 
 class CatchUp:
@@ -65,14 +80,17 @@ class CatchUp:
         self._outages = outages
         self._tracing = tracing
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
-        # Position → whether its arrival is told; ordered, and each position in one of the two at most.
-        self._queue: OrderedDict[Position, bool] = OrderedDict()
-        self._parked: dict[Position, bool] = {}
+        # In order, and each position in one of the two at most.
+        self._queue: OrderedDict[Position, Replay] = OrderedDict()
+        self._parked: dict[Position, Replay] = {}
         self._asked = anyio.Event()
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
-        self._queue[position] = announce
+        self._put(position, Replay(announce, Stride(PAGE_MAX)))
+
+    def _put(self, position: Position, replay: Replay) -> None:
+        self._queue[position] = replay
         self._asked.set()
 
     def forget(self, position: Position) -> None:
@@ -89,16 +107,16 @@ class CatchUp:
 
     async def _read(self) -> None:
         while True:
-            position, announce = await self._next()
+            position, replay = await self._next()
             if position.outlet.gone:
                 continue
             if self._is_full(position):
-                self._parked[position] = announce
+                self._parked[position] = replay
                 continue
             try:
-                done = await self._read_page(position, announce)
+                done = await self._read_page(position, replay)
             except STORE_OUTAGE as exc:
-                self.ask(position, announce=announce)
+                self._put(position, replay)
                 await self._outages.wait("mongo", exc)
                 continue
             except (BSONError, KeyError, TypeError, AttributeError):
@@ -108,9 +126,9 @@ class CatchUp:
                 continue
             self._outages.over()
             if not done:
-                self.ask(position, announce=announce)
+                self._put(position, replay)
 
-    async def _next(self) -> tuple[Position, bool]:
+    async def _next(self) -> tuple[Position, Replay]:
         while not self._queue:
             if self._asked.is_set():
                 # One that is not set yet has waiters: all readers wait for the same.
@@ -121,15 +139,17 @@ class CatchUp:
     def _is_full(self, position: Position) -> bool:
         return position.outlet.backlog_bytes > self._page_max_bytes
 
-    async def _read_page(self, position: Position, announce: bool) -> bool:
+    async def _read_page(self, position: Position, replay: Replay) -> bool:
         """Send one page; tell whether there is nothing more to do for the position."""
-        until, outlet = position.goal, position.outlet
-        if until is None:
+        goal, at, outlet = position.goal, position.at, position.outlet
+        if goal is None:
             return True
+        until = replay.stride.until(at, goal)
         async with self._reading:
-            page = await self._inbox.page(position.target, position.at, until, PAGE_MAX, self._page_max_bytes)
+            page = await self._inbox.page(position.target, at, until, PAGE_MAX, self._page_max_bytes)
         if outlet.gone:
             return True
+        replay.stride.went(len(page.messages), page.reached - at, whole=page.whole)
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         position.read(page.reached)
         REPLAYED.inc(len(page.messages))
@@ -138,7 +158,7 @@ class CatchUp:
         if page.whole:
             outlet.out.extend(position.arrive(until))
         arrived = position.goal is None
-        if arrived and announce:
+        if arrived and replay.announce:
             outlet.out.append(encode(CaughtUp(position.target, position.at)))
         if outlet.out:
             outlet.flush()
@@ -148,4 +168,4 @@ class CatchUp:
         while True:
             await anyio.sleep(_LOOK_AGAIN_S)
             for position in [position for position in self._parked if not self._is_full(position)]:
-                self.ask(position, announce=self._parked.pop(position))
+                self._put(position, self._parked.pop(position))

@@ -56,7 +56,7 @@ async def open_site(stack: AsyncExitStack, redis_url: str, mongo_url: str, **cha
         wait_ms=20,
         backoff_min_ms=5,
         backoff_max_ms=50,
-        mongo_timeout_s=0.5,
+        mongo_timeout_s=2.0,
         **changes,
     )
     redis = await stack.enter_async_context(open_redis(settings))
