@@ -42,6 +42,12 @@ def _run(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _append(stack: Stack, target: str, *bodies: str) -> None:
+    with stack.redis_client() as redis:
+        for body in bodies:
+            redis.xadd("push:{0}:in", {"to": target, "body": body})
+
+
 class Listener:
     """A running `pushway listen`, with what it has printed so far."""
 
@@ -110,6 +116,20 @@ def test_json_of_a_message_is_the_frame(stack: Stack, tmp_path: Path) -> None:
         frames = [json.loads(line) for line in listener.out]
     assert [(frame["id"], frame["body"]) for frame in frames[:1]] == [("one", 1)]
     assert frames[1]["body"] == 2
+
+
+def test_listener_of_a_device_goes_on_where_it_stopped(stack: Stack, tmp_path: Path) -> None:
+    """What was printed is acknowledged when it leaves; the next of that name prints what was sent meanwhile, and no more."""
+    words = ("fay", "--device", "tablet", "--json")
+    with _listening(stack, tmp_path, *words) as listener:
+        _append(stack, "user:fay", "0", "1", "2")
+        listener.wait_for(lambda it: len(it.out) == 3)
+        listener.process.send_signal(signal.SIGINT)
+        assert listener.process.wait(TIMEOUT_S) == 0
+    _append(stack, "user:fay", "3", "4")
+    with _listening(stack, tmp_path, *words) as listener:
+        listener.wait_for(lambda it: len(it.out) >= 2 and "caught up with what was missed" in it.err)
+        assert [json.loads(line)["body"] for line in listener.out] == [3, 4]
 
 
 def test_listener_goes_on_at_another_edge(stack: Stack, tmp_path: Path) -> None:

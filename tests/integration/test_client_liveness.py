@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from typing import Final
-from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
 from websockets.asyncio.server import ServerConnection
 
 from edge.client import Client, Parted, Status
 from edge.client import link as link_module
+from tests.cable import cable
 from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, Scene, message, scene, tokens
 
 pytestmark = pytest.mark.anyio
@@ -24,51 +21,6 @@ HASTY: Final = WELCOME | {"heartbeat": HEARTBEAT_S}
 
 FRAME_CHARS: Final = 100_000
 FRAMES: Final = 600
-
-
-class BlackHole:
-    """A forwarder that, when it is told to, swallows all there is on the connections it has, in both directions.
-
-    Attributes:
-        port: where it listens.
-    """
-
-    def __init__(self, to_port: int) -> None:
-        self.port = 0
-        self._to_port = to_port
-        self._open: set[SocketStream] = set()
-        self._dark: set[SocketStream] = set()
-
-    def swallow(self) -> None:
-        """From now on, as if the cable had been pulled: nothing comes through, and nobody is told."""
-        self._dark |= self._open
-
-    async def serve(self, client: SocketStream) -> None:
-        """Forward one connection."""
-        self._open.add(client)
-        async with client, await anyio.connect_tcp("127.0.0.1", self._to_port) as server, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._forward, client, server, client)
-            tasks.start_soon(self._forward, server, client, client)
-
-    async def _forward(self, source: SocketStream, sink: SocketStream, client: SocketStream) -> None:
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            async for data in source:
-                if client not in self._dark:
-                    await sink.send(data)
-            await sink.aclose()
-
-
-@asynccontextmanager
-async def black_hole(url: str) -> AsyncIterator[tuple[BlackHole, str]]:
-    """Yield a forwarder to an edge, and the address that leads through it."""
-    port = urlsplit(url).port
-    assert port is not None
-    hole = BlackHole(port)
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        hole.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
-        tasks.start_soon(listener.serve, hole.serve)
-        yield hole, url.replace(f":{port}", f":{hole.port}")
-        tasks.cancel_scope.cancel()
 
 
 def staying(*frames: object) -> Scene:
@@ -87,11 +39,11 @@ async def test_dead_connection_is_left_for_a_new_one() -> None:
     told: list[Status] = []
     async with (
         FakeEdge(staying(HASTY, message(1)), staying(HASTY, message(1), message(2))).running() as edge,
-        black_hole(edge.url) as (hole, url),
-        Client([url], tokens("t"), pauses=QUICK, on_status=told.append) as client,
+        cable(edge.url) as way,
+        Client([way.url], tokens("t"), pauses=QUICK, on_status=told.append) as client,
     ):
         assert (await anext(client)).body == 1
-        hole.swallow()
+        way.unplug()
         assert (await anext(client)).body == 2
     assert [status.why for status in told if isinstance(status, Parted)] == ["a ping was not answered within 0.1 s"]
 
