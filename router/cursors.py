@@ -3,6 +3,7 @@
     _id                   "<user> <device> <target>"
     user, device, target  whose it is, and of what
     seq                   everything up to it has been handled; it never goes back
+    began                 the seq that a device new to the target began behind; not there where it came with a cursor of its own
     seen_at               when the device last came or acknowledged; a TTL index removes it `cursor_idle_s` later
 
 A cursor is removed long after the messages behind it are, so that a device which comes back late is told what it has lost
@@ -19,7 +20,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo import ASCENDING, AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure
 
@@ -49,6 +50,15 @@ class CursorKey(NamedTuple):
         return " ".join(self)
 
 
+class DeviceCursor(NamedTuple):
+    """Up to where a device has handled a target's messages, from where on they were its own, and when it was last seen."""
+
+    device: str
+    seq: int
+    began: int
+    seen_at: datetime
+
+
 class Cursors:
     """The cursors of one database."""
 
@@ -67,6 +77,16 @@ class Cursors:
         ids = {key.id: key for key in keys}
         found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0}}, {"seq": 1})
         return {ids[document["_id"]]: int(document["seq"]) async for document in found}
+
+    async def of_user(self, user: str, target: str, most: int) -> list[DeviceCursor]:
+        """Return the cursors of up to `most` devices of a user in a target's order, by device."""
+        # Ids have no spaces, and "!" is the character behind one: this is all that begins with "<user> ".
+        of_user = {"_id": {"$gt": f"{user} ", "$lt": f"{user}!"}, "target": target, "seq": {"$gte": 0}}
+        found = self._documents.find(of_user).sort("_id", ASCENDING).limit(most)
+        return [
+            DeviceCursor(document["device"], int(document["seq"]), int(document.get("began", 0)), document["seen_at"])
+            async for document in found
+        ]
 
     async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
         """Begin cursors where there are none yet, durably, and return what stands: somebody else may have been faster.
@@ -132,7 +152,7 @@ class Cursors:
 
 
 def _whole(key: CursorKey, seq: int, now: datetime) -> dict[str, Any]:
-    return {**key._asdict(), "seq": seq, "seen_at": now}
+    return {**key._asdict(), "seq": seq, "began": seq, "seen_at": now}
 
 
 def _only_duplicates(exc: BulkWriteError) -> bool:

@@ -18,7 +18,7 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -37,6 +37,7 @@ STORE_OUTAGE: Final = (PyMongoError,)
 """What a call to MongoDB raises when it is away, slow or failing over: back off and try again."""
 
 ORDER_INDEX: Final = "target_seq"
+ID_INDEX: Final = "id"
 TTL_INDEX: Final = "expires_at"
 RECENT_INDEX: Final = "shard_stored_at_seq"
 
@@ -74,6 +75,18 @@ class Recent:
     frame: str
     expires_ms: int
     trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message of one target, as people ask for it; times have a time zone."""
+
+    target: str
+    seq: int
+    stored_at: datetime
+    expires_at: datetime
+    carried: Mapping[str, str]
+    trace: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +201,22 @@ class Inbox:
             async for document in found
         }
 
+    async def with_id(self, message_id: str) -> list[Kept]:
+        """Return what is stored of the message of this id: one a target, by target."""
+        fields = {"_id": 0, "frame": 0, "id": 0, "prev": 0}
+        found = self._documents.find({"id": message_id}, fields).sort("target", ASCENDING)
+        return [
+            Kept(
+                target=document["target"],
+                seq=int(document["seq"]),
+                stored_at=document["stored_at"],
+                expires_at=document["expires_at"],
+                carried=document.get("carried", {}),
+                trace=document.get("trace", False),
+            )
+            async for document in found
+        ]
+
     async def recent(self, shard: int, since: datetime, most: int, most_bytes: int) -> AsyncGenerator[list[Recent]]:
         """Yield what a shard has stored since then and whose time is not over, a part at a time, in the order of storing.
 
@@ -248,12 +277,8 @@ class Inbox:
         now = datetime.now(UTC)
         traced: list[Traced] = []
         fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
-        found = (
-            self._documents.find({"target": target, "seq": {"$gt": after, "$lte": until}}, fields)
-            .sort("seq", ASCENDING)
-            .limit(most)
-        )
-        async with found:
+        wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
+        async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
             async for document in found:
                 count += 1
                 reached = int(document["seq"])
@@ -277,7 +302,7 @@ class Inbox:
             PyMongoError: when MongoDB cannot be asked.
         """
         present = await self._documents.index_information()
-        missing = {ORDER_INDEX, TTL_INDEX, RECENT_INDEX} - present.keys()
+        missing = {ORDER_INDEX, TTL_INDEX, RECENT_INDEX, ID_INDEX} - present.keys()
         if missing:
             raise SetupError(f"MongoDB's inbox lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
 
@@ -293,6 +318,7 @@ class Inbox:
             await self._documents.create_index("expires_at", name=TTL_INDEX, expireAfterSeconds=int(idempotency_s))
             recent = [("shard", ASCENDING), ("stored_at", ASCENDING), ("seq", ASCENDING)]
             await self._documents.create_index(recent, name=RECENT_INDEX)
+            await self._documents.create_index("id", name=ID_INDEX)
         except OperationFailure as exc:
             if exc.code not in _INDEX_CONFLICTS:
                 raise

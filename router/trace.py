@@ -184,9 +184,9 @@ def by_time(events: Iterable[TraceEvent]) -> list[TraceEvent]:
 async def _read_shard(redis: Any, key: str, message_id: str) -> list[TraceEvent]:  # noqa: ANN401 - see below
     # `redis` is Any: the driver's types name the replies of every protocol at once.
     found: list[TraceEvent] = []
-    begin = "-"
+    begin, wanted = "-", message_id.encode()
     while page := await redis.xrange(key, begin, "+", count=_PAGE):
-        events = (read_event(fields) for _, fields in page)
-        found += [event for event in events if event is not None and event.id == message_id]
+        events = (read_event(fields) for _, fields in page if fields.get(b"id") == wanted)
+        found += [event for event in events if event is not None]
         begin = f"({page[-1][0].decode()}"
     return found

@@ -5,7 +5,6 @@ It keeps nothing but the key, so any number of copies run side by side on one ke
 
 from __future__ import annotations
 
-import hmac
 import re
 import socket
 import time
@@ -24,13 +23,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router import metrics
+from router.access import check_api_key
 from router.auth.jwk import to_key_set
 from router.auth.jwks import JWKS_PATH
 from router.auth.keyfile import SigningKey, load_or_make
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, SetupError, TokenRefused
 from router.ops import Health, listen, serve_on
-from router.problems import Problem, problem_handlers, read_body
+from router.problems import problem_handlers, read_body
 from router.settings import Settings
 from router.targets import check_id
 
@@ -69,7 +69,6 @@ class Auth:
         self._key = key
         self._public = key.private.public_key()
         self._rules = TokenRules.of(settings)
-        self._api_key = f"Bearer {settings.api_key}".encode()
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -84,7 +83,7 @@ class Auth:
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
-        self._check_api_key(request)
+        check_api_key(request, self._settings.api_key)
         asked = _decode(await self._body(request), TokenRequest)
         now = int(time.time())
         claims = self._claims(asked, now)
@@ -95,7 +94,7 @@ class Auth:
 
     async def post_verify(self, request: Request) -> Response:
         """Say whether a token is good, and if so what it says (RFC 7662)."""
-        self._check_api_key(request)
+        check_api_key(request, self._settings.api_key)
         token = _token_of(request, await self._body(request))
         return JSONResponse(self._introspect(token), headers=NO_STORE)
 
@@ -144,16 +143,6 @@ class Auth:
         if kid != self._key.kid:
             raise TokenRefused("the token is signed with another key")
         return self._public
-
-    def _check_api_key(self, request: Request) -> None:
-        # Header values come as Latin-1, whatever was sent: encoding them back gives the bytes on the wire.
-        shown = request.headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(shown, self._api_key):
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                "the API key of this service belongs in the header Authorization: Bearer <api_key>",
-                headers={"www-authenticate": "Bearer"},
-            )
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._settings.auth_body_max_bytes)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import anyio
 
 from router.api import api_app
+from router.api.messages import Messages
 from router.bell import Bell
 from router.collect.intake import Intake
 from router.collect.owner import Owner
+from router.cursors import Cursors
 from router.fitness import await_inbox, await_redis
 from router.inbox import Inbox, open_mongo
 from router.keys import Keys
@@ -36,7 +38,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
-        await tasks.start(serve_http, api_app(settings, health), settings.api_host, settings.api_port, stop)
+        api = api_app(settings, health, Messages(redis, inbox, Cursors(mongo, settings), settings))
+        await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):
             keys = Keys(settings.prefix, shard)

@@ -1,11 +1,11 @@
-"""router.api: the health of the whole, asked over real HTTP."""
+"""router.api.health: the health of the whole, asked over real HTTP."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from router.api import unready
+from router.api.health import unready
 from router.ops import Health, ops_app, serve_http
 from tests.servers import free_ports
 

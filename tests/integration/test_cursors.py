@@ -78,7 +78,7 @@ async def test_what_stands_in_it(site: Site, cursors: Cursors) -> None:
             "device": device,
             "target": "user:alice",
             "seq": SEQ,
-        }
+        } | ({"began": SEQ} if device == PHONE.device else {})
 
 
 async def test_a_spoilt_document_is_one_devices_trouble(site: Site, cursors: Cursors) -> None:

@@ -1,34 +1,42 @@
-"""The public HTTP API, served by collect.
+"""/readyz of the API.
 
-Its /readyz answers for the whole of a system that runs on one machine: collect's own conditions, and those of the processes
-whose addresses stand in `api_ready_urls`.
+It answers for the whole of a system that runs on one machine: collect's own conditions, and those of the processes whose
+addresses stand in `api_ready_urls`.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import anyio
 import httpx
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from router.ops import Health
 from router.settings import Settings
 
-_ASK_TIMEOUT_S = 2.0
+_ASK_TIMEOUT_S: Final = 2.0
 
 
-def api_app(settings: Settings, health: Health) -> Starlette:
-    """Return the application."""
+class Readiness:
+    """Answers /readyz.
 
-    async def readyz(_request: Request) -> Response:
-        reasons = {f"collect {name}": why for name, why in health.reasons.items()}
-        reasons |= await unready(settings.api_ready_urls)
-        ready = health.ready and not reasons
+    Args:
+        settings: `api_ready_urls`.
+        health: collect's own.
+    """
+
+    def __init__(self, settings: Settings, health: Health) -> None:
+        self._urls = settings.api_ready_urls
+        self._health = health
+
+    async def get(self, _request: Request) -> Response:
+        """Say whether all of it is ready, and what is not."""
+        reasons = {f"collect {name}": why for name, why in self._health.reasons.items()}
+        reasons |= await unready(self._urls)
+        ready = self._health.ready and not reasons
         return JSONResponse({"ready": ready, "reasons": reasons}, status_code=200 if ready else 503)
-
-    return Starlette(routes=[Route("/readyz", readyz)])
 
 
 async def unready(urls: tuple[str, ...]) -> dict[str, str]:
