@@ -1,0 +1,436 @@
+"""A cluster in a test's hand: everything around one edge and one user, each step of it taken when the test says so.
+
+What is real: the edge's session, position, delivery, catch-up, heads and resync. What is played: collect and MongoDB (`Store`),
+Redis between them and the edge (`Wire`), cursors kept by the server, and the user's devices (`Device`), each with the filter of
+a client library.
+
+Every frame is held against the one promise the moment it is put out: a session gets what is accepted behind its start, in
+the order of seqs, each once, and passes over nothing but what has expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+import msgspec
+
+from edge.actions import Action, Actions, FindCursor, MoveCursor, Register, Send
+from edge.actions import CatchUp as Behind
+from edge.catch_up import CatchUp
+from edge.delivery import Delivery
+from edge.handshake import SUBPROTOCOL, Upgrade
+from edge.heads import READERS, Heads
+from edge.position import Position
+from edge.resync import Resync
+from edge.session import Session
+from router.errors import PushwayError
+from router.inbox import Page
+from router.lines import build_frame, build_line
+from router.settings import Settings
+
+USER: Final = "ann"
+TARGET: Final = f"user:{USER}"
+FIRST_SEQ: Final = 4 * 10**15
+"""Later than any clock says: what a session makes of old and of future seqs is not the matter here."""
+
+BUFFER_MAX_BYTES: Final = 2_400
+"""Of a connection; about twenty messages. Who has a quarter of it waiting gets no further page."""
+
+_SETTINGS: Final = Settings(send_buffer_max_bytes=BUFFER_MAX_BYTES, retention_s=10**9, cursor_idle_s=19 * 10**8)
+_TURNS: Final = 6
+"""How often the event loop goes round for all of catch-up's tasks to come to rest: one wakes another, once."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """A message that MongoDB has.
+
+    Attributes:
+        before: the seq of the message accepted before it.
+        expired: its time is over.
+        removed: MongoDB has dropped it.
+    """
+
+    before: int
+    seq: int
+    expired: bool = False
+    removed: bool = False
+
+    @property
+    def frame(self) -> str:
+        """What the client gets."""
+        return build_frame(TARGET, self.seq, f"m{self.seq}", 0, '"text":"hi"')
+
+    def line(self, prev: int) -> bytes:
+        """Return a payload line; any `prev` from `before` up to the seq is a true one."""
+        return build_line(TARGET, prev, self.seq, 1 if self.expired else None, self.frame).encode()
+
+
+@dataclass(slots=True)
+class Query:
+    """What the edge waits for: the answer stands, as MongoDB had it when it was asked."""
+
+    answer: Any
+    answered: asyncio.Future[None]
+
+
+class Store:
+    """Collect and the inbox: what is accepted, and the queries under way.
+
+    Attributes:
+        accepted: in the order of seqs.
+    """
+
+    def __init__(self) -> None:
+        self.accepted: list[Accepted] = []
+        self.queries: list[Query] = []
+        self.page_max = 1
+
+    @property
+    def top(self) -> int:
+        """The highest seq, 0 where there is none."""
+        return self.accepted[-1].seq if self.accepted else 0
+
+    def until(self, seq: int) -> list[Accepted]:
+        """Return what is accepted up to a seq."""
+        return [one for one in self.accepted if one.seq <= seq]
+
+    def accept(self, step: int) -> None:
+        """Store one message, whose seq lies so much above the one before it."""
+        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step))
+
+    def between(self, after: int, until: int) -> list[Accepted]:
+        """Return what is accepted with after < seq <= until and has not expired."""
+        return [one for one in self.accepted if after < one.seq <= until and not one.expired]
+
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
+        """Look now, and tell when the test says so."""
+        del target, most, most_bytes
+        found = [one for one in self.accepted if after < one.seq <= until and not one.removed][: self.page_max]
+        messages = [(one.seq, one.frame.encode()) for one in found if not one.expired]
+        reached = max([after, *(one.seq for one in found)])
+        page: Page = await self._query(Page(messages, reached, whole=len(found) < self.page_max))
+        return page
+
+    async def newest(self, targets: Sequence[str]) -> dict[str, int]:
+        """Likewise."""
+        del targets
+        newest: dict[str, int] = await self._query({TARGET: self.top} if self.top else {})
+        return newest
+
+    async def _query(self, answer: object) -> Any:  # noqa: ANN401 - what it was given
+        query = Query(answer, asyncio.get_running_loop().create_future())
+        self.queries.append(query)
+        await query.answered
+        return query.answer
+
+    def answer(self, nth: int, failure: Exception | None = None) -> None:
+        """Let one of the queries come to its end."""
+        query = self.queries.pop(nth % len(self.queries))
+        if failure is None:
+            query.answered.set_result(None)
+        else:
+            query.answered.set_exception(failure)
+
+
+@dataclass(slots=True)
+class Wire:
+    """Redis as the edge sees it.
+
+    Attributes:
+        out: lines that dispatch has not taken yet.
+        channel: lines that are published and not received.
+        hears: the edge is subscribed and its routes stand; what is published otherwise is gone.
+        handed: the highest seq that has been put into `out`.
+    """
+
+    out: deque[bytes] = field(default_factory=deque)
+    channel: deque[bytes] = field(default_factory=deque)
+    hears: bool = True
+    handed: int = 0
+
+    def append(self, one: Accepted, prev: int) -> None:
+        """Put a line into `out`."""
+        self.out.append(one.line(prev))
+        self.handed = max(self.handed, one.seq)
+
+    def dispatch(self, count: int, *, acknowledged: bool) -> None:
+        """Publish the first lines of `out`; they stay there when dispatch dies before it has acknowledged them."""
+        lines = [self.out.popleft() for _ in range(min(count, len(self.out)))]
+        if self.hears:
+            self.channel.extend(lines)
+        if not acknowledged:
+            self.out.extendleft(reversed(lines))
+
+    def lose(self) -> None:
+        """Cut the edge off: what it has not received is gone."""
+        self.hears = False
+        self.channel.clear()
+
+
+class Link:
+    """A device's connection: the outlet of one session, and the bytes on their way to the client.
+
+    Args:
+        cluster: where it leads.
+        query: the client's wishes: a device's name, its `since`, both or none.
+
+    Attributes:
+        gone: nothing reaches the client any more.
+        session: the real one.
+        told: the head, on its way to the session.
+        welcomed: the head in the welcome.
+        resumes: a cursor was named, or kept.
+        begun: the seq behind which the session began.
+        at: the last seq put out, or where it began.
+        caught_up: how many frames said so.
+    """
+
+    def __init__(self, cluster: Cluster, query: dict[str, str]) -> None:
+        self.out: list[bytes] = []
+        self.gone = False
+        self.session = Session(_SETTINGS, "edge-1.0", self)
+        self.told: int | None = None
+        self.welcomed: int | None = None
+        self.resumes = bool(query)
+        self.at = int(query.get("since", "0"))
+        self.begun = self.at
+        self.caught_up = 0
+        self._query = query
+        self._cluster = cluster
+        self._sent: deque[bytes] = deque()
+
+    @property
+    def position(self) -> Position:
+        """Its place in the user's order."""
+        assert self.session.position is not None
+        return self.session.position
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits for the client to read it."""
+        return sum(map(len, self._sent))
+
+    def open(self) -> None:
+        """Come as far as the route."""
+        self._act(self.session.upgraded(Upgrade("t", self._query, (SUBPROTOCOL,))))
+        self._act(self.session.verified(USER, 60.0))
+
+    def registered(self, head: int | None) -> None:
+        """Take what Redis, or else MongoDB, has told of the head; end when neither could."""
+        if head is None:
+            self.end()
+        elif self.welcomed is None and not self.gone:
+            self.begun = self.at = self.at if self.resumes else head
+            self._act(self.session.registered(head))
+
+    def ack(self, seq: int) -> None:
+        """Take the client's word for what it has."""
+        self._act(self.session.text(b'{"type":"ack","seq":%d}' % seq))
+
+    def flush(self) -> None:
+        """Put the frames of the chunk on their way."""
+        data = b"".join(self.out)
+        self.out.clear()
+        if not self.gone:
+            self._send(data)
+
+    def overfull(self) -> None:
+        """End: more waits for the head than may."""
+        self.end()
+
+    def unreadable(self) -> None:
+        """No page here is of another make."""
+        raise AssertionError("a page was refused")
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self.gone = True
+        self._cluster.left(self)
+
+    def read(self, count: int) -> list[dict[str, Any]]:
+        """Return the next frames that the client reads."""
+        return [msgspec.json.decode(self._sent.popleft()) for _ in range(min(count, len(self._sent)))]
+
+    def _act(self, actions: Actions) -> None:
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Send(data):
+                self._send(data)
+            case Register():
+                self._cluster.audience.append(self.position)
+            case FindCursor(key, begin_at):
+                self.begun = self.at = self._cluster.cursors.setdefault(key.device, begin_at)
+                self._act(self.session.resumed(self.at))
+            case MoveCursor(key, seq):
+                self._cluster.moved[key.device] = seq
+            case Behind(position, announce):
+                self._cluster.catch_up.ask(position, announce=announce)
+
+    def _send(self, data: bytes) -> None:
+        for payload in _payloads(data):
+            self._hold_against_promise(msgspec.json.decode(payload))
+            self._sent.append(payload)
+        if self.backlog_bytes > BUFFER_MAX_BYTES and not self.gone:
+            self.end()  # a slow consumer: what it has not read is lost with the connection
+
+    def _hold_against_promise(self, frame: dict[str, Any]) -> None:
+        kind = frame["type"]
+        assert (kind == "welcome") == (self.welcomed is None), f"{kind} first, or a second welcome"
+        if kind == "welcome":
+            self.welcomed = frame["seq"]
+        elif kind == "caught_up":
+            self.caught_up += 1
+            assert frame["seq"] >= self.at
+            assert self._cluster.store.between(self.at, max(frame["seq"], self.welcomed or 0)) == [], "not caught up"
+        elif kind == "message" and "seq" in frame:
+            assert frame["seq"] > self.at, f"{frame['seq']} after {self.at}"
+            assert self._cluster.store.between(self.at, frame["seq"] - 1) == [], f"a gap between {self.at} and {frame['seq']}"
+            self.at = frame["seq"]
+
+
+@dataclass(slots=True)
+class Device:
+    """One of the user's devices, with a client library on it.
+
+    Attributes:
+        name: under which the server keeps its cursor; "" for one that keeps its own.
+        began: the seq behind which it is owed everything; None until it knows.
+        link: its connection.
+        taken: every seq that the application got, in order.
+    """
+
+    name: str
+    began: int | None = None
+    link: Link | None = None
+    taken: list[int] = field(default_factory=list)
+
+    @property
+    def connected(self) -> bool:
+        """Whether anything can still reach it."""
+        return self.link is not None and not self.link.gone
+
+    def connect(self, cluster: Cluster, back: int) -> None:
+        """Open a connection, behind the last message that it has or, with an older cursor, before it."""
+        self.link = Link(cluster, {"device": self.name} if self.name else self._since(back))
+        self.link.open()
+
+    def read(self, count: int) -> None:
+        """Take the next frames, and drop what the application has."""
+        assert self.link is not None
+        for frame in self.link.read(count):
+            if frame["type"] == "welcome" and self.began is None:
+                self.began = self.link.begun
+            if frame["type"] == "message" and "seq" in frame and frame["seq"] > (self.taken or [self.began or 0])[-1]:
+                self.taken.append(frame["seq"])
+
+    def _since(self, back: int) -> dict[str, str]:
+        if self.began is None:
+            return {}
+        cursors = [self.began, *self.taken]
+        return {"since": str(cursors[max(0, len(cursors) - 1 - back)])}
+
+
+class _NoOutages:
+    """In the place of `router.outage.Outages`: catch-up tries again when it is its turn."""
+
+    async def wait(self, server: str, exc: Exception) -> None:
+        """Let the others have a turn."""
+        del server, exc
+        await asyncio.sleep(0)
+
+    def over(self) -> None:
+        """Note nothing."""
+
+
+class Cluster:
+    """All of it.
+
+    Attributes:
+        store: collect and MongoDB.
+        wire: Redis.
+        audience: the positions of all sessions on the edge.
+        cursors: those kept by the server, which are durable.
+        moved: those that the edge has not written yet.
+    """
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.wire = Wire()
+        self.audience: list[Position] = []
+        self.cursors: dict[str, int] = {}
+        self.moved: dict[str, int] = {}
+        inbox: Any = self.store
+        outages: Any = _NoOutages()
+        reading = anyio.CapacityLimiter(READERS)
+        self.heads = Heads(inbox, reading, outages)
+        self.catch_up = CatchUp(inbox, reading, _SETTINGS, outages)
+        self.delivery = Delivery({TARGET.encode(): self.audience}, self.catch_up.ask)
+        self.resync = Resync(lambda _user: list(self.audience), self.heads.ask, self.catch_up.ask)
+        self._loop = asyncio.new_event_loop()
+        self._reading = [self._loop.create_task(part.run()) for part in (self.heads, self.catch_up)]
+
+    def left(self, link: Link) -> None:
+        """Forget a session."""
+        self.catch_up.forget(link.position)
+        if link.position in self.audience:
+            self.audience.remove(link.position)
+
+    def receive(self, count: int) -> None:
+        """Let the edge read so many published lines, as one payload."""
+        channel = self.wire.channel
+        lines = [channel.popleft() for _ in range(min(count, len(channel)))]
+        if lines:
+            self.delivery.receive([b"\n".join(lines)])
+
+    def turn(self) -> None:
+        """Let the edge come to rest: at a query, or without work."""
+        self._loop.run_until_complete(_turns())
+        for task in self._reading:
+            if task.done():
+                task.result()
+
+    def close(self) -> None:
+        """End the edge's tasks."""
+        for task in self._reading:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*self._reading, return_exceptions=True))
+        self._loop.close()
+
+
+class Unread(PushwayError):
+    """A bound of the test: it does not come to rest."""
+
+
+def until(condition: Callable[[], bool], step: Callable[[], None]) -> None:
+    """Take a step again and again until the condition holds.
+
+    Raises:
+        Unread: when it never does.
+    """
+    for _ in range(2_000):
+        if condition():
+            return
+        step()
+    raise Unread
+
+
+async def _turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+def _payloads(data: bytes) -> Iterator[bytes]:
+    """Yield the payloads of text frames, which are short here (RFC 6455 section 5.2)."""
+    while data:
+        size, first = (int.from_bytes(data[2:4], "big"), 4) if data[1] == 126 else (data[1], 2)
+        yield data[first : first + size]
+        data = data[first + size :]
