@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Print a user's messages; whatever happens to this process, the next one goes on behind what was printed.
 
-PUSHWAY_TOKEN=$(pushway token alice) .venv/bin/python scripts/examples/listen.py ws://127.0.0.1:8002/v1/connect alice.json
+TOKEN=$(pushway token alice) .venv/bin/python scripts/examples/listen.py ws://127.0.0.1:8002/v1/connect alice.json
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge.client import Client, FileCursors
 
 async def token() -> str:
     """Return the token; an application asks its own back end for one."""
-    return os.environ["PUSHWAY_TOKEN"]
+    return os.environ["TOKEN"]
 
 
 async def listen(url: str, path: str) -> None:
