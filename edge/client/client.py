@@ -39,7 +39,7 @@ from edge.client.frames import (
     read_welcome,
     token_frame,
 )
-from edge.client.link import CLOSE_TIMEOUT_S, Link, open_link
+from edge.client.link import CLOSE_TIMEOUT_S, Link, Silent, open_link
 from edge.client.pauses import Pauses
 from edge.client.progress import Progress
 from edge.client.statuses import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
@@ -302,13 +302,13 @@ class Client:
             await self._acknowledge(link)
 
     async def _acknowledge(self, link: Link) -> None:
-        for to, seq in self._cursors.unacked().items():
-            await link.send(ack_frame(to, seq))
-        self._cursors.note_acked()
+        frames = [ack_frame(to, seq) for to, seq in self._cursors.unacked().items()]
+        if all([await link.send(frame) for frame in frames]):
+            self._cursors.note_acked()
 
     async def _acknowledge_last(self) -> None:
         if self._link is not None and self._link.opened_at_s is not None:
-            with suppress(ConnectionClosed, OSError):  # what is not acknowledged comes again
+            with suppress(Silent):  # what is not acknowledged comes again
                 await self._acknowledge(self._link)
 
     async def _renew_if_due(self, link: Link) -> None:

@@ -20,6 +20,7 @@ from typing import Final
 
 import anyio
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 SUBPROTOCOL: Final = Subprotocol("pushway.v1")
@@ -110,15 +111,20 @@ class Link:
             elif now_s >= wake_at_s:
                 return None
 
-    async def send(self, frame: str) -> None:
-        """Send a frame.
+    async def send(self, frame: str) -> bool:
+        """Send a frame, and tell whether the connection was still open.
+
+        Where it was not, go on receiving: what came before its end is still there, and `receive` says how it ended.
 
         Raises:
-            websockets.exceptions.ConnectionClosed: when the connection has ended.
             Silent: when the other side takes nothing any more.
         """
-        with self._in_time():
-            await self._connection.send(frame)
+        try:
+            with self._in_time():
+                await self._connection.send(frame)
+        except ConnectionClosed:
+            return False
+        return True
 
     async def close(self) -> None:
         """Say goodbye, and wait for no longer than `CLOSE_TIMEOUT_S`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from edge.client import Client, CursorsOfAnother, FileCursors, MemoryCursors, NoToken, Parted, Status
+from edge.client import Client, CursorsOfAnother, FileCursors, MemoryCursors, NoToken, NotWelcome, Parted, Status
 from tests.integration.edges import eventually
 from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, message, recording, scene, since, tokens
 
@@ -58,6 +59,23 @@ async def test_ack_comes_in_time_though_nothing_follows() -> None:
                 assert await kept.load() == {"user:alice": 1}
                 assert len(frames) == (0 if device is None else 1)
                 kept = MemoryCursors()
+
+
+@pytest.mark.parametrize("close", [1000, 4502])
+async def test_what_came_before_the_end_is_handed_out(close: int) -> None:
+    """Though acks and tokens find the connection closed: its last frames are still to be read."""
+    expiring = {"type": "expiring", "in_s": 30}
+    frames = [frame for seq in range(1, 41) for frame in (message(seq), expiring)]
+    got: list[int | None] = []
+    async with FakeEdge(scene(WELCOME, *frames, close=close)).running() as edge:
+        async with Client([edge.url], tokens("t"), device="phone", ack_every=1) as client:
+            with suppress(NotWelcome):
+                async for received in client:
+                    got.append(received.seq)
+                    if received.seq == 1:
+                        await anyio.sleep(0.1)
+        assert len(edge.connects) == 1
+    assert got == list(range(1, 41))
 
 
 async def test_ack_that_found_no_connection_is_made_up_for() -> None:
