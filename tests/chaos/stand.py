@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 import pymongo
+import pymongo.errors
 
 from router.inbox import migrate
 from router.up.folder import write_config
@@ -64,7 +65,7 @@ ALWAYS: Final = ("--appendfsync", "always")
 READY_TIMEOUT_S: Final = 30.0
 
 _POLL_S: Final = 0.1
-_READ_TIMEOUT_MS: Final = 10_000
+_READ_TIMEOUT_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +163,22 @@ class Stand:
         return token
 
     async def accepted(self) -> Sequence[Accepted]:
-        """Return what MongoDB's inbox holds, by target and seq; read directly, not through a link."""
-        return await anyio.to_thread.run_sync(self._read_inbox)
+        """Return what MongoDB's inbox holds, by target and seq; read directly, not through a link.
+
+        Raises:
+            TimeoutError: when the store cannot be read in time, however often it is tried.
+        """
+        with anyio.fail_after(_READ_TIMEOUT_S):
+            while True:
+                try:
+                    return await anyio.to_thread.run_sync(self._read_inbox)
+                except pymongo.errors.PyMongoError as exc:
+                    self._say(f"the inbox cannot be read: {type(exc).__name__}")
+                    await anyio.sleep(_POLL_S)
 
     def _read_inbox(self) -> Sequence[Accepted]:
-        wanted = {"target": 1, "seq": 1, "id": 1, "stored_at": 1}
-        with self.stack.mongo_client() as mongo, pymongo.timeout(_READ_TIMEOUT_MS / 1000):
+        wanted = {"_id": 0, "target": 1, "seq": 1, "id": 1, "stored_at": 1}
+        with self.stack.mongo_client() as mongo:
             found = mongo[self.stack.settings.mongo_database].inbox.find({}, wanted)
             rows = [
                 Accepted(document["target"], int(document["seq"]), document["id"], document["stored_at"].timestamp())
