@@ -18,10 +18,11 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
@@ -29,9 +30,12 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from router.cursors import Cursors
 from router.errors import SetupError
+from router.metrics import MONGO_SECONDS
 from router.settings import Settings
 
 Document = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 STORE_OUTAGE: Final = (PyMongoError,)
 """What a call to MongoDB raises when it is away, slow or failing over: back off and try again."""
@@ -141,6 +145,20 @@ def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
     )
 
 
+def _timed(operation: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """Have the time of each call counted as one of that operation, failed ones too."""
+
+    def wrap(call: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        @wraps(call)
+        async def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+            with MONGO_SECONDS.labels(operation).time():
+                return await call(*args, **kwargs)
+
+        return timed
+
+    return wrap
+
+
 class Inbox:
     """The inbox of one database."""
 
@@ -152,6 +170,7 @@ class Inbox:
         # The primary alone has surely all that was stored before it was told of.
         self._documents: AsyncCollection[Document] = database.get_collection("inbox", read_preference=ReadPreference.PRIMARY)
 
+    @_timed("insert")
     async def insert(self, documents: Sequence[Document]) -> Insertion:
         """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
 
@@ -185,6 +204,7 @@ class Inbox:
         known = {document["_id"] async for document in found}
         return {index for index in indexes if documents[index]["_id"] in known}
 
+    @_timed("find")
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
         if not ids:
@@ -245,6 +265,7 @@ class Inbox:
         if part:
             yield part
 
+    @_timed("newest")
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq stored of each target; a target without any is not there."""
         newest: dict[str, int] = {}
@@ -261,6 +282,7 @@ class Inbox:
             newest.update({group["_id"]: int(group["seq"]) async for group in cursor})
         return newest
 
+    @_timed("page")
     async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
 

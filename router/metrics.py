@@ -5,7 +5,7 @@ Base units, `_total` for what only grows, and never a user, topic or id in a lab
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 ACCEPTED = Counter("pushway_accepted", "Messages stored in MongoDB, one a target.")
 REPEATED = Counter("pushway_repeated", "Messages whose id had been accepted before.")
@@ -15,6 +15,7 @@ DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["sou
 DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")
 OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
 TRACE_LOST = Counter("pushway_trace_lost", "Trace events that could not be written; the messages themselves went on.")
+MONGO_SECONDS = Histogram("pushway_mongo_seconds", "Time of a call to MongoDB's inbox, by operation.", ["operation"])
 LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
 
 SESSIONS = Gauge("pushway_sessions", "Sessions that hear messages: authenticated and not closing.")
