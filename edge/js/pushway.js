@@ -1,0 +1,1139 @@
+/**
+ * Pushway's client for browsers and Node: one user's messages as they come, over whatever happens to the connections.
+ *
+ *     const client = new Client({ urls: ["wss://push.example.com/v1/connect"], token: () => fetchToken(), onMessage });
+ *     client.start();
+ *
+ * Theory of operation. Three parts, each with one job:
+ *
+ *   Connection   one WebSocket: sees that it opens, is welcomed, and still lives
+ *   Source       one connection after another; reconnects by the close codes' rule and asks for what was missed
+ *   Tab          what this page has had: drops what comes twice, keeps what the application has not handled yet, in bounds
+ *
+ * A client alone has one of each. With `shared`, every page of the origin has a Tab, and the one that holds the Web Lock
+ * also has the Source; the two speak the same few words whether directly or over a BroadcastChannel:
+ *
+ *   a tab asks    here      what it has seen and handled, and whether it has room: on start, for a new leader, and after a gap
+ *                 handled   how far it has come since
+ *                 left      it ends
+ *                 probe     somebody is looking: is all of it alive?
+ *   a leader tells lead     there is a new one, whom every tab answers with `here`
+ *                 answer    to one tab: what it lacked, and the number n that what follows goes on from
+ *                 message   numbered n, n + 1 …, so that a tab which misses one knows, and says `here` again
+ *                 base      where the order begins, for tabs that have none of it yet
+ *                 status, beat
+ *
+ * Nothing is lost at a hand-over, because the new leader asks the edge for everything above the lowest seq that any tab has,
+ * and nothing comes twice, because each tab drops what is not above its own. A tab that says `here` with less than
+ * the leader has passed on gets it from the leader's memory of the last messages, or the leader connects anew from there.
+ *
+ * `seen` is what a page has been given to handle, `handled` what its handler is done with. Within the life of a page `seen`
+ * decides, so each message is handled once; `handled` is what is stored and acknowledged, the least of all tabs, so a crash
+ * repeats rather than loses.
+ */
+
+const SUBPROTOCOL = "pushway.v1";
+const NORMAL = 1000;
+/** What browsers report when a connection ended without a close frame (RFC 6455, section 7.1.5). */
+const ABNORMAL = 1006;
+const TOKEN_EXPIRED = 4003;
+
+/**
+ * Longest waits: for `token()`, for the welcome of a new connection, for the answer to a ping, for a pluggable store of cursors,
+ * at `close()` for the handler in hand, and for a leader's answer to a tab (it may be in another, busy page).
+ */
+const TIMEOUTS = { tokenMs: 30_000, welcomeMs: 10_000, pongMs: 5_000, storeMs: 10_000, closeMs: 2_000, answerMs: 2_000 };
+/** A session that lived this long was a good one: the pauses begin anew with the shortest. */
+const STEADY_MS = 10_000;
+
+/** How often progress is stored and acknowledged: after so many messages or so long, whichever comes first. */
+const REPORT_MESSAGES = 100;
+const REPORT_MS = 1_000;
+
+/** How often a leader may leave `here` unanswered before a tab takes the lead by force. */
+const ANSWER_TRIES = 3;
+/** How long a dismissed leader keeps its lock, so that the others hear of it before one of them is let in. */
+const DISMISSAL_MS = 200;
+
+/** How many messages a leader remembers for tabs that come or lag. */
+const RECENT_MESSAGES = 200;
+const RECENT_CHARS = 1_048_576;
+
+/** What tells how the connection stands, and so is told to a tab that comes later. */
+const OF_CONNECTION = new Set(["connecting", "open", "waiting", "paused", "closed"]);
+
+/** The defaults of Centrifugo's clients. */
+const PAUSES = { minMs: 500, maxMs: 20_000 };
+/** What may wait for the handler before the client stops reading: a replay of 100,000 messages must not live in the page. */
+const BACKLOG = { messages: 1_000, chars: 4_194_304 };
+
+/** An edge closed with a code that says: do not reconnect. */
+export class NotWelcome extends Error {
+  constructor(code, reason) {
+    super(`the edge closed the connection for good: ${reason || "no reason given"} (${code})`);
+    this.name = "NotWelcome";
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/** Tell whether a close code lets a client come back; the ranges are a promise of the protocol. */
+export function mayReconnect(code) {
+  return code !== NORMAL && !(code >= 4500 && code <= 4999);
+}
+
+/** Return a pause after so many failures in a row, the first being 0: from nothing up to a doubling ceiling (full jitter). */
+export function pauseMs(failures, { minMs, maxMs } = PAUSES, random = Math.random) {
+  return random() * Math.min(maxMs, minMs * 2 ** failures);
+}
+
+/** Cursors that live as long as this object; `{"user:alice": 0}` begins with everything retained for her. */
+export function memoryCursors(initial = {}) {
+  let kept = { ...initial };
+  return {
+    load: () => ({ ...kept }),
+    save: (cursors) => {
+      kept = { ...cursors };
+    },
+  };
+}
+
+/** Cursors in localStorage under `pushway:<name>`. The name says whose they are: give each user one of their own. */
+export function localStorageCursors(name) {
+  const key = `pushway:${name}`;
+  return {
+    load: () => parsed(localStorage.getItem(key)),
+    save: (cursors) => localStorage.setItem(key, JSON.stringify(cursors)),
+  };
+}
+
+function parsed(text) {
+  try {
+    const cursors = Object.entries(JSON.parse(text ?? "{}"));
+    return Object.fromEntries(cursors.filter(([, seq]) => Number.isSafeInteger(seq) && seq >= 0));
+  } catch {
+    return {}; // somebody else wrote there; it is no cursor
+  }
+}
+
+const OWN_PREFIX = "user:";
+
+/** How `since` names a target: of all users' messages a session gets its own user's only. */
+function sinceName(to) {
+  return to.startsWith(OWN_PREFIX) ? "user" : to;
+}
+
+/** The messages of one user; see `pushway.d.ts` for the options. */
+export class Client {
+  #options;
+  #tab;
+  #channel = null;
+  #source = null;
+  /** Aborted when this run ends; null while none is on. */
+  #run = null;
+  /** Aborted when this page no longer waits for, or has, the lead. */
+  #campaign = null;
+  #loaded = false;
+  #suspended = false;
+
+  constructor(options) {
+    this.#options = complete(options);
+    this.#tab = new Tab(this.#options, {
+      ask: (asked) => this.#ask(asked),
+      told: (status) => this.#told(status),
+      unanswered: () => this.#usurp(),
+    });
+  }
+
+  /** How this page gets its messages: "alone", "leader" or "follower"; null while not started. */
+  get role() {
+    if (this.#run === null) return null;
+    if (this.#channel === null) return "alone";
+    return this.#source === null ? "follower" : "leader";
+  }
+
+  /** What waits for the handler now. */
+  get backlog() {
+    return this.#tab.backlog;
+  }
+
+  /** Connect, and stay connected until `close()` or an edge says not to come back. Does nothing while it runs. */
+  start() {
+    if (this.#run !== null) return;
+    const run = (this.#run = new AbortController());
+    this.#suspended = false;
+    this.#tab.open();
+    this.#watchPage(run.signal);
+    this.#begin(run.signal).catch((error) => this.#run === run && this.#fail(error));
+  }
+
+  /** End. What was handled is stored and acknowledged first; what still waits comes again after the next `start()`. */
+  async close() {
+    this.#suspended = false;
+    if (this.#run === null) return;
+    const run = this.#run;
+    await this.#tab.close();
+    if (this.#run !== run) return;
+    this.#stop();
+    this.#tab.status({ type: "closed", code: NORMAL, reason: "close() was called" });
+  }
+
+  /** Have the connection checked now, or the next try made now; a browser's own events do so too. */
+  probe() {
+    if (this.#run !== null) this.#tab.probe();
+  }
+
+  /** Yield messages. The one before counts as handled when the next is asked for. One loop at a time. */
+  [Symbol.asyncIterator]() {
+    if (this.#options.onMessage !== undefined) throw new TypeError("messages go to onMessage: iterate, or give a handler");
+    this.start();
+    return { next: () => this.#tab.next(), return: () => this.#tab.return() };
+  }
+
+  async #begin(signal) {
+    await this.#load(signal);
+    if (signal.aborted) return;
+    const { shared, locks } = this.#options;
+    if (shared !== undefined && locks !== null) await this.#share(signal);
+    else await this.#lead(signal);
+  }
+
+  /** Learn where this page begins. Without the cursors it would begin in the wrong place, so it is tried until it works. */
+  async #load(signal) {
+    for (let failures = 0; !this.#loaded && !signal.aborted; failures += 1) {
+      try {
+        this.#tab.begin(await within(this.#options.timeouts.storeMs, this.#options.cursors.load()));
+        this.#loaded = true;
+      } catch (error) {
+        const retryInMs = pauseMs(failures, this.#options.pauses);
+        this.#tab.status({ type: "error", code: "cursors", message: `cursors cannot be read: ${error}`, error });
+        this.#tab.status({ type: "waiting", retryInMs, code: null, reason: "no cursors" });
+        await nap(retryInMs, signal);
+      }
+    }
+  }
+
+  async #lead(signal) {
+    const source = new Source(this.#options, this.#tab.id, (told) => this.#tell(told));
+    this.#source = source;
+    const close = () => {
+      source.close();
+      if (this.#source === source) this.#source = null;
+    };
+    signal.addEventListener("abort", close, { once: true });
+    await source.run().finally(close);
+    if (source.dismissed) await nap(DISMISSAL_MS);
+  }
+
+  async #share(signal) {
+    const { shared, locks } = this.#options;
+    // Held for as long as this page is one of the tabs: whoever leads waits for it, and so learns of a crash.
+    await new Promise((granted, refused) => {
+      const hold = () => (granted(), aborted(signal));
+      locks.request(tabLock(shared, this.#tab.id), { signal }, hold).catch(refused);
+    });
+    if (signal.aborted) return;
+    this.#channel = new BroadcastChannel(`pushway:${shared}`);
+    this.#channel.onmessage = ({ data }) => this.#heard(data);
+    this.#tab.here();
+    this.#stand(signal, false);
+  }
+
+  /** Wait for the lead, or take it; lead while it is ours. */
+  #stand(signal, steal) {
+    const campaign = (this.#campaign = new AbortController());
+    const ends = AbortSignal.any([signal, campaign.signal]);
+    const options = steal ? { steal } : { signal: ends };
+    this.#options.locks
+      .request(leadLock(this.#options.shared), options, () => (ends.aborted ? undefined : this.#lead(ends)))
+      .catch((error) => {
+        if (ends.aborted) return;
+        if (error.name !== "AbortError") return this.#fail(error);
+        // Another page took the lead, because this one slept: follow that one.
+        campaign.abort();
+        this.#tab.here();
+        this.#stand(signal, false);
+      });
+  }
+
+  /** The leader does not answer, though it holds the lock: its page is frozen. One that people look at goes first. */
+  #usurp() {
+    if (this.#channel === null || this.#source !== null || globalThis.document?.visibilityState === "hidden") return;
+    this.#campaign.abort();
+    this.#stand(this.#run.signal, true);
+  }
+
+  #ask(asked) {
+    if (this.#source !== null) this.#source.asked(asked);
+    else this.#channel?.postMessage(asked);
+  }
+
+  #tell(told) {
+    // First to the others: this page's own tab may ask something at once, and the answer must not overtake.
+    this.#channel?.postMessage(told);
+    this.#tab.told(told);
+  }
+
+  #heard(data) {
+    if (data.ask !== undefined) this.#source?.asked(data);
+    else this.#tab.told(data);
+  }
+
+  /** Act on a status, before the application hears of it. */
+  #told(status) {
+    if (status.type === "closed") this.#stop();
+  }
+
+  #fail(error) {
+    this.#stop();
+    this.#tab.status({ type: "error", code: "failed", message: String(error), error });
+    this.#tab.status({ type: "closed", code: null, reason: String(error) });
+  }
+
+  #stop() {
+    const run = this.#run;
+    if (run === null) return;
+    this.#tab.leave();
+    this.#run = null;
+    run.abort();
+    this.#source = null;
+    this.#channel?.close();
+    this.#channel = null;
+  }
+
+  #watchPage(signal) {
+    const probe = () => this.probe();
+    listen(globalThis, "online", probe, signal);
+    listen(globalThis.document, "visibilitychange", () => globalThis.document.visibilityState === "visible" && probe(), signal);
+    listen(globalThis, "pagehide", () => this.#suspend(), signal);
+    listen(globalThis, "pageshow", probe, signal);
+  }
+
+  /** The page goes, perhaps to come back from the browser's cache: what it has stays, its place is given up. */
+  #suspend() {
+    this.#stop();
+    this.#suspended = true;
+    const resume = () => this.#suspended && this.start();
+    globalThis.addEventListener("pageshow", resume, { once: true });
+  }
+}
+
+/** What one page has had of its messages. It knows nothing of sockets, nor who its leader is. */
+class Tab {
+  id = randomId();
+  #options;
+  #ask;
+  #told;
+  #unanswered;
+
+  #seen = new Map();
+  #handled = new Map();
+  #reported = 0;
+  #reportTimer = null;
+
+  #source = null;
+  #n = 0;
+  #synced = false;
+  #answerTimer = null;
+  #tries = 0;
+  #said = "";
+
+  #waiting = [];
+  #chars = 0;
+  #full = false;
+  #inHand = null;
+  #idle = { promise: Promise.resolve(), resolve: () => {} };
+  #isOpen = false;
+  #pumping = null;
+  #end = null;
+  #news = deferred();
+
+  constructor(options, { ask, told, unanswered }) {
+    this.#options = options;
+    this.#ask = ask;
+    this.#told = told;
+    this.#unanswered = unanswered;
+  }
+
+  get backlog() {
+    return { messages: this.#waiting.length, chars: this.#chars };
+  }
+
+  open() {
+    this.#isOpen = true;
+    this.#end = null;
+    this.#said = "";
+    this.#wake();
+  }
+
+  /** Begin above these cursors. */
+  begin(cursors) {
+    for (const [to, seq] of Object.entries(cursors)) {
+      this.#seen.set(to, seq);
+      this.#handled.set(to, seq);
+    }
+  }
+
+  /** Take no more, and return when the handler in hand is done, or takes too long. */
+  async close() {
+    this.#isOpen = false;
+    this.#synced = false;
+    this.#forget();
+    await within(this.#options.timeouts.closeMs, this.#idle.promise).catch(() => {});
+  }
+
+  /** Give up this page's place among the tabs. */
+  leave() {
+    this.#synced = false;
+    clearTimeout(this.#answerTimer);
+    clearTimeout(this.#reportTimer);
+    this.#reportTimer = null;
+    this.#ask({ ask: "left", tab: this.id, handled: this.#handled });
+  }
+
+  /** Say what this page has and whether it has room; without room nothing is taken until it has. */
+  here() {
+    this.#synced = false;
+    clearTimeout(this.#answerTimer);
+    const room = !this.#full;
+    if (room) this.#answerTimer = setTimeout(() => this.#askAgain(), this.#options.timeouts.answerMs);
+    this.#ask({ ask: "here", tab: this.id, seen: this.#seen, handled: this.#handled, room });
+  }
+
+  #askAgain() {
+    this.#tries += 1;
+    if (this.#tries % ANSWER_TRIES === 0) this.#unanswered();
+    this.here();
+  }
+
+  /** Have the leader look at its connection, and find out whether there is a leader. */
+  probe() {
+    if (this.#synced) {
+      clearTimeout(this.#answerTimer);
+      this.#answerTimer = setTimeout(() => this.here(), this.#options.timeouts.answerMs);
+    }
+    this.#ask({ ask: "probe", tab: this.id });
+  }
+
+  /** A leader told something. */
+  told(told) {
+    if (!this.#isOpen) return;
+    if (told.tell === "lead") return this.#follow(told);
+    if (told.tell === "answer") return this.#answer(told);
+    if (told.source !== this.#source) return;
+    if (told.tell === "status") return this.status(told.status);
+    if (!this.#synced) return;
+    if (told.tell === "message") this.#message(told);
+    else if (told.tell === "base") this.#base(told.position);
+    else if (told.tell === "beat") this.#beat(told);
+  }
+
+  #follow({ source }) {
+    this.#source = source;
+    this.#tries = 0;
+    this.here();
+  }
+
+  #answer({ tab, source, n, frames, position, status }) {
+    if (tab !== this.id || this.#full) return;
+    clearTimeout(this.#answerTimer);
+    this.#tries = 0;
+    this.#source = source;
+    this.#n = n;
+    this.#synced = true;
+    for (const raw of frames) this.#take(JSON.parse(raw), raw.length);
+    this.#base(position);
+    if (status !== null && JSON.stringify(status) !== this.#said) this.status(status);
+    this.#lookAtRoom();
+  }
+
+  #message({ n, size, frame }) {
+    if (n !== this.#n + 1) return this.here();
+    this.#n = n;
+    this.#take(frame, size);
+    this.#lookAtRoom();
+  }
+
+  #base(position) {
+    let begun = false;
+    for (const [to, seq] of position) {
+      if (this.#seen.has(to)) continue;
+      this.#seen.set(to, seq);
+      this.#handled.set(to, seq);
+      begun = true;
+    }
+    if (begun) this.#report();
+  }
+
+  #beat({ n }) {
+    clearTimeout(this.#answerTimer);
+    if (n !== this.#n) this.here();
+  }
+
+  /** Tell the application. */
+  status(status) {
+    // Another tab lacked what this one had before it was lost.
+    if (status.type === "lost" && status.until <= (this.#seen.get(status.to) ?? -1)) return;
+    if (OF_CONNECTION.has(status.type)) this.#said = JSON.stringify(status);
+    // The next connection is to begin where this page is now.
+    if (status.type === "waiting" && this.#reportTimer !== null) this.#report();
+    this.#told(status);
+    if (status.type === "closed") this.#finish(status);
+    callSafely(this.#options.onStatus, status);
+  }
+
+  #finish({ code, reason }) {
+    this.#isOpen = false;
+    this.#end = { error: code === NORMAL ? null : new NotWelcome(code, reason) };
+    this.#wake();
+  }
+
+  #take(frame, size) {
+    if (frame.seq !== undefined) {
+      if (frame.seq <= (this.#seen.get(frame.to) ?? -1)) return;
+      this.#seen.set(frame.to, frame.seq);
+    }
+    this.#waiting.push({ frame, size });
+    this.#chars += size;
+    this.#wake();
+  }
+
+  #lookAtRoom() {
+    const { messages, chars } = this.#options.backlog;
+    const part = this.#full ? 0.5 : 1; // not back and forth around one figure
+    const over = this.#waiting.length >= messages * part || this.#chars >= chars * part;
+    if (over === this.#full) return;
+    this.#full = over;
+    if (this.#isOpen) this.here();
+  }
+
+  #wake() {
+    this.#news.resolve();
+    this.#news = deferred();
+    if (this.#options.onMessage !== undefined) this.#pumping ??= this.#pump();
+  }
+
+  async #pump() {
+    // Not within whoever told of the message: a handler's time is its own.
+    await null;
+    for (let item = this.#next(); item !== undefined; item = this.#next()) {
+      try {
+        await this.#options.onMessage(item.frame);
+      } catch (error) {
+        this.#refuse(item, error);
+        break;
+      }
+      this.#settle();
+    }
+    this.#pumping = null;
+  }
+
+  /** A handler that throws has not handled: the message comes again after the next `start()`. */
+  #refuse(item, error) {
+    this.#release();
+    this.#forget();
+    const message = `onMessage failed for ${item.frame.id}: ${error}`;
+    this.status({ type: "error", code: "handler", message, error });
+    this.status({ type: "closed", code: null, reason: message });
+  }
+
+  #next() {
+    const item = this.#isOpen ? this.#waiting.shift() : undefined;
+    if (item === undefined) return undefined;
+    this.#inHand = item;
+    this.#idle = deferred();
+    this.#chars -= item.size;
+    this.#lookAtRoom();
+    return item;
+  }
+
+  #settle() {
+    const item = this.#release();
+    if (item === null || item.frame.seq === undefined) return;
+    this.#handled.set(item.frame.to, item.frame.seq);
+    this.#reported += 1;
+    if (this.#reported >= REPORT_MESSAGES || !this.#isOpen) this.#report();
+    else this.#reportSoon();
+  }
+
+  #release() {
+    const item = this.#inHand;
+    this.#inHand = null;
+    this.#idle.resolve();
+    return item;
+  }
+
+  #reportSoon() {
+    this.#reportTimer ??= setTimeout(() => this.#report(), REPORT_MS);
+  }
+
+  #report() {
+    clearTimeout(this.#reportTimer);
+    this.#reportTimer = null;
+    this.#reported = 0;
+    this.#ask({ ask: "handled", tab: this.id, handled: this.#handled });
+  }
+
+  /** Drop what waits: whatever is not handled and not in hand has not been seen. */
+  #forget() {
+    this.#waiting = [];
+    this.#chars = 0;
+    this.#full = false;
+    this.#seen = new Map(this.#handled);
+    const { to, seq } = this.#inHand?.frame ?? {};
+    if (seq !== undefined) this.#seen.set(to, seq);
+  }
+
+  // -- the iterator ---------------------------------------------------------------------------------------------------
+
+  async next() {
+    this.#settle();
+    for (;;) {
+      const news = this.#news.promise;
+      const item = this.#next();
+      if (item !== undefined) return { value: item.frame, done: false };
+      if (this.#end !== null) return this.#ended();
+      await news;
+    }
+  }
+
+  #ended() {
+    if (this.#end.error !== null) throw this.#end.error;
+    return { value: undefined, done: true };
+  }
+
+  /** The loop was left: whether it handled the last message it had is not known, so that stays unhandled. */
+  async return() {
+    this.#release();
+    return { value: undefined, done: true };
+  }
+}
+
+/** One connection after another, for every tab. It knows nothing of handlers. */
+class Source {
+  #id = randomId();
+  #options;
+  #own;
+  #emit;
+  #ends = new AbortController();
+  #urls;
+  #connection = null;
+  #failures = 0;
+  #fresh = false;
+  #retryAfterMs = null;
+  #nap = null;
+
+  /** Target → the highest seq told. */
+  #position = new Map();
+  #recent;
+  #n = 0;
+  #status = null;
+
+  /** Whether an edge said not to come back. */
+  dismissed = false;
+
+  #tabs = new Map();
+  #roomNews = deferred();
+
+  #saved = "{}";
+  #saving = false;
+
+  constructor(options, own, emit) {
+    this.#options = options;
+    this.#own = own;
+    this.#emit = (told) => this.#ends.signal.aborted || emit({ ...told, source: this.#id });
+    this.#urls = cycle(options.urls);
+    this.#recent = new Recent(options.shared === undefined ? 0 : RECENT_MESSAGES, RECENT_CHARS);
+  }
+
+  /** Return when closed, or when an edge says not to come back. */
+  async run() {
+    this.#emit({ tell: "lead" });
+    while (!this.#ends.signal.aborted) {
+      await this.#untilRoom();
+      const parted = await this.#session(this.#urls());
+      if (!this.#ends.signal.aborted) await this.#follow(parted);
+    }
+  }
+
+  /** End without a word to the tabs: another leader follows, or nobody is there. */
+  close() {
+    this.#ends.abort();
+    this.#connection?.part({ code: NORMAL, reason: "closed" });
+    this.#nap?.abort();
+    this.#roomNews.resolve();
+  }
+
+  // -- connections ----------------------------------------------------------------------------------------------------
+
+  async #session(url) {
+    if (this.#ends.signal.aborted) return { again: true };
+    this.#say({ type: "connecting", url });
+    this.#retryAfterMs = null;
+    let token;
+    try {
+      token = await this.#token(this.#fresh);
+    } catch (error) {
+      this.#say({ type: "error", code: "token", message: `there is no token: ${error}` });
+      return { code: null, reason: "no token" };
+    }
+    if (this.#ends.signal.aborted) return { again: true };
+    this.#connection = new Connection(this.#options, url, {
+      opened: (connection) => connection.send(this.#hello(token)),
+      frame: (raw) => this.#frame(raw, url),
+    });
+    const parted = await this.#connection.over;
+    this.#connection = null;
+    return parted;
+  }
+
+  async #token(fresh) {
+    const token = await within(this.#options.timeouts.tokenMs, this.#options.token({ fresh }));
+    if (typeof token !== "string") throw new TypeError("token() gave no string");
+    return token;
+  }
+
+  #hello(token) {
+    const { device } = this.#options;
+    // For a device the edge takes `since` for an ack, so it is what was handled, and what only waits for a handler comes again,
+    // to be dropped. Where nothing was handled yet, the edge's own cursor of the device holds.
+    const have = device === undefined ? this.#position : least(this.#progresses());
+    const since = [...have].map(([to, seq]) => [sinceName(to), Math.min(seq, this.#position.get(to) ?? Infinity)]);
+    return { type: "connect", token, device, since: since.length > 0 ? Object.fromEntries(since) : undefined };
+  }
+
+  /** Do what the end of a connection asks for. */
+  async #follow({ again = false, code, reason, lastedMs = 0 }) {
+    if (again) return;
+    if (code !== null && !mayReconnect(code)) return this.#dismiss(code, reason);
+    this.#fresh = code === TOKEN_EXPIRED;
+    if (lastedMs >= STEADY_MS) this.#failures = 0;
+    const retryInMs = this.#retryAfterMs ?? pauseMs(this.#failures, this.#options.pauses);
+    this.#failures += 1;
+    this.#say({ type: "waiting", retryInMs, code, reason });
+    this.#nap = new AbortController();
+    await nap(retryInMs, this.#nap.signal);
+    this.#nap = null;
+  }
+
+  /** End for every tab. */
+  #dismiss(code, reason) {
+    this.dismissed = true;
+    this.#say({ type: "closed", code, reason });
+    this.close();
+  }
+
+  #probe() {
+    this.#emit({ tell: "beat", n: this.#n });
+    this.#connection?.probe();
+    this.#nap?.abort();
+  }
+
+  // -- frames ---------------------------------------------------------------------------------------------------------
+
+  #frame(raw, url) {
+    const frame = decoded(raw);
+    if (frame === null) this.#connection.part({ code: ABNORMAL, reason: "the edge sent what is no frame" });
+    else if (frame.type === "message") this.#message(frame, raw);
+    else if (frame.type === "welcome") this.#welcome(frame, url);
+    else if (frame.type === "caught_up") this.#caughtUp(frame);
+    else if (frame.type === "lost") this.#say(frame);
+    else if (frame.type === "error") this.#say(frame);
+    else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
+    else if (frame.type === "expiring") this.#renew(this.#connection);
+  }
+
+  #message(frame, raw) {
+    if (frame.seq !== undefined) {
+      if (frame.seq <= (this.#position.get(frame.to) ?? -1)) return;
+      this.#position.set(frame.to, frame.seq);
+      this.#recent.add(frame.to, frame.seq, raw);
+    }
+    this.#n += 1;
+    this.#emit({ tell: "message", n: this.#n, size: raw.length, frame });
+  }
+
+  #welcome({ user, session, node, seq, heartbeat }, url) {
+    const own = OWN_PREFIX + user;
+    const other = [...this.#position.keys()].find((to) => to.startsWith(OWN_PREFIX) && to !== own);
+    if (other !== undefined) return this.#dismiss(null, `the token is ${user}'s, the cursors are those of ${other}`);
+    this.#fresh = false;
+    this.#connection.welcomed(heartbeat * 1_000);
+    // With a device, the edge begins at its own cursor of it: the first that comes tells where that is.
+    if (this.#options.device === undefined) this.#beginAt(own, seq);
+    this.#say({ type: "open", url, user, node, session });
+    this.#progress();
+  }
+
+  #caughtUp({ to, seq }) {
+    this.#beginAt(to, seq);
+    this.#say({ type: "caught_up", to, seq });
+  }
+
+  #beginAt(to, seq) {
+    if (this.#position.has(to)) return;
+    this.#position.set(to, seq);
+    this.#recent.begin(this.#position);
+    this.#emit({ tell: "base", position: this.#position });
+  }
+
+  async #renew(connection) {
+    try {
+      connection.send({ type: "token", token: await this.#token(true) });
+    } catch (error) {
+      this.#say({ type: "error", code: "token", message: `there is no new token: ${error}` });
+    }
+  }
+
+  #say(status) {
+    if (OF_CONNECTION.has(status.type)) this.#status = status;
+    this.#emit({ tell: "status", status });
+  }
+
+  // -- tabs -----------------------------------------------------------------------------------------------------------
+
+  /** A tab asks. */
+  asked(asked) {
+    if (this.#ends.signal.aborted) return;
+    if (asked.ask === "here") this.#here(asked);
+    else if (asked.ask === "handled") this.#handled(asked);
+    else if (asked.ask === "left") this.#left(asked);
+    else if (asked.ask === "probe") this.#probe();
+  }
+
+  #here({ tab, seen, handled, room }) {
+    if (!this.#tabs.has(tab)) this.#watch(tab);
+    this.#tabs.set(tab, { handled: new Map(handled), room });
+    this.#progress();
+    if (!room) return this.#pauseWhenAllAreFull();
+    const frames = this.#lackedBy(seen);
+    this.#roomNews.resolve();
+    this.#emit({ tell: "answer", tab, n: this.#n, frames, position: new Map(this.#position), status: this.#status });
+  }
+
+  /** Return what a tab lacks of what was told; what is not remembered is asked of the edge again. */
+  #lackedBy(seen) {
+    const lacks = [...seen].filter(([to, seq]) => seq < (this.#position.get(to) ?? Infinity));
+    if (lacks.length === 0) return [];
+    const remembered = this.#recent.after(seen, lacks);
+    if (remembered !== null) return remembered;
+    for (const [to, seq] of lacks) this.#position.set(to, seq);
+    this.#recent.begin(this.#position);
+    // Before the connect frame is sent nothing was asked for yet, and it will be asked for from here.
+    if (this.#connection?.begun) this.#connection.part({ again: true });
+    return [];
+  }
+
+  /** Learn of a tab's end, even by a crash: its lock is free then. */
+  #watch(tab) {
+    const { shared, locks } = this.#options;
+    if (shared === undefined || locks === null || tab === this.#own) return;
+    const gone = () => this.asked({ ask: "left", tab });
+    locks.request(tabLock(shared, tab), { signal: this.#ends.signal }, gone).catch(() => {});
+  }
+
+  #handled({ tab, handled }) {
+    const known = this.#tabs.get(tab);
+    if (known === undefined) return;
+    known.handled = new Map(handled);
+    this.#progress();
+  }
+
+  #left(asked) {
+    if (asked.handled !== undefined) this.#handled(asked);
+    // The last one's progress stays what it was: there is nobody left to have handled more.
+    if (this.#tabs.delete(asked.tab) && this.#tabs.size > 0) this.#progress();
+    this.#pauseWhenAllAreFull();
+  }
+
+  get #allAreFull() {
+    return this.#tabs.size > 0 && [...this.#tabs.values()].every(({ room }) => !room);
+  }
+
+  #pauseWhenAllAreFull() {
+    if (this.#allAreFull) this.#connection?.part({ again: true });
+  }
+
+  async #untilRoom() {
+    while (this.#allAreFull && !this.#ends.signal.aborted) {
+      this.#say({ type: "paused" });
+      this.#roomNews = deferred();
+      await this.#roomNews.promise;
+    }
+  }
+
+  // -- progress -------------------------------------------------------------------------------------------------------
+
+  /** Store and acknowledge what every tab has handled. */
+  #progress() {
+    const progresses = this.#progresses();
+    // A tab that knows no cursor of a target may still be at its first message of it.
+    const handled = new Map([...least(progresses)].filter(([to]) => progresses.every((progress) => progress.has(to))));
+    if (handled.size === 0) return;
+    if (this.#options.device !== undefined) this.#acknowledge(handled);
+    this.#save(handled);
+  }
+
+  #progresses() {
+    return [...this.#tabs.values()].map(({ handled }) => handled);
+  }
+
+  #acknowledge(handled) {
+    for (const [to, seq] of handled) {
+      // After a hand-over, more may be handled than this connection has sent so far.
+      const sent = Math.min(seq, this.#position.get(to) ?? -1);
+      if (sent >= 0) this.#connection?.acknowledge(to, sent);
+    }
+  }
+
+  #save(handled) {
+    const cursors = Object.fromEntries([...handled].sort());
+    const text = JSON.stringify(cursors);
+    if (this.#saving || text === this.#saved) return;
+    this.#saved = text;
+    try {
+      const storing = this.#options.cursors.save(cursors);
+      if (typeof storing?.then === "function") this.#saveLater(storing);
+    } catch (error) {
+      this.#unsaved(error);
+    }
+  }
+
+  async #saveLater(storing) {
+    this.#saving = true;
+    try {
+      await within(this.#options.timeouts.storeMs, storing);
+    } catch (error) {
+      this.#unsaved(error);
+    }
+    this.#saving = false;
+    this.#progress();
+  }
+
+  #unsaved(error) {
+    this.#say({ type: "error", code: "cursors", message: `cursors cannot be stored: ${error}` });
+  }
+}
+
+/** The last messages told, for tabs that come or lag: whole above `floor`, in order. */
+class Recent {
+  #messagesMax;
+  #charsMax;
+  #kept = [];
+  #chars = 0;
+  #floor = new Map();
+
+  constructor(messagesMax, charsMax) {
+    this.#messagesMax = messagesMax;
+    this.#charsMax = charsMax;
+  }
+
+  /** Forget all; what is added from now on follows upon these seqs. */
+  begin(position) {
+    this.#kept = [];
+    this.#chars = 0;
+    this.#floor = new Map(position);
+  }
+
+  add(to, seq, raw) {
+    this.#kept.push({ to, seq, raw });
+    this.#chars += raw.length;
+    while (this.#kept.length > this.#messagesMax || this.#chars > this.#charsMax) this.#drop();
+  }
+
+  #drop() {
+    const { to, seq, raw } = this.#kept.shift();
+    this.#chars -= raw.length;
+    this.#floor.set(to, seq);
+  }
+
+  /** Return the frames that a tab lacks of these targets; null when not all of them are here. */
+  after(seen, lacks) {
+    if (lacks.some(([to, seq]) => seq < (this.#floor.get(to) ?? Infinity))) return null;
+    return this.#kept.filter(({ to, seq }) => seq > (seen.get(to) ?? Infinity)).map(({ raw }) => raw);
+  }
+}
+
+/** One WebSocket, until it is over. Whatever happens to it after `part` is nobody's business any more. */
+class Connection {
+  #socket = null;
+  #over = deferred();
+  #timeouts;
+  #frame;
+  #deadline = null;
+  #quiet = null;
+  #pong = null;
+  #heardAt = 0;
+  #heartbeatMs = 0;
+  #welcomedAt = null;
+  #acked = new Map();
+  /** Whether the connect frame has been sent. */
+  begun = false;
+
+  constructor(options, url, { opened, frame }) {
+    this.#timeouts = options.timeouts;
+    this.#frame = frame;
+    this.#deadline = setTimeout(() => this.part({ code: ABNORMAL, reason: "no welcome in time" }), this.#timeouts.welcomeMs);
+    try {
+      const socket = (this.#socket = new options.WebSocket(url, [SUBPROTOCOL]));
+      socket.onopen = () => {
+        this.begun = true;
+        opened(this);
+      };
+      socket.onmessage = ({ data }) => this.#heard(data);
+      socket.onclose = ({ code, reason }) => this.part({ code, reason: reason || "the connection was cut" });
+      socket.onerror = () => {}; // what it was is not told; `close` follows
+    } catch (error) {
+      this.part({ code: null, reason: String(error) });
+    }
+  }
+
+  /** Resolves with {code, reason, lastedMs} of the end, or {again: true} when the client itself wants another one at once. */
+  get over() {
+    return this.#over.promise;
+  }
+
+  send(frame) {
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
+  }
+
+  /** The edge has answered; it is never silent for longer than `heartbeatMs`, though pages do not see all of it. */
+  welcomed(heartbeatMs) {
+    clearTimeout(this.#deadline);
+    this.#welcomedAt = performance.now();
+    if (!(heartbeatMs > 0)) return;
+    this.#heartbeatMs = heartbeatMs;
+    this.#listen();
+  }
+
+  acknowledge(to, seq) {
+    if (this.#welcomedAt === null || seq <= (this.#acked.get(to) ?? -1)) return;
+    this.#acked.set(to, seq);
+    this.send({ type: "ack", to: to.startsWith(OWN_PREFIX) ? undefined : to, seq });
+  }
+
+  /** Ask whether the edge is there; anything it says is an answer. */
+  probe() {
+    if (this.#welcomedAt === null || this.#pong !== null) return;
+    this.send({ type: "ping" });
+    this.#pong = setTimeout(() => this.part({ code: ABNORMAL, reason: "a ping was not answered" }), this.#timeouts.pongMs);
+  }
+
+  /** End it here and now. The closing handshake of a dead connection would take a minute, and is not waited for. */
+  part(end) {
+    for (const timer of [this.#deadline, this.#quiet, this.#pong]) clearTimeout(timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket !== null) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close(NORMAL);
+    }
+    const lastedMs = this.#welcomedAt === null ? 0 : performance.now() - this.#welcomedAt;
+    this.#over.resolve({ ...end, lastedMs });
+  }
+
+  #heard(data) {
+    this.#heardAt = performance.now();
+    clearTimeout(this.#pong);
+    this.#pong = null;
+    this.#frame(data);
+  }
+
+  #listen() {
+    const silentMs = performance.now() - this.#heardAt;
+    if (silentMs >= this.#heartbeatMs) this.probe();
+    const waitMs = silentMs >= this.#heartbeatMs ? this.#heartbeatMs : this.#heartbeatMs - silentMs;
+    if (this.#socket !== null) this.#quiet = setTimeout(() => this.#listen(), waitMs);
+  }
+}
+
+// -- small things -------------------------------------------------------------------------------------------------------
+
+function complete(options) {
+  const { urls, token, shared } = options;
+  if (!Array.isArray(urls) || urls.length === 0) throw new TypeError("urls: expected at least one address of an edge");
+  if (typeof token !== "function") throw new TypeError("token: expected a function that returns a token");
+  const locks = options.locks === undefined ? (globalThis.navigator?.locks ?? null) : options.locks;
+  const alone = shared !== undefined && locks === null;
+  return {
+    onStatus: () => {},
+    cursors: memoryCursors(),
+    WebSocket: globalThis.WebSocket,
+    ...options,
+    // A socket a tab instead of one for all: as one device they would end each other.
+    device: alone ? undefined : options.device,
+    pauses: { ...PAUSES, ...options.pauses },
+    backlog: { ...BACKLOG, ...options.backlog },
+    timeouts: { ...TIMEOUTS, ...options.timeouts },
+    locks,
+  };
+}
+
+const leadLock = (shared) => `pushway:${shared}`;
+const tabLock = (shared, tab) => `pushway:${shared}:${tab}`;
+
+function decoded(raw) {
+  try {
+    const frame = JSON.parse(raw);
+    const fits = frame.type === "message" ? typeof frame.to === "string" : typeof frame.type === "string";
+    return fits ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Return target → the least seq that any of the maps has for it. */
+function least(maps) {
+  const targets = new Set(maps.flatMap((map) => [...map.keys()]));
+  return new Map([...targets].map((to) => [to, Math.min(...maps.map((map) => map.get(to) ?? Infinity))]));
+}
+
+/** Return a name that nobody else has. `crypto.randomUUID` is missing on pages without HTTPS. */
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
+}
+
+function cycle(urls) {
+  let turn = -1;
+  return () => urls[(turn = (turn + 1) % urls.length)];
+}
+
+function deferred() {
+  let resolve;
+  const promise = new Promise((done) => (resolve = done));
+  return { promise, resolve };
+}
+
+/** Return after a time, or as soon as the signal is aborted. */
+function nap(ms, signal) {
+  return new Promise((done) => {
+    if (signal?.aborted) return done();
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+}
+
+async function within(ms, promise) {
+  let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`nothing in ${ms} ms`)), ms)));
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+function aborted(signal) {
+  return new Promise((done) => (signal.aborted ? done() : signal.addEventListener("abort", done, { once: true })));
+}
+
+function listen(target, event, handler, signal) {
+  target?.addEventListener?.(event, handler, { signal });
+}
+
+/** A status handler that throws is its page's bug; it must not take the messages with it. */
+function callSafely(handler, status) {
+  try {
+    handler(status);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
