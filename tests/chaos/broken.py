@@ -1,0 +1,163 @@
+"""The guarantees, each deliberately broken in a copy of the product: what the checker has to notice.
+
+An edit names the exact text that it replaces. Where that text has moved, making the copy fails and says which edit it was:
+find the place that gives the guarantee now, and break it there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import edge
+import lua
+import router
+
+_PACKAGES = (edge, lua, router)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change to one file of the product.
+
+    Attributes:
+        file: where, as in `router/turns.py`.
+        old: text that stands there exactly once.
+        new: what stands there instead.
+    """
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Breakage:
+    """A guarantee that is broken.
+
+    Attributes:
+        name: in a word or two.
+        edits: how.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+ACK_BEFORE_STORE: Final = Breakage(
+    "ack before store",
+    (
+        Edit(
+            "router/collect/owner.py",
+            "        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()\n",
+            "        await self._intake.append(\n"
+            "            held, lines=[], heads={}, entry_ids=plan.durable.entry_ids, item_ids=[], trim=False\n"
+            "        )\n"
+            "        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()\n",
+        ),
+    ),
+)
+"""Entries are acknowledged and removed when they are taken, and stored after that."""
+
+REPLAY_BEFORE_REGISTER: Final = Breakage(
+    "replay before register",
+    (
+        Edit(
+            "edge/admission.py",
+            "        self._routes.write(user, connection.registered)\n",
+            "        async def register_late() -> None:\n"
+            "            await anyio.sleep(0.5)\n"
+            "            self._routes.write(user)\n"
+            "\n"
+            "        self.find_head(connection)\n"
+            "        self._tasks.start_soon(register_late)\n",
+        ),
+    ),
+)
+"""The inbox is read up to its head, and the route written a little later: what is published in between reaches nobody."""
+
+PENDING_FORGOTTEN: Final = Breakage(
+    "pending forgotten",
+    (
+        Edit(
+            "router/turns.py",
+            "    start = TAKEN_BEFORE\n    try:\n",
+            '    start = ">"\n    try:\n',
+        ),
+    ),
+)
+"""A new owner goes on with what is new, and leaves what its predecessor had taken."""
+
+PREV_IGNORED: Final = Breakage(
+    "prev ignored",
+    (
+        Edit(
+            "edge/position.py",
+            "        if prev <= self.last < seq:\n            self.last = seq\n            return DELIVER\n",
+            "        if self.last < seq:\n            self.last = seq\n            return DELIVER\n",
+        ),
+    ),
+)
+"""An edge delivers whatever is above the last seq, and does not see that something between is missing."""
+
+FENCING_OFF: Final = Breakage(
+    "fencing off",
+    (
+        Edit(
+            "lua/__init__.py",
+            '    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")\n',
+            '    text = files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")\n'
+            '    return text.replace("redis.call(\'GET\', lease) ~= held", "false")\n',
+        ),
+    ),
+)
+"""No script looks at the lease: an owner that was frozen goes on beside its successor."""
+
+IDS_FORGOTTEN: Final = Breakage(
+    "duplicate filter off, collect's",
+    (
+        Edit(
+            "router/inbox.py",
+            '        "_id": f"{target} {message_id}",\n',
+            '        "_id": f"{target} {message_id} {seq}",\n',
+        ),
+    ),
+)
+"""What a producer appends again, with the id it had, is stored again."""
+
+REPEATS_DELIVERED: Final = Breakage(
+    "duplicate filter off, the edge's",
+    (
+        Edit(
+            "edge/position.py",
+            "            return Verdict.DUPLICATE\n",
+            "            return Verdict.DELIVER\n",
+        ),
+    ),
+)
+"""An edge delivers again what the session has had."""
+
+
+def broken_copy(folder: Path, breakage: Breakage) -> Path:
+    """Return a folder with a copy of the product that is broken like this; processes run from it with PYTHONPATH.
+
+    Raises:
+        AssertionError: when the text of an edit does not stand there exactly once.
+    """
+    for package in _PACKAGES:
+        (source,) = package.__path__
+        shutil.copytree(source, folder / package.__name__, ignore=shutil.ignore_patterns("__pycache__"))
+    _apply(folder, breakage.edits)
+    return folder
+
+
+def _apply(folder: Path, edits: Iterable[Edit]) -> None:
+    for edit in edits:
+        path = folder / edit.file
+        text = path.read_text(encoding="utf-8")
+        found = text.count(edit.old)
+        assert found == 1, f"in {edit.file} this stands {found} times, not once:\n{edit.old}"
+        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
