@@ -1,0 +1,151 @@
+"""Collect under any interleaving of append, crash, freeze, takeover, repetition and loss of Redis' memory.
+
+However it goes, it ends in the same: what was appended and not lost with Redis is accepted once a target in the order of its
+stream, and every session gets what is accepted behind its start, in the order of seqs, each once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from tests.unit.collect.crashes import INBOX_CALLS, INTAKE_CALLS, TARGETS, Listener, Shard
+
+FROZEN_MAX = 2
+
+SOME_TARGETS = st.lists(st.sampled_from(TARGETS), min_size=1, max_size=3, unique=True).map(tuple)
+IDS = st.sampled_from([f"m{n}" for n in range(10)])
+CALLS = st.sampled_from([*INBOX_CALLS, *INTAKE_CALLS])
+TARGET = st.sampled_from(TARGETS)
+
+
+class CrashMachine(RuleBasedStateMachine):
+    """One shard and whoever hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shard = Shard()
+        self.copies: list[tuple[dict[bytes, Any], int]] = []
+        """Older states of Redis, and how many messages had been appended then."""
+
+    # -- producers -----------------------------------------------------------------------------------------------------
+
+    @rule(to=SOME_TARGETS, ids=st.lists(IDS, min_size=1, max_size=5))
+    def append(self, to: tuple[str, ...], ids: list[str]) -> None:
+        """Producers append; an id that was there before is a retry."""
+        for message_id in ids:
+            self.shard.append(to, message_id)
+
+    @rule(transient=st.booleans())
+    def append_something_else(self, transient: bool) -> None:
+        """A transient message, or what breaks the contract."""
+        if transient:
+            self.shard.append(("user:a",), "t", transient=True)
+        else:
+            self.shard.run(self.shard.workshop.append(0, to="nobody", text="hi"))
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    @rule()
+    def work(self) -> None:
+        """A new owner does all there is."""
+        self.shard.work()
+
+    @rule(method=CALLS, when=st.sampled_from(["before", "after"]), nth=st.integers(1, 3))
+    def cut_off(self, method: str, when: str, nth: int) -> None:
+        """A new owner dies before or after one of its calls."""
+        self.shard.cut_off(method, when, nth)
+
+    @rule(stored=st.integers(0, 4))
+    def cut_off_in_insert(self, stored: int) -> None:
+        """A new owner dies while MongoDB has stored the first documents of a batch only."""
+        self.shard.inbox.keep_only = frozenset(range(stored))
+        self.shard.work()
+        self.shard.inbox.keep_only = None
+
+    @precondition(lambda self: len(self.shard.frozen) < FROZEN_MAX)
+    @rule(method=CALLS, nth=st.integers(1, 3))
+    def freeze(self, method: str, nth: int) -> None:
+        """A new owner stands still before one of its calls; sooner or later another one has the lease."""
+        self.shard.freeze(method, nth)
+
+    @precondition(lambda self: self.shard.frozen)
+    @rule()
+    def wake(self) -> None:
+        """A frozen owner goes on as if nothing had been."""
+        self.shard.wake()
+
+    # -- dispatch and sessions -----------------------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 6), acknowledged=st.booleans())
+    def dispatch(self, count: int, acknowledged: bool) -> None:
+        """Lines are published; dispatch may die before it has acknowledged them."""
+        self.shard.dispatch(count, acknowledged=acknowledged)
+
+    @rule(of=TARGET, known=st.booleans())
+    def resync(self, of: str, known: bool) -> None:
+        """The sessions of a target compare their heads with Redis', or with MongoDB's newest."""
+        head = self.shard.head(of) if known else self.shard.newest(of)
+        for listener in self.shard.listeners:
+            if listener.target == of:
+                listener.resync(head)
+
+    @rule(of=TARGET, back=st.integers(0, 3), known=st.booleans())
+    def come_back(self, of: str, back: int, known: bool) -> None:
+        """A device opens another session, behind one of the last messages that it got."""
+        got = [0, *next(one.got for one in self.shard.listeners if one.target == of)]
+        head = self.shard.head(of) if known else self.shard.newest(of)
+        self.shard.listeners.append(Listener(of, got[max(0, len(got) - 1 - back)], head, self.shard.inbox))
+
+    # -- losses --------------------------------------------------------------------------------------------------------
+
+    @rule(of=TARGET)
+    def forget_counters(self, of: str) -> None:
+        """Somebody deletes a seq key; `pending` is what no hand may touch."""
+        self.shard.run(self.shard.redis.delete(self.shard.keys.seq(of)))
+
+    @rule()
+    def copy_redis(self) -> None:
+        """A replica stands where Redis stands now."""
+        self.copies.append((self.shard.snapshot(), len(self.shard.appended)))
+
+    @precondition(lambda self: self.copies)
+    @rule()
+    def roll_back(self) -> None:
+        """Redis fails over to a replica that lags, or comes back from an older copy of its data."""
+        copy, kept = self.copies[-1]
+        self.shard.kill_frozen()
+        self.shard.roll_back(copy)
+        self.shard.forget_what_is_lost(kept)
+        # Whatever is expected behind this copy has been accepted: it counts as appended in all copies from now on.
+        self.copies = []
+
+    @rule()
+    def lose_redis(self) -> None:
+        """All of Redis is gone, and MongoDB is not."""
+        self.shard.kill_frozen()
+        self.shard.roll_back(None)
+        self.shard.forget_what_is_lost(0)
+        self.copies = []
+
+    # -- what must hold ------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Let everybody come to an end, and look at the whole."""
+        try:
+            while self.shard.frozen:
+                self.shard.wake()
+            self.shard.work()
+            self.shard.run(self.shard.workshop.nothing_is_left())
+            while self.shard.dispatch(100):
+                pass
+            self.shard.holds_its_promise()
+        finally:
+            self.shard.close()
+
+
+TestCrashMachine = CrashMachine.TestCase
+TestCrashMachine.settings = settings(settings.get_profile("default"), max_examples=50, stateful_step_count=40)
