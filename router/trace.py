@@ -102,6 +102,12 @@ class TraceEvent:
         return fields | {name: value for name, value in more.items() if value is not None}
 
 
+def describe(event: TraceEvent) -> dict[str, object]:
+    """Return what an event says, for JSON: `at_us` for its time, `nodes` a list, and only what there is."""
+    fields = {slot: getattr(event, slot) for slot in TraceEvent.__slots__ if slot != "id"}
+    return {name: value for name, value in fields.items() if value is not None and value != ()}
+
+
 def read_event(fields: Mapping[bytes, bytes]) -> TraceEvent | None:
     """Return the event that an entry holds, or None where it holds none: anybody may append to a stream."""
     text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}

@@ -23,7 +23,7 @@ from router.keys import Keys
 from router.problems import Problem
 from router.settings import Settings
 from router.targets import USER_PREFIX, check_id
-from router.trace import TraceEvent, read_events
+from router.trace import describe, read_events
 
 _DEVICES_MAX: Final = 1_000
 """Most devices of a user that are told of."""
@@ -63,7 +63,7 @@ class Messages:
         now = datetime.now(UTC)
         answer: dict[str, Any] = {"id": message_id, "targets": [await self._target(kept, now) for kept in found]}
         if any(kept.trace for kept in found):
-            answer["trace"] = [_event(event) for event in await read_events(self._redis, self._settings, message_id)]
+            answer["trace"] = [describe(event) for event in await read_events(self._redis, self._settings, message_id)]
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
     async def _target(self, kept: Kept, now: datetime) -> dict[str, object]:
@@ -120,19 +120,6 @@ def _devices(devices: Sequence[DeviceCursor], seq: int) -> dict[str, object]:
 
 def _device(device: DeviceCursor) -> dict[str, object]:
     return {"device": device.device, "cursor": device.seq, "seen_at": _time(device.seen_at)}
-
-
-def _event(event: TraceEvent) -> dict[str, object]:
-    fields: dict[str, object] = {"to": event.to, "stage": event.stage, "at_us": event.at_us, "by": event.by}
-    more = {
-        "seq": event.seq,
-        "session": event.session,
-        "device": event.device,
-        "nodes": event.nodes or None,
-        "why": event.why,
-        "traceparent": event.traceparent,
-    }
-    return fields | {name: value for name, value in more.items() if value is not None}
 
 
 def _time(time: datetime) -> str:

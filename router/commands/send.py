@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Annotated
 
 import anyio
 import typer
+from rich.console import Console
+from rich.live import Live
 
 from router.collect.entries import Entry, Message, read_message
+from router.commands.follow import Progress, ends, follow
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
-from router.errors import RuleBroken
+from router.commands.waterfall import draw
+from router.errors import PushwayError, RuleBroken
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_target
 from router.targets import USER_PREFIX
+from router.trace import by_time, describe
+
+
+class NotDelivered(PushwayError):
+    """A message that was followed has not reached everybody; the text says whom not, and why."""
 
 
 def send(
@@ -29,12 +41,17 @@ def send(
     ] = None,
     ttl_s: Annotated[int | None, typer.Option("--ttl", help="Seconds after which it is not delivered any more.")] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Do not store it; whoever is not there misses it.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Follow it, and draw what becomes of it; fail unless delivered.")
+    ] = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0.0, help="With --trace: seconds to follow it at most.")] = 5.0,
     config: FoundConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Append a message for a user, as a producer would.
 
-    Prints the id of the entry in the stream. The rules are checked here already, as collect would.
+    Prints the id of the entry in the stream. The rules are checked here already, as collect would. With --trace the exit code
+    is 0 when every node that has the user delivered it, and 1 when one did not, in time or at all.
 
     Example: pushway send user:alice '{"text":"hello"}' --ttl 3600
     """
@@ -42,20 +59,20 @@ def send(
     wishes = {
         "to": target,
         "text" if text else "body": body,
-        "id": message_id,
+        # One of its own, so that it can be followed from its first stage on.
+        "id": message_id or (f"traced-{secrets.token_hex(6)}" if trace else None),
         "ttl": None if ttl_s is None else str(ttl_s),
         "transient": "1" if transient else None,
+        "trace": "1" if trace else None,
     }
     fields = {name: value for name, value in wishes.items() if value is not None}
     message = _check(fields, settings)
-    stream = Keys(settings.prefix, shard_of_target(message.targets[0], settings.shards)).intake()
-    entry = anyio.run(_append, settings, stream, fields)
-    if as_json:
-        print_json({"stream": stream, "entry": entry})
-    else:
-        typer.echo(entry)
+    progress = Progress(message.targets) if trace else None
+    anyio.run(_send, settings, fields, message, progress, wait_s, as_json)
     if silent := [name for name in message.targets if not name.startswith(USER_PREFIX)]:
         typer.echo(f"note: edges do not deliver {', '.join(silent)} in this version; what is durable is stored", err=True)
+    if progress and not progress.delivered:
+        raise NotDelivered("; ".join(f"{target}: {why}" for target, why in progress.troubles.items()))
 
 
 def _check(fields: dict[str, str], settings: Settings) -> Message:
@@ -75,10 +92,37 @@ def _check(fields: dict[str, str], settings: Settings) -> Message:
         raise RuleBroken("BODY", f"{exc.rule}. For plain text add --text") from exc
 
 
-async def _append(settings: Settings, stream: str, fields: dict[str, str]) -> str:
+async def _send(
+    settings: Settings, fields: dict[str, str], message: Message, progress: Progress | None, wait_s: float, as_json: bool
+) -> None:
+    """Append the message, print what there is to print, and follow it where it is traced."""
+    stream = Keys(settings.prefix, shard_of_target(message.targets[0], settings.shards)).intake()
     async with redis_at_hand(settings) as redis:
+        begins = await ends(redis, settings, message.targets) if progress else {}
         # redis-py annotates what XADD takes so widely that a dict of strings does not fit.
-        entry: bytes = await redis.execute_command(  # type: ignore[no-untyped-call]
+        reply: bytes = await redis.execute_command(  # type: ignore[no-untyped-call]
             "XADD", stream, "*", *chain.from_iterable(fields.items())
         )
-    return entry.decode()
+        entry = reply.decode()
+        if not as_json:
+            typer.echo(entry)
+        if progress:
+            with _drawing(progress, message.id, quiet=as_json) as redraw:
+                await follow(redis, begins, message.id, progress, redraw, wait_s)
+    if as_json:
+        print_json({"stream": stream, "entry": entry} | (_told(progress, message.id) if progress else {}))
+
+
+@contextmanager
+def _drawing(progress: Progress, message_id: str, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Yield what draws the waterfall anew; where there is no terminal it is printed once, at the end."""
+    if quiet:
+        yield lambda: None
+        return
+    with Live(draw(message_id, []), console=Console(highlight=False), auto_refresh=False) as live:
+        yield lambda: live.update(draw(message_id, progress.events), refresh=True)
+
+
+def _told(progress: Progress, message_id: str) -> dict[str, object]:
+    events = [describe(event) for event in by_time(progress.events)]
+    return {"id": message_id, "delivered": progress.delivered, "events": events}

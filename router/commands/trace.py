@@ -1,0 +1,51 @@
+"""`pushway trace`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+
+from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.output import print_json
+from router.commands.reach import redis_at_hand
+from router.commands.waterfall import draw
+from router.errors import PushwayError
+from router.settings import Settings
+from router.targets import check_id
+from router.trace import TraceEvent, describe, read_events
+
+
+class NoEvents(PushwayError):
+    """There is no trace of a message; the text says why that may be."""
+
+
+def trace(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="The message's id; `send --trace` prints it.")],
+    config: FoundConfig = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw what became of a message sent with --trace, stage by stage.
+
+    Example: pushway trace order-4711
+    """
+    check_id(message_id, "ID")
+    settings = people_settings(config)
+    events = anyio.run(_read, settings, message_id)
+    if as_json:
+        print_json({"id": message_id, "events": [describe(event) for event in events]})
+    if not events:
+        raise NoEvents(
+            f"there is no trace event of {message_id}: it was sent without a trace (the field trace 1 asks for "
+            f"one, as does `pushway send --trace`), its events are not among the newest {settings.trace_max:,} of a shard any "
+            "more (trace_max), or its id is another"
+        )
+    if not as_json:
+        Console(highlight=False).print(draw(message_id, events))
+
+
+async def _read(settings: Settings, message_id: str) -> list[TraceEvent]:
+    async with redis_at_hand(settings) as redis:
+        return await read_events(redis, settings, message_id)
