@@ -22,6 +22,7 @@ from edge.cursors import DeviceCursors
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
+from edge.replaced import come
 from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
@@ -50,8 +51,8 @@ class Verifier(Protocol):
 class RouteWriter(Protocol):
     """Who writes routes; see `edge.routes`."""
 
-    def write(self, user: str, waiter: Waiter | None = None) -> None:
-        """Have a user's route written as the table says, and the waiter told the head."""
+    def write(self, user: str, waiter: Waiter | None = None, come: str = "") -> None:
+        """Have a user's route written as the table says, the other nodes told who has come, and the waiter told the head."""
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
         """Keep a waiter no longer."""
@@ -122,7 +123,7 @@ class Admission:
             connection.close(Close.TOO_MANY_SESSIONS)
             return
         SESSIONS.set(len(self._sessions))
-        self._routes.write(user, connection.registered)
+        self._routes.write(user, connection.registered, come(user, device, connection.session.id))
 
     def find_head(self, connection: Connection) -> None:
         """Ask MongoDB for a head. The session's own deadline ends the wait."""

@@ -181,8 +181,9 @@ class Connection(asyncio.Protocol):
         """No key was at hand to check the token with."""
         self._act(self.session.unverifiable())
 
-    def registered(self, head: int | None) -> None:
-        """The route is written; `head` was read after that, None where Redis cannot tell it."""
+    def registered(self, head: int | None, at_us: int) -> None:
+        """The route is written, and `head` read, at this time by Redis' clock; None where Redis cannot tell it."""
+        self._act(self.session.routed(at_us))
         if head is None:
             self._host.find_head(self)
         else:
@@ -205,6 +206,10 @@ class Connection(asyncio.Protocol):
             self._act(self.session.drained(retry_after_ms))
         else:
             self.cut()
+
+    def replaced(self, at_us: int) -> None:
+        """A session of the same device was registered on another edge, at this time by Redis' clock."""
+        self._act(self.session.replaced(at_us))
 
     def close(self, close: Close, detail: str = "") -> None:
         """Begin the closing handshake; the socket is cut when the client does not answer within `close_timeout_s`."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-Waiter = Callable[[int | None], None]
-"""Is told the head of the user's target, read after the ask; None where there is no counter."""
+Waiter = Callable[[int | None, int], None]
+"""Is told the head of the user's target, None where Redis cannot tell it, and the time by Redis, µs; both as after the ask."""
 
 
 @dataclass(slots=True)
@@ -23,12 +23,12 @@ class Write:
     """A user whose route is to be written.
 
     Attributes:
-        waiters: told the head once it is written.
+        waiters: told the head once it is written; each with what the user's other nodes are told of its device, or "".
         doubtful: messages may have been missed since the last write, so the head is to be compared.
     """
 
     user: str
-    waiters: list[Waiter] = field(default_factory=list)
+    waiters: dict[Waiter, str] = field(default_factory=dict)
     doubtful: bool = False
 
 
@@ -60,18 +60,18 @@ class Ledger:
         """When the next renewal may be due; infinity where there is none."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def ask(self, user: str, waiter: Waiter | None = None, *, doubtful: bool = False) -> None:
+    def ask(self, user: str, waiter: Waiter | None = None, come: str = "", *, doubtful: bool = False) -> None:
         """Have a user's route written soon."""
         write = self._asked.setdefault(user, Write(user))
         write.doubtful = write.doubtful or doubtful
         if waiter is not None:
-            write.waiters.append(waiter)
+            write.waiters[waiter] = come
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
         """Forget a waiter that need not be told any more, if it still waits."""
         for writes in (self._asked, self._in_hand):
-            if user in writes and waiter in writes[user].waiters:
-                writes[user].waiters.remove(waiter)
+            if user in writes:
+                writes[user].waiters.pop(waiter, None)
 
     def take(self, now_s: float, most: int) -> list[Write]:
         """Return up to `most` writes to carry out now. Give each to `done`, or all of them to `give_back`."""
@@ -89,7 +89,7 @@ class Ledger:
         for write in writes:
             self._in_hand.pop(write.user, None)
             since = self._asked.pop(write.user, Write(write.user))
-            both = Write(write.user, write.waiters + since.waiters, write.doubtful or since.doubtful)
+            both = Write(write.user, write.waiters | since.waiters, write.doubtful or since.doubtful)
             self._asked[write.user] = both
 
     def done(self, user: str, now_s: float, *, held: bool) -> bool:

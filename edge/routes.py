@@ -102,15 +102,16 @@ class Routes:
         self._asked = anyio.Event()
         self._settled = anyio.Event()
 
-    def write(self, user: str, waiter: Waiter | None = None) -> None:
+    def write(self, user: str, waiter: Waiter | None = None, come: str = "") -> None:
         """Have a user's route written soon, after the table has changed.
 
         Args:
             user: whose.
             waiter: told the head, which is read after this call; never called when the edge ends before that, or when it is
                 withdrawn.
+            come: what the user's other nodes are told with that write, unless the waiter is withdrawn: see `edge.replaced`.
         """
-        self._ledger(user).ask(user, waiter)
+        self._ledger(user).ask(user, waiter, come)
         self._asked.set()
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
@@ -162,7 +163,7 @@ class Routes:
             return False
         held = [write.user in self._users for write in writes]
         try:
-            replies = await self._call(self._keys[shard], writes, held)
+            at_us, replies = await self._call(self._keys[shard], writes, held)
         except OUTAGE:
             ledger.give_back(writes)
             raise
@@ -170,14 +171,17 @@ class Routes:
             known = ledger.done(write.user, time.monotonic(), held=is_held)
             self._note_trouble(write.user, written.trouble)
             if not written.trouble:
-                self._tell(write, written, renewed=known and is_held)
+                self._tell(write, written, at_us, renewed=known and is_held)
         return True
 
-    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> list[Written]:
+    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> tuple[int, list[Written]]:
+        """Return the time of the call by Redis, µs, and what it says of each user."""
         routes = [keys.route(write.user) for write in writes]
         seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
-        flat = await self._script(keys=[keys.era(), *routes, *seqs], args=[self._node, self._ttl_ms, *map(int, held)])
-        return [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
+        come = ["\n".join(filter(None, write.waiters.values())) for write in writes]
+        args: list[str | int] = [self._node, self._ttl_ms, *map(int, held), *come]
+        at_us, *flat = await self._script(keys=[keys.era(), *routes, *seqs], args=args)
+        return at_us, [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
 
     def _note_trouble(self, user: str, trouble: str) -> None:
         if trouble and user not in self._troubled:
@@ -187,13 +191,13 @@ class Routes:
             self._troubled.remove(user)
             log.info("route_mended", user=user)
 
-    def _tell(self, write: Write, written: Written, *, renewed: bool) -> None:
+    def _tell(self, write: Write, written: Written, at_us: int, *, renewed: bool) -> None:
         if renewed and not written.was_live:
             LAPSED.inc()
         if renewed and (write.doubtful or not written.was_live):
             self._resync(write.user, written.head)
-        for waiter in write.waiters:
-            waiter(written.head)
+        for waiter in list(write.waiters):
+            waiter(written.head, at_us)
 
     def _ledger(self, user: str) -> Ledger:
         return self._ledgers[shard_of_id(user, len(self._ledgers))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, cast
 
 import anyio
@@ -28,6 +29,7 @@ from edge.drain import drain
 from edge.heads import READERS, Heads
 from edge.node import Node
 from edge.position import Outlet
+from edge.replaced import hear
 from edge.resync import Resync
 from edge.routes import Routes
 from edge.sessions import Sessions
@@ -105,7 +107,7 @@ async def _serve(
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
-    delivery = Delivery(sessions.audiences, catch_up.ask, tracing)
+    delivery = Delivery(sessions.audiences, catch_up.ask, tracing, partial(hear, sessions.find))
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)

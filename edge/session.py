@@ -87,6 +87,8 @@ class Session:
         "_node",
         "_options",
         "_outlet",
+        "_registered_us",
+        "_rival_us",
         "_settings",
         "_valid_s",
         "acked",
@@ -108,6 +110,8 @@ class Session:
         self._options = Options()
         self._early: tuple[bytes, ...] = ()
         self._head = 0
+        self._registered_us: int | None = None
+        self._rival_us = 0
         self._valid_s = math.inf
 
     @property
@@ -148,6 +152,20 @@ class Session:
         """There is no key to check the token with: it may be good, so the client is to come again."""
         return self.close(Close.OVERLOADED, "no key to check the token with")
 
+    def routed(self, at_us: int) -> Actions:
+        """The route is written, at this time by Redis' clock: now sessions of the device on other edges can be compared."""
+        if self.state is not State.REGISTERING:
+            return ()
+        self._registered_us = at_us
+        return self.replaced(self._rival_us)
+
+    def replaced(self, at_us: int) -> Actions:
+        """Another edge has a session of this device, registered at that time; the later one stays (`edge.replaced`)."""
+        self._rival_us = max(self._rival_us, at_us)
+        if self._registered_us is None or self._rival_us <= self._registered_us:
+            return ()
+        return self.close(Close.REPLACED, "a newer session of this device")
+
     def registered(self, head: int) -> Actions:
         """The route is written and `head` read after that."""
         if self.state is not State.REGISTERING:
@@ -157,7 +175,8 @@ class Session:
         if key is None or since is not None:
             return self._begin(since)
         self.state = State.RESUMING
-        return Await(self._settings.redis_timeout_s), FindCursor(key, first_cursor(head, self._settings.retention_s))
+        begin_at = first_cursor(head, self._registered_us or 0, self._settings.retention_s)
+        return Await(self._settings.redis_timeout_s), FindCursor(key, begin_at)
 
     def resumed(self, cursor: int | None) -> Actions:
         """The device's cursor is read, or begun; None when that cannot be done now."""
@@ -165,7 +184,8 @@ class Session:
             return ()
         if cursor is None:
             return self.close(Close.OVERLOADED, "the cursor cannot be read just now")
-        return self._begin(cursor)
+        # The cursor of a device that is new, or was, may lie above the head (`first_cursor`); what follows is behind the head.
+        return self._begin(min(cursor, self._head))
 
     def _begin(self, since: int | None) -> Actions:
         """Welcome the client, and begin behind `since`; None is the head."""

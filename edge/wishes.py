@@ -43,14 +43,13 @@ def lost(target: str, since: int, head: int, retention_s: float) -> list[Lost]:
     return [Lost(target, since, until)] if 0 < since < until else []
 
 
-def first_cursor(head: int, retention_s: float) -> int:
-    """Return where the cursor of a device that comes for the first time begins: at the head.
+def first_cursor(head: int, now_us: int, retention_s: float) -> int:
+    """Return what is stored for a device that comes for the first time, `now_us` by Redis' clock: the head.
 
-    An old head, and 0 is the oldest, would make it look as if the device had missed what nobody sent; so would one of 0 that
-    stays there never be told of what it did miss. What is to come will have a seq of its time, so that any time before now
-    does as well, and half of the retention is far from both ends, whatever the clocks of edges and Redis say.
+    An old head would later look as if the device had missed what nobody sent, and one of 0 as if it could have missed nothing.
+    What is to come has a seq of its time, so any time before now does as well, and half of the retention is far from both ends.
     """
-    return max(head, _ago(retention_s / 2))
+    return max(head, now_us - int(retention_s / 2 * 1_000_000))
 
 
 def _ago(seconds: float) -> int:

@@ -1,4 +1,5 @@
 -- Writes whether a node holds sessions of some users, as the node knows it now, and tells what a session needs to start.
+-- To the other nodes of a user it tells which of the user's devices have come here: an older session there is to end.
 --
 -- KEYS[1]         era    hash: server, era
 -- KEYS[2…n+1]     route  sorted set of each user: node → expiry, Unix ms
@@ -6,23 +7,28 @@
 -- ARGV[1]         node   node id
 -- ARGV[2]         ttl    life of a route, ms
 -- ARGV[3…n+2]     held   for each user '1' when the node holds a session, '0' when it holds none
+-- ARGV[n+3…2n+2]  come   for each user the devices whose sessions wait for this write, mostly '': JSON objects (user, device,
+--                        session) without their closing brace, one a line
 --
--- Returns for each user two values, flat: was_live (1 when an unexpired route to this node stood there before, else 0) and
--- the head, 1 to 16 digits ('' where there is no counter of this era, or Redis has restarted or failed over and collect has
--- not begun another era yet: MongoDB knows then); or, where one of the user's keys is not what it should be, -1 and what is
--- wrong. The other users are served all the same. Expired routes, of any node, are removed on the way.
+-- Published: to the node channels <prefix>:{s}:node:<node> of the era's slot, `replaced - - - <object with at_us>`.
+-- Returns at_us, the time of this call in µs, by which such sessions are ordered; then for each user two values, flat:
+-- was_live (1 when an unexpired route to this node stood there before, else 0) and the head, 1 to 16 digits ('' where there is
+-- no counter of this era, or Redis has restarted or failed over and collect has not begun another era yet: MongoDB knows then);
+-- or, where one of the user's keys is not what it should be, -1 and what is wrong: nobody is replaced then. The other users are
+-- served all the same. Expired routes, of any node, are removed on the way.
 -- Errors: ROUTES when the numbers of keys and arguments do not fit together; whatever Redis has against the caller.
--- Cost: O(users × log(nodes of a user)).
+-- Cost: O(users × log(nodes of a user) + devices × nodes of their users).
 --
--- redis-cli --eval lua/route_set.lua 'push:{0}:era' 'push:{0}:route:alice' 'push:{0}:seq:user:alice' , edge-1.k3f9 60000 1
+-- redis-cli --eval lua/route_set.lua 'push:{0}:era' 'push:{0}:route:alice' 'push:{0}:seq:user:alice' , edge-1.k3f9 60000 1 ''
 local node, ttl = ARGV[1], tonumber(ARGV[2])
 local era_key = KEYS[1]
 local FIRST_USER, FIRST_HELD = 2, 3
 local HEAD_MAX_DIGITS = 16
 local n_users = (#KEYS - 1) / 2
+local first_come = FIRST_HELD + n_users
 
-if #ARGV ~= n_users + FIRST_HELD - 1 or not ttl then
-  return redis.error_reply('ROUTES takes era, then a route and a seq key a user, then node, ttl and a held a user')
+if #ARGV ~= 2 * n_users + FIRST_HELD - 1 or not ttl then
+  return redis.error_reply('ROUTES takes era, then a route and a seq key a user, then node, ttl, a held and a come a user')
 end
 
 -- Redis' clock, not the caller's: dispatch compares with the same one.
@@ -31,6 +37,8 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 -- A score of 13 digits would be written as 1.7e+12 by `..` and tostring.
 local now_text = string.format('%.0f', now)
 local expiry_text = string.format('%.0f', now + ttl)
+local at_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local at_text = string.format('%.0f', at_us)
 
 -- Tells what is wrong when a key is of another type, which is its user's own trouble. Anything else that Redis refuses for
 -- would go for every user.
@@ -90,12 +98,35 @@ local function head_of(seq)
   return head or ''
 end
 
-local reply = {}
+-- Node → lines that it is to hear.
+local lines = {}
+
+-- Has the user's other nodes hear of the devices that have come; expired routes are gone by now.
+local function announce(route, come)
+  for _, other in ipairs(come ~= '' and redis.call('ZRANGE', route, 0, -1) or {}) do
+    if other ~= node then
+      lines[other] = lines[other] or {}
+      for open in string.gmatch(come, '[^\n]+') do
+        table.insert(lines[other], 'replaced - - - ' .. open .. ',"at_us":' .. at_text .. '}')
+      end
+    end
+  end
+end
+
+local reply = {at_us}
 for n = 1, n_users do
   local was_live, route_err = write(KEYS[FIRST_USER + n - 1], ARGV[FIRST_HELD + n - 1])
   local head, seq_err = head_of(KEYS[FIRST_USER + n_users + n - 1])
   local err = route_err or seq_err
   reply[#reply + 1] = err and -1 or was_live
   reply[#reply + 1] = err or head
+  if not err then
+    announce(KEYS[FIRST_USER + n - 1], ARGV[first_come + n - 1])
+  end
+end
+
+local base = string.match(era_key, '^(.*:)')
+for other, told in pairs(lines) do
+  redis.call('SPUBLISH', base .. 'node:' .. other, table.concat(told, '\n'))
 end
 return reply

@@ -161,9 +161,11 @@ class Edge:
 
     @asynccontextmanager
     async def session(self, user: str, device: str = "phone") -> AsyncIterator[tuple[Client, str]]:
-        """Yield a live session and the node it is on."""
+        """Yield a live session of a device that has missed nothing, and the node it is on."""
         async with self.open(self.token(user), device=device) as client:
-            yield client, (await client.welcome())["node"]
+            node = (await client.welcome())["node"]
+            assert (await client.next())["type"] == "caught_up"
+            yield client, node
 
     async def publish(self, node: str, *lines: str) -> int:
         """Store lines as collect does, and publish them to a node as dispatch does; return how many heard it."""

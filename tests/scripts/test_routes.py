@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 import lua
+from edge.replaced import come as come_text
 from tests.scripts.shard import Shard, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -18,12 +19,18 @@ SLACK_MS = 5_000
 HEAD = 1_732_262_400_123_456
 
 
-async def route_set(shard: Shard, held: dict[str, bool], node: str = NODE, ttl_ms: int = TTL_MS) -> list[Any]:
+async def call(shard: Shard, held: dict[str, bool], node: str, ttl_ms: int, come: dict[str, str]) -> list[Any]:
     """Call the script as `edge.routes` does."""
     routes, seqs = [shard.keys.route(user) for user in held], [shard.keys.seq(f"user:{user}") for user in held]
     script = shard.redis.register_script(lua.source("route_set"))
-    reply: list[Any] = await script(keys=[shard.keys.era(), *routes, *seqs], args=[node, ttl_ms, *map(int, held.values())])
+    args = [node, ttl_ms, *map(int, held.values()), *(come.get(user, "") for user in held)]
+    reply: list[Any] = await script(keys=[shard.keys.era(), *routes, *seqs], args=args)
     return reply
+
+
+async def route_set(shard: Shard, held: dict[str, bool], node: str = NODE, ttl_ms: int = TTL_MS) -> list[Any]:
+    """Return what the script tells of each user."""
+    return (await call(shard, held, node, ttl_ms, {}))[1:]
 
 
 async def test_a_route_is_written_and_the_head_told(shard: Shard) -> None:
@@ -113,3 +120,43 @@ async def test_routes_are_written_when_memory_is_full(real_shard: Shard) -> None
         await real_shard.redis.set("x", "y")
     assert await route_set(real_shard, {"a": True}) == [0, b""]
     assert await real_shard.nodes_of("a") == [NODE]
+
+
+async def test_the_other_nodes_hear_of_a_device_that_has_come(shard: Shard) -> None:
+    """Those with a live route of that user, with the time that the answer tells too, and in one message each."""
+    third = "edge-3.cccccc"
+    for node, users in ((NODE, {"a": True, "b": True}), (OTHER, {"a": True, "b": True}), (third, {"b": True})):
+        await route_set(shard, users, node)
+    await shard.redis.zadd(shard.keys.route("a"), {"edge-4.dddddd": now_ms() - 1})
+    come = {"a": come_text("a", "phone", "s1") + "\n" + come_text("a", "tablet", "s2"), "b": come_text("b", "phone", "s3")}
+    channels = [shard.keys.node_channel(node) for node in (NODE, third, "edge-4.dddddd", OTHER)]
+    async with shard.listening(*channels) as ear:
+        at_us, *_ = await call(shard, {"a": True, "b": True}, NODE, TTL_MS, come)
+        heard = dict(await ear.heard())
+    assert abs(at_us / 1000 - now_ms()) < SLACK_MS
+
+    def line(user: str, device: str, session: str) -> str:
+        return f'replaced - - - {{"user":"{user}","device":"{device}","session":"{session}","at_us":{at_us}}}'
+
+    assert heard == {
+        shard.keys.node_channel(OTHER): "\n".join(
+            [line("a", "phone", "s1"), line("a", "tablet", "s2"), line("b", "phone", "s3")]
+        ),
+        shard.keys.node_channel(third): line("b", "phone", "s3"),
+    }
+
+
+async def test_nobody_is_replaced_by_a_session_that_cannot_begin(shard: Shard) -> None:
+    """A user whose keys are broken has no newer session to make room for."""
+    await route_set(shard, {"a": True}, OTHER)
+    await shard.redis.set(shard.keys.seq("user:a"), "x")
+    async with shard.listening(shard.keys.node_channel(OTHER)) as ear:
+        await call(shard, {"a": True}, NODE, TTL_MS, {"a": come_text("a", "phone", "s")})
+        assert await ear.heard() == []
+
+
+async def test_each_call_has_a_time_of_its_own(shard: Shard) -> None:
+    """Later calls have later times, of sixteen digits: sessions are ordered by them."""
+    times = [(await call(shard, {"a": True}, NODE, TTL_MS, {}))[0] for _ in range(5)]
+    assert times == sorted(times)
+    assert {len(str(at_us)) for at_us in times} == {16}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from edge.heads import Tell
 from edge.ledger import Waiter
 from edge.liveness import Pulse
 from edge.position import Position
+from edge.replaced import hear
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
@@ -137,20 +139,22 @@ class KeptRoutes:
 
     def __init__(self) -> None:
         self.writes: list[tuple[str, Waiter | None]] = []
+        self.come: list[str] = []
 
-    def write(self, user: str, waiter: Waiter | None = None) -> None:
+    def write(self, user: str, waiter: Waiter | None = None, come: str = "") -> None:
         """Keep it."""
         self.writes.append((user, waiter))
+        self.come.append(come)
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
         """Keep the write, but nobody to tell."""
         self.writes = [(whose, None if (whose, told) == (user, waiter) else told) for whose, told in self.writes]
 
-    def answer(self, head: int | None) -> None:
+    def answer(self, head: int | None, at_us: int = 1) -> None:
         """Answer all that wait."""
         for _, waiter in self.writes:
             if waiter is not None:
-                waiter(head)
+                waiter(head, at_us)
         self.writes.clear()
 
 
@@ -211,7 +215,7 @@ class Desk:
         catch_up: Any = self
         verifier = FakeVerifier()
         self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, cursors, catch_up, tasks)
-        self.delivery = Delivery(self.sessions.audiences, self.ask)
+        self.delivery = Delivery(self.sessions.audiences, self.ask, replaced=partial(hear, self.sessions.find))
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Keep who is behind."""
@@ -310,6 +314,31 @@ async def test_a_devices_cursor_is_found_between_head_and_welcome(desk: Desk) ->
     assert desk.cursors.hastened == []
     connection.connection_lost(None)
     assert phone in desk.cursors.hastened
+
+
+@pytest.mark.parametrize(("at_us", "code"), [(9, None), (11, 4502)])
+@pytest.mark.parametrize("answered", [True, False])
+async def test_the_later_session_of_a_device_stays(desk: Desk, at_us: int, code: int | None, answered: bool) -> None:
+    """Whether it is heard of before or after the answer that tells this one's own time; other devices stay as they are."""
+    _, socket = await desk.registering("alice", "phone")
+    _, other = await desk.registering("alice", "tablet")
+    assert desk.routes.come[0].startswith('{"user":"alice","device":"phone","session":"')
+    line = f'replaced - - - {{"user":"alice","device":"phone","session":"s","at_us":{at_us}}}'.encode()
+    if answered:
+        desk.routes.answer(5, 10)
+    desk.delivery.receive([line])
+    if not answered:
+        assert socket.close_code is None
+        desk.routes.answer(5, 10)
+    desk.cursors.answer()
+    assert (socket.close_code, other.close_code) == (code, None)
+
+
+async def test_a_line_of_nobody_here_is_passed_over(desk: Desk) -> None:
+    """As is one that cannot be read, with a word in the log."""
+    await desk.live("alice")
+    desk.delivery.receive([b'replaced - - - {"user":"bob","device":"phone","session":"s","at_us":1}', b"replaced - - - x"])
+    assert len(desk.sessions) == 1
 
 
 async def test_a_device_gone_before_its_cursor_was_found(desk: Desk) -> None:

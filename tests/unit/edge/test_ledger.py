@@ -20,15 +20,16 @@ def users(writes: list[Write]) -> list[str]:
 
 def test_asks_of_one_user_are_one_write() -> None:
     """All waiters are told by it, and one doubt is enough."""
-    ledger, told = Ledger(RENEW_S), list[int | None]()
-    ledger.ask("a", told.append)
+    ledger, told = Ledger(RENEW_S), list[tuple[int | None, int]]()
+    ledger.ask("a", lambda head, at_us: told.append((head, at_us)))
     ledger.ask("a", doubtful=True)
-    ledger.ask("a", told.append)
+    ledger.ask("a", lambda head, at_us: told.append((head, at_us)), "phone")
     (write,) = ledger.take(0.0, 10)
     assert write.doubtful
+    assert list(write.waiters.values()) == ["", "phone"]
     for waiter in write.waiters:
-        waiter(5)
-    assert told == [5, 5]
+        waiter(5, 7)
+    assert told == [(5, 7)] * 2
     assert ledger.take(0.0, 10) == []
 
 
@@ -44,14 +45,14 @@ def test_an_ask_during_the_write_is_another_write() -> None:
 def test_what_is_given_back_is_asked_still() -> None:
     """Merged with what was asked since, the earlier waiters first."""
     ledger, told = Ledger(RENEW_S), list[str]()
-    ledger.ask("a", lambda _: told.append("first"), doubtful=True)
+    ledger.ask("a", lambda *_: told.append("first"), doubtful=True)
     writes = ledger.take(0.0, 10)
-    ledger.ask("a", lambda _: told.append("second"))
+    ledger.ask("a", lambda *_: told.append("second"))
     ledger.give_back(writes)
     (write,) = ledger.take(0.0, 10)
     assert write.doubtful
     for waiter in write.waiters:
-        waiter(None)
+        waiter(None, 0)
     assert told == ["first", "second"]
 
 
@@ -59,11 +60,11 @@ def test_who_withdraws_is_kept_nowhere() -> None:
     """Neither among those asked for nor in a write that failed; whoever else waits is told."""
     ledger, told = Ledger(RENEW_S), list[str]()
 
-    def gone(_: int | None) -> None:
+    def gone(*_: object) -> None:
         told.append("gone")
 
     ledger.ask("a", gone)
-    ledger.ask("a", lambda _: told.append("there"))
+    ledger.ask("a", lambda *_: told.append("there"))
     ledger.ask("b", gone)
     ledger.withdraw("b", gone)
     writes = ledger.take(0.0, 10)
@@ -72,7 +73,7 @@ def test_who_withdraws_is_kept_nowhere() -> None:
     ledger.withdraw("nobody", gone)
     for write in ledger.take(0.0, 10):
         for waiter in write.waiters:
-            waiter(None)
+            waiter(None, 0)
     assert told == ["there"]
 
 

@@ -161,6 +161,7 @@ PHONE = CursorKey("alice", "phone", "user:alice")
 def test_a_device_without_since_goes_on_where_it_stopped() -> None:
     """The cursor is looked up behind the head, with a deadline of its own; nothing is sent before it is known."""
     session = registering(device="phone")
+    assert session.routed(NOW_SEQ + 9) == ()
     actions = session.registered(NOW_SEQ + 5)
     assert actions == (Await(SETTINGS.redis_timeout_s), FindCursor(PHONE, NOW_SEQ + 5))
     assert session.position is not None
@@ -180,13 +181,14 @@ def test_a_device_that_has_all_is_caught_up_at_once() -> None:
     assert [frame["type"] for frame in frames(session.resumed(NOW_SEQ))] == ["welcome", "caught_up"]
 
 
-def test_a_cursor_from_the_future_is_clamped() -> None:
-    """It is not of this cluster."""
+def test_a_cursor_above_the_head_is_clamped() -> None:
+    """It is not of this cluster, or of a device that had nothing to begin from; what comes follows the head."""
     session = registering(device="phone")
     session.registered(NOW_SEQ)
     session.resumed(NOW_SEQ * 2)
     assert session.position is not None
-    assert NOW_SEQ <= session.position.at < NOW_SEQ + 60_000_000
+    assert session.position.at == NOW_SEQ
+    assert session.position.take(NOW_SEQ, NOW_SEQ + 1, b"x") is Verdict.DELIVER
 
 
 def test_a_devices_cursor_older_than_what_is_kept() -> None:
@@ -197,11 +199,28 @@ def test_a_devices_cursor_older_than_what_is_kept() -> None:
 
 
 @pytest.mark.parametrize("head", [0, 5])
-def test_a_new_device_does_not_begin_in_the_far_past(head: int) -> None:
-    """Or it would be told of a loss when it comes back, though nothing was sent."""
-    find = only(FindCursor, registering(device="phone").registered(head))
+def test_a_new_device_is_not_remembered_in_the_far_past(head: int) -> None:
+    """Or it would be told of a loss when it comes back, though nothing was sent; what it gets now follows the head."""
+    session = registering(device="phone")
+    session.routed(NOW_SEQ)
+    find = only(FindCursor, session.registered(head))
     assert isinstance(find, FindCursor)
-    assert abs(NOW_SEQ - find.begin_at - SETTINGS.retention_s / 2 * 1_000_000) < 60_000_000
+    assert find.begin_at == NOW_SEQ - SETTINGS.retention_s / 2 * 1_000_000
+    assert session.position is not None
+    assert frames(session.resumed(find.begin_at))[1:] == [{"type": "caught_up", "to": "user:alice", "seq": head}]
+    assert session.position.take(head, head + 1, b"x") is Verdict.DELIVER
+
+
+@pytest.mark.parametrize("known_first", [True, False])
+def test_the_later_of_two_sessions_of_a_device_stays(known_first: bool) -> None:
+    """Whether this one's time is known before or after it hears of the other's."""
+    for rival_us, told in ((9, list[Close]()), (11, [Close.REPLACED])):
+        session = registering(device="phone")
+        if known_first:
+            actions = session.routed(10) + session.replaced(rival_us)
+        else:
+            actions = session.replaced(rival_us) + session.routed(10)
+        assert closes(actions) == told
 
 
 def test_since_wins_and_becomes_the_devices_cursor() -> None:
@@ -361,6 +380,8 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
     "verified": lambda s: s.verified("alice", math.inf),
     "refused": lambda s: s.refused("no"),
     "registered": lambda s: s.registered(5),
+    "routed": lambda s: s.routed(5),
+    "rival": lambda s: s.replaced(6),
     "resumed": lambda s: s.resumed(5),
     "cursorless": lambda s: s.resumed(None),
     "overdue": lambda s: s.overdue(),

@@ -1,0 +1,196 @@
+"""edge.replaced: of all sessions of a device, on however many edges, the latest stays and no other."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from edge.handshake import SUBPROTOCOL, Upgrade
+from edge.ledger import Ledger, Write
+from edge.replaced import come, hear
+from edge.session import Session, State
+from edge.sessions import Sessions
+from router.settings import Settings
+from tests.unit.edge.outlets import KeptOutlet
+
+EDGES: Final = 2
+USER: Final = "alice"
+DEVICE: Final = "phone"
+
+_STEPS_TO_REST: Final = 9
+"""An answer that is on its way, and two calls of three steps each, with room to spare."""
+
+
+def test_what_a_line_says() -> None:
+    """Whatever characters an id has; a session without a device has nothing to say."""
+    text = come("älice", "phöne", "s1")
+    assert json.loads(text + ',"at_us":5}') == {"user": "älice", "device": "phöne", "session": "s1", "at_us": 5}
+    assert come("alice", None, "s1") == ""
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"user":"a","device":"d","session":"s","at_us":"x"}', b"\xff"])
+def test_a_line_that_says_something_else(payload: bytes) -> None:
+    """It is refused, and nobody is replaced."""
+    with pytest.raises(ValueError, match=r"."):
+        hear(lambda *_: pytest.fail("nobody is looked for"), payload)
+
+
+class Member:
+    """A session of the device, in the place of its connection."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.session = Session(Settings(), f"edge-{edge.number}", KeptOutlet())
+        self.session.upgraded(Upgrade("t", {"device": DEVICE}, (SUBPROTOCOL,)))
+        self.session.verified(USER, 60.0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it."""
+        return self.session.state is not State.CLOSING
+
+    def registered(self, head: int | None, at_us: int) -> None:
+        """The answer to the write."""
+        assert head is not None
+        self.session.routed(at_us)
+        self.session.registered(head)
+        self.session.resumed(head)
+        self.edge.leave_if_closed(self)
+
+    def replaced(self, at_us: int) -> None:
+        """A line of another edge's."""
+        self.session.replaced(at_us)
+        self.edge.leave_if_closed(self)
+
+
+@dataclass
+class Edge:
+    """One edge, as far as the device's sessions and the user's route go."""
+
+    number: int
+    sessions: Sessions[Member] = field(default_factory=lambda: Sessions[Member](99))
+    ledger: Ledger = field(default_factory=lambda: Ledger(20.0))
+    lines: deque[bytes] = field(default_factory=deque)
+    in_flight: list[Write] = field(default_factory=list)
+    held: bool = False
+    come: list[str] = field(default_factory=list)
+    answered_us: int = 0
+
+    def connect(self) -> Member:
+        """As `edge.admission` takes a session in."""
+        older = self.sessions.find(USER, DEVICE)
+        if older is not None:
+            older.session.left()
+            self.leave_if_closed(older)
+        member = Member(self)
+        assert member.session.position is not None
+        self.sessions.add(member, USER, DEVICE, member.session.position)
+        self.ledger.ask(USER, member.registered, come(USER, DEVICE, member.session.id))
+        return member
+
+    def leave_if_closed(self, member: Member) -> None:
+        """As `edge.admission` lets a session go."""
+        if member.is_open:
+            return
+        self.ledger.withdraw(USER, member.registered)
+        if self.sessions.remove(member, USER):
+            self.ledger.ask(USER)
+
+
+class Devices(RuleBasedStateMachine):
+    """Connects, writes, answers that get lost, and lines, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Nobody is there."""
+        self.edges = [Edge(number) for number in range(EDGES)]
+        self.routed: set[int] = set()
+        self.now_us = 1_000
+        self.members: list[Member] = []
+        self.has_left = False
+
+    @rule(number=st.integers(0, EDGES - 1))
+    def connect(self, number: int) -> None:
+        """The device comes to an edge; what stood there before makes room at once."""
+        self.members.append(self.edges[number].connect())
+
+    @precondition(lambda self: any(member.is_open for member in self.members))
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A client closes."""
+        member = data.draw(st.sampled_from([member for member in self.members if member.is_open]))
+        member.session.left()
+        member.edge.leave_if_closed(member)
+        self.has_left = True
+
+    @rule(number=st.integers(0, EDGES - 1))
+    def go_on(self, number: int) -> None:
+        """An edge's next step: the call, with what stands in its table at that moment; Redis' work; the answer."""
+        edge = self.edges[number]
+        if edge.answered_us:
+            self.answer(number, lost=False)
+        elif edge.in_flight:
+            self.execute(edge)
+        else:
+            edge.in_flight = edge.ledger.take(0.0, 9)
+            edge.held = USER in edge.sessions.users
+            edge.come = [text for write in edge.in_flight for text in write.waiters.values() if text]
+
+    def execute(self, edge: Edge) -> None:
+        """Do as `route_set.lua` does."""
+        self.now_us += 1
+        edge.answered_us = self.now_us
+        (self.routed.add if edge.held else self.routed.discard)(edge.number)
+        for text in edge.come:
+            for other in self.routed - {edge.number}:
+                self.edges[other].lines.append(f'{text},"at_us":{self.now_us}}}'.encode())
+
+    @rule(number=st.integers(0, EDGES - 1))
+    def lose(self, number: int) -> None:
+        """A call or its answer is lost."""
+        self.answer(number, lost=True)
+
+    def answer(self, number: int, *, lost: bool) -> None:
+        """Take what was on its way as answered, or not."""
+        edge = self.edges[number]
+        writes, at_us = edge.in_flight, edge.answered_us
+        edge.in_flight, edge.answered_us = [], 0
+        if lost:
+            edge.ledger.give_back(writes)
+            return
+        for write in writes:
+            edge.ledger.done(USER, 0.0, held=edge.held)
+            for waiter in list(write.waiters):
+                waiter(1_732_262_400_123_456, at_us)
+
+    @rule(number=st.integers(0, EDGES - 1))
+    def hear(self, number: int) -> None:
+        """A line arrives."""
+        edge = self.edges[number]
+        if edge.lines:
+            hear(edge.sessions.find, edge.lines.popleft())
+
+    def teardown(self) -> None:
+        """Once all is written and heard, the latest session is there, and no other."""
+        if not hasattr(self, "edges"):
+            return
+        for number in (0, 1) * _STEPS_TO_REST:
+            self.go_on(number)
+        for edge in self.edges:
+            while edge.lines:
+                self.hear(edge.number)
+        for number in (0, 1) * _STEPS_TO_REST:
+            self.go_on(number)
+        left = [member for member in self.members if member.is_open]
+        assert len(left) <= 1
+        assert len(left) == 1 or self.has_left or not self.members
+        assert self.routed == {member.edge.number for member in left}
+
+
+TestDevices = Devices.TestCase
