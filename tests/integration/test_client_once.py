@@ -1,4 +1,4 @@
-"""edge.client against an edge that cuts, repeats and closes as the dice fall, and an application without patience that crashes."""
+"""edge.client against an edge that cuts, repeats and closes as the dice fall, and an application that gives up and crashes."""
 
 from __future__ import annotations
 
