@@ -9,9 +9,11 @@ With `failover` there are two Redis servers and three sentinels, and the links t
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +54,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "probe_quiet_ms": 500,
     "probe_timeout_ms": 1_000,
     "redis_timeout_s": 2.0,
-    "mongo_timeout_s": 3.0,
+    "mongo_timeout_s": 5.0,
     "heartbeat_s": 3.0,
     "heartbeat_timeout_s": 2.0,
     "drain_timeout_s": 0.5,
@@ -66,6 +68,10 @@ READY_TIMEOUT_S: Final = 30.0
 
 _POLL_S: Final = 0.1
 _READ_TIMEOUT_S: Final = 120.0
+_READ_EVERY_S: Final = 1.0
+_READ_WHOLE_EVERY_S: Final = 15.0
+_READ_BACK_S: Final = 20.0
+"""How much of what was read last is read again: a batch is stored a while after its time was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ class Stand:
         self.deaths: list[Death] = []
         self.switches = 0
         self._ended_by_us: set[str] = set()
+        self._accepted: dict[str, Accepted] = {}
+        self._read_at_s = self._read_whole_at_s = -math.inf
         self._http = httpx.AsyncClient(trust_env=False, verify=False, timeout=1.0)  # noqa: S501 - there is no TLS here
 
     def _replicate(self, folder: Path) -> Server:
@@ -165,26 +173,51 @@ class Stand:
     async def accepted(self) -> Sequence[Accepted]:
         """Return what MongoDB's inbox holds, by target and seq; read directly, not through a link.
 
+        Ask as often as you like: a small store would do nothing else if all of it were read each time, so what is returned may
+        be a second old, and only now and then all of it is read, in between what was stored lately. See `all_accepted`.
+
         Raises:
             TimeoutError: when the store cannot be read in time, however often it is tried.
         """
+        pause_s = self._read_at_s + _READ_EVERY_S - anyio.current_time()
+        await anyio.sleep(max(0.0, pause_s))
+        if anyio.current_time() - self._read_whole_at_s > _READ_WHOLE_EVERY_S:
+            return await self.all_accepted()
+        lately = max((row.stored_s for row in self._accepted.values()), default=0.0) - _READ_BACK_S
+        return await self._read({"shard": 0, "stored_at": {"$gte": datetime.fromtimestamp(max(0.0, lately), UTC)}})
+
+    async def all_accepted(self) -> Sequence[Accepted]:
+        """Return all that MongoDB's inbox holds now.
+
+        Raises:
+            TimeoutError: when the store cannot be read in time, however often it is tried.
+        """
+        self._accepted.clear()
+        rows = await self._read({})
+        self._read_whole_at_s = anyio.current_time()
+        return rows
+
+    async def _read(self, wanted: Mapping[str, Any]) -> Sequence[Accepted]:
         with anyio.fail_after(_READ_TIMEOUT_S):
             while True:
                 try:
-                    return await anyio.to_thread.run_sync(self._read_inbox)
+                    found = await anyio.to_thread.run_sync(self._read_inbox, wanted)
                 except pymongo.errors.PyMongoError as exc:
                     self._say(f"the inbox cannot be read: {type(exc).__name__}")
                     await anyio.sleep(_POLL_S)
+                else:
+                    break
+        self._accepted |= found
+        self._read_at_s = anyio.current_time()
+        return sorted(self._accepted.values(), key=lambda row: (row.target, row.seq))
 
-    def _read_inbox(self) -> Sequence[Accepted]:
-        wanted = {"_id": 0, "target": 1, "seq": 1, "id": 1, "stored_at": 1}
+    def _read_inbox(self, wanted: Mapping[str, Any]) -> dict[str, Accepted]:
+        fields = {"target": 1, "seq": 1, "id": 1, "stored_at": 1}
         with self.stack.mongo_client() as mongo:
-            found = mongo[self.stack.settings.mongo_database].inbox.find({}, wanted)
-            rows = [
-                Accepted(document["target"], int(document["seq"]), document["id"], document["stored_at"].timestamp())
-                for document in found
-            ]
-        return sorted(rows, key=lambda row: (row.target, row.seq))
+            found = mongo[self.stack.settings.mongo_database].inbox.find(wanted, fields)
+            return {
+                row["_id"]: Accepted(row["target"], int(row["seq"]), row["id"], row["stored_at"].timestamp()) for row in found
+            }
 
     @property
     def _redises(self) -> dict[str, Server]:
