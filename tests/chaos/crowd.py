@@ -21,7 +21,7 @@ from typing import Final, Self
 
 import anyio
 
-from tests.chaos.devices import BareDevice, ClientDevice, Device, Habits
+from tests.chaos.devices import BareDevice, Calls, ClientDevice, Device, Habits
 from tests.chaos.history import Accepted, Appended, History
 from tests.chaos.producers import Producer
 from tests.chaos.recorder import Recorder
@@ -29,6 +29,9 @@ from tests.chaos.recorder import Recorder
 SEATED_TIMEOUT_S: Final = 30.0
 TOKEN_LIFE_S: Final = 60.0
 """How long a token is used again; then auth is asked for a new one."""
+
+TOKEN_ASKERS: Final = 4
+"""How many ask auth at once: the driver's pool takes time that grows with the square of that."""
 
 _POLL_S: Final = 0.1
 
@@ -79,7 +82,7 @@ class CrowdSize:
     stay_s: float = 12.0
     away_s: float = 2.0
     steady: float = 0.3
-    server_cursors: float = 0.0
+    server_cursors: float = 0.4
     stops_reading: float = 0.01
 
 
@@ -99,8 +102,9 @@ class Crowd:
         self._history = history
         self._seed = seed
         self._over = anyio.Event()
-        self._home = anyio.Event()
+        self._calls = Calls(seated=anyio.Event(), home=anyio.Event())
         self._producing = 0
+        self._token_askers = anyio.CapacityLimiter(TOKEN_ASKERS)
         self._tokens: dict[str, tuple[str, float]] = {}
         self._users = tuple(f"u{n}" for n in range(size.users))
         self._devices = tuple(self._make_devices())
@@ -123,6 +127,7 @@ class Crowd:
             for device in self._devices:
                 tasks.start_soon(device.run)
             await _until(lambda: all(device.recorder.welcomes for device in self._devices), SEATED_TIMEOUT_S)
+            self._calls.seated.set()
             for producer in self._make_producers():
                 tasks.start_soon(self._produce, producer)
             self._exits = exits.pop_all()
@@ -145,7 +150,7 @@ class Crowd:
             What was accepted, as read last.
         """
         self._over.set()
-        self._home.set()
+        self._calls.home.set()
         with anyio.move_on_after(timeout_s):
             await _until(lambda: not self._producing, timeout_s)
             await self._have_all(read_inbox)
@@ -180,7 +185,7 @@ class Crowd:
                 habits = self._draw_habits(rng)
                 make = ClientDevice if habits.kind == "client" else BareDevice
                 recorder = Recorder(self._history, user, name)
-                yield make(recorder, self._links.edges, partial(self._token, user), habits, self._home, rng)
+                yield make(recorder, self._links.edges, partial(self._token, user), habits, self._calls, rng)
 
     def _draw_habits(self, rng: Random) -> Habits:
         size = self._size
@@ -201,11 +206,12 @@ class Crowd:
             yield Producer(self._history, name, links.redis_url, stream, self._users, pause_s, _rng(self._seed, name))
 
     async def _token(self, user: str) -> str:
-        token, fetched_s = self._tokens.get(user, ("", -math.inf))
-        if time.monotonic() - fetched_s > TOKEN_LIFE_S:
-            token = await self._links.token(user)
-            self._tokens[user] = token, time.monotonic()
-        return token
+        async with self._token_askers:
+            token, fetched_s = self._tokens.get(user, ("", -math.inf))
+            if time.monotonic() - fetched_s > TOKEN_LIFE_S:
+                token = await self._links.token(user)
+                self._tokens[user] = token, time.monotonic()
+            return token
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float) -> None:

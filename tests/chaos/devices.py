@@ -43,6 +43,19 @@ _QUEUE_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """What all devices listen to.
+
+    Attributes:
+        seated: set when everybody has had a welcome; nobody goes before that.
+        home: set when the run is over: everybody comes, stays, and reads.
+    """
+
+    seated: anyio.Event
+    home: anyio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Habits:
     """What kind of device it is.
 
@@ -73,7 +86,7 @@ class Device(ABC):
         edges: addresses of the edges.
         token: gives a token for its user.
         habits: what kind of device it is.
-        home: set when the run is over: it comes, stays, and reads.
+        calls: tells when to go and when to come.
         rng: draws all that is drawn.
     """
 
@@ -83,14 +96,14 @@ class Device(ABC):
         edges: Sequence[str],
         token: Callable[[], Awaitable[str]],
         habits: Habits,
-        home: anyio.Event,
+        calls: Calls,
         rng: Random,
     ) -> None:
         self.recorder = recorder
         self._edges = edges
         self._token = token
         self._habits = habits
-        self._home = home
+        self._calls = calls
         self._rng = rng
 
     async def run(self) -> None:
@@ -109,16 +122,20 @@ class Device(ABC):
     async def _leave(self, scope: anyio.CancelScope) -> None:
         if math.isinf(self._habits.stay_s):
             return
-        with anyio.move_on_after(self._rng.expovariate(1 / self._habits.stay_s)):
-            await self._home.wait()
+        await self._calls.seated.wait()
+        with anyio.move_on_after(self._about(self._habits.stay_s)):
+            await self._calls.home.wait()
             return
         scope.cancel()
 
     async def _be_away(self) -> None:
         self.recorder.went()
         self.recorder.closed(None)
-        with anyio.move_on_after(self._rng.expovariate(1 / self._habits.away_s)):
-            await self._home.wait()
+        with anyio.move_on_after(self._about(self._habits.away_s)):
+            await self._calls.home.wait()
+
+    def _about(self, mean_s: float) -> float:
+        return self._rng.uniform(0, 2 * mean_s)
 
     @abstractmethod
     async def _live(self) -> None:
@@ -170,7 +187,7 @@ class BareDevice(Device):
 
     def _comes_with_clock_off(self) -> bool:
         own = self._habits.keeper == "device" and self.recorder.begun
-        return own and not self._home.is_set() and self._rng.random() < self._habits.clock_off
+        return own and not self._calls.home.is_set() and self._rng.random() < self._habits.clock_off
 
     async def _sit(self) -> None:
         """Hold one connection until it ends."""
@@ -219,11 +236,11 @@ class BareDevice(Device):
                 await connection.send(json.dumps({"type": "ack", "seq": self.recorder.cursor}))
 
     async def _read_nothing(self) -> None:
-        if self._home.is_set():
+        if self._calls.home.is_set():
             return
         self.recorder.went()
         with anyio.move_on_after(self._rng.uniform(0, NOT_READING_S)):
-            await self._home.wait()
+            await self._calls.home.wait()
         self.recorder.came()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
@@ -55,11 +56,16 @@ class Producer:
 
     async def run(self, over: anyio.Event) -> None:
         """Append until it is over; what has been tried by then is finished first."""
-        async with open_redis(Settings(redis_url=self._redis_url, redis_timeout_s=TIMEOUT_S)) as redis:
+        redis = open_redis(Settings(redis_url=self._redis_url, redis_timeout_s=TIMEOUT_S))
+        try:
             while not over.is_set():
                 await self._append_next(redis)
                 with anyio.move_on_after(self._rng.expovariate(1 / self._pause_s)):
                     await over.wait()
+        finally:
+            # The driver waits for the goodbye of a connection, which a link may be holding back.
+            with suppress(*OUTAGE):
+                await redis.aclose()
 
     async def append(self, redis: Redis, users: Sequence[str]) -> None:
         """Append one new message, however long it takes."""

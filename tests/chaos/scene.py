@@ -13,7 +13,7 @@ import anyio
 from redis.asyncio import Redis
 
 from tests.chaos.checker import Verdict, check
-from tests.chaos.devices import BareDevice, ClientDevice, Device, Habits
+from tests.chaos.devices import BareDevice, Calls, ClientDevice, Device, Habits
 from tests.chaos.history import Accepted, DeviceKind, History
 from tests.chaos.producers import Producer
 from tests.chaos.recorder import Recorder
@@ -98,8 +98,9 @@ class Scene:
 
         habits = Habits(kind, "device", from_now=False, stay_s=math.inf, away_s=1.0, stops_reading=0.0, clock_off=0.0)
         make = ClientDevice if kind == "client" else BareDevice
+        calls = Calls(seated=anyio.Event(), home=anyio.Event())
         recorder = Recorder(self.history, user, kind)
-        device = make(recorder, self.stack.edge_urls, same_token, habits, anyio.Event(), Random(user))  # noqa: S311 - see above
+        device = make(recorder, self.stack.edge_urls, same_token, habits, calls, Random(user))  # noqa: S311 - see above
         self._devices.append(device)
         self._tasks.start_soon(device.run)
 
