@@ -1,19 +1,21 @@
-"""JavaScript for tests: the Node that comes with Playwright, Debian's Chromium, and pages of one origin in it.
+"""JavaScript for tests: the Node that comes with Playwright, Debian's Chromium, and an origin for its pages.
 
-The origin is `http://localhost`, which counts as secure, so that Web Locks are there. Nobody listens there: Playwright answers.
+The origin is a server of this machine: only then does Chromium let its pages connect to this machine, and have Web Locks.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 import playwright
 import pytest
-from playwright.async_api import Browser, BrowserContext, Route, async_playwright
+from playwright.async_api import Browser, async_playwright
 
 import edge
 
@@ -21,8 +23,6 @@ JS: Final = Path(edge.__file__).parent / "js"
 """Where the client is."""
 
 NODE: Final = Path(playwright.__file__).parent / "driver" / "node"
-
-ORIGIN: Final = "http://localhost"
 
 _CHROMIUM: Final = shutil.which("chromium")
 
@@ -38,7 +38,7 @@ _QUIET: Final = (
     "--disable-sync",
 )
 
-_PAGE: Final = '<!doctype html><title>page of a test</title><link rel="icon" href="data:,">'
+_PAGE: Final = b'<!doctype html><title>page of a test</title><link rel="icon" href="data:,">'
 
 
 @asynccontextmanager
@@ -52,15 +52,30 @@ async def chromium() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-async def origin(browser: Browser) -> BrowserContext:
-    """Return a profile of its own, in which every page of `ORIGIN` is empty and `/pushway.js` is the client."""
-    context = await browser.new_context()
-    await context.route(f"{ORIGIN}/**", _answer)
-    return context
+class _Origin(BaseHTTPRequestHandler):
+    """Every page is empty, and every module is the client."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        module = self.path.endswith(".js")
+        self.send_response(200)
+        self.send_header("content-type", "text/javascript" if module else "text/html")
+        self.end_headers()
+        self.wfile.write((JS / "pushway.js").read_bytes() if module else _PAGE)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Say nothing."""
 
 
-async def _answer(route: Route) -> None:
-    if route.request.url.endswith(".js"):
-        await route.fulfill(body=(JS / "pushway.js").read_text(encoding="utf-8"), content_type="text/javascript")
-    else:
-        await route.fulfill(body=_PAGE, content_type="text/html")
+@contextmanager
+def origin() -> Iterator[str]:
+    """Yield the address of an origin of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Origin)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

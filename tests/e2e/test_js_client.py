@@ -1,0 +1,325 @@
+"""edge/js on the whole system: in Chromium and in Node, over killed edges, reloads, and pages that share a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio
+import pytest
+from anyio.streams.text import TextReceiveStream
+from playwright.async_api import BrowserContext, Page
+
+from tests.browser import JS, NODE, chromium, needs_chromium, origin
+from tests.e2e.audience import Producer
+from tests.servers import wait_until
+from tests.stack import Stack
+
+pytestmark = pytest.mark.anyio
+
+TIMEOUT_S: Final = 60.0
+QUICK: Final = {"lease_ms": 1_000, "node_ttl_ms": 2_000, "redis_timeout_s": 2.0, "token_leeway_s": 0, "cursor_flush_s": 0.1}
+
+_OPEN: Final = """
+async ({ options, token, kept, cursors }) => {
+    const { Client, localStorageCursors } = await import("/pushway.js");
+    Object.assign(window, { numbers: [], statuses: [], wishes: [] });
+    window.client = new Client({
+        token: async ({ fresh }) => (window.wishes.push(fresh), fresh || kept === null ? token : kept),
+        onMessage: ({ body }) => void window.numbers.push(body.n),
+        onStatus: (status) => window.statuses.push(status),
+        pauses: { minMs: 20, maxMs: 200 },
+        ...(cursors === null ? {} : { cursors: localStorageCursors(cursors) }),
+        ...options,
+    });
+    window.client.start();
+}
+"""
+
+_NODE: Final = """
+import { Client } from "%s/pushway.js";
+const client = new Client({ urls: %s, token: () => "%s", device: "node", pauses: { minMs: 20, maxMs: 200 } });
+for await (const { body } of client) console.log(body.n);
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Yield the whole system with two edges and short timeouts."""
+    with Stack(tmp_path_factory.mktemp("stack"), settings=QUICK) as stack:
+        yield stack
+
+
+@pytest.fixture
+def user() -> str:
+    """Return somebody who has no other test's messages."""
+    return f"user-{uuid4().hex[:8]}"
+
+
+@asynccontextmanager
+async def browsing() -> AsyncIterator[BrowserContext]:
+    """Yield a profile in a Chromium, within this file's patience."""
+    with anyio.fail_after(TIMEOUT_S):
+        with origin() as address:
+            async with chromium() as browser:
+                context = await browser.new_context(base_url=address)
+                context.set_default_timeout(TIMEOUT_S * 1_000)
+                yield context
+
+
+async def visit(
+    context: BrowserContext,
+    stack: Stack,
+    user: str,
+    *,
+    kept: str | None = None,
+    cursors: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Page:
+    """Open a page whose client listens for a user.
+
+    Args:
+        context: the profile.
+        stack: the system.
+        user: whom the token is for.
+        kept: a token to show unless a fresh one is asked for.
+        cursors: the name of cursors in localStorage.
+        options: the client's own.
+    """
+    page = await context.new_page()
+    await page.goto("/")
+    await listen(page, stack, user, kept=kept, cursors=cursors, **options)
+    return page
+
+
+async def listen(
+    page: Page,
+    stack: Stack,
+    user: str,
+    *,
+    kept: str | None = None,
+    cursors: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Start the client in a page that is there, and return when it is open."""
+    token = await anyio.to_thread.run_sync(stack.token, user)
+    wishes = {"urls": list(stack.edge_urls), **options}
+    await page.evaluate(_OPEN, {"options": wishes, "token": token, "kept": kept, "cursors": cursors})
+    await status(page, "open")
+
+
+async def status(page: Page, kind: str) -> dict[str, Any]:
+    """Return the last status of a kind, when there is one."""
+    found = await page.wait_for_function("kind => window.statuses.findLast((status) => status.type === kind)", arg=kind)
+    told: dict[str, Any] = await found.json_value()
+    return told
+
+
+async def received(page: Page, count: int) -> list[int]:
+    """Return the numbers a page has had, when there are so many."""
+    await page.wait_for_function("count => window.numbers.length >= count", arg=count)
+    numbers: list[int] = await page.evaluate("window.numbers")
+    return numbers
+
+
+async def role(page: Page, expected: str) -> None:
+    """Return when a page has that role."""
+    await page.wait_for_function("role => window.client.role === role", arg=expected)
+
+
+async def edge_of(page: Page) -> str:
+    """Return the name of the edge that a page is connected to."""
+    node: str = (await status(page, "open"))["node"]
+    return node.partition(".")[0]
+
+
+@asynccontextmanager
+async def killed(stack: Stack, edge: str) -> AsyncIterator[None]:
+    """Kill an edge (SIGKILL) for the time of the block."""
+    stack[edge].kill()
+    try:
+        yield
+    finally:
+        stack[edge].launch()
+        await anyio.to_thread.run_sync(stack[edge].wait_ready)
+
+
+def connections(stack: Stack) -> float:
+    """Return how many connections both edges hold."""
+    return sum(stack[edge].metric("pushway_connections") for edge in ("edge-1", "edge-2"))
+
+
+async def until_connections(stack: Stack, expected: int) -> None:
+    """Return when both edges hold so many connections in sum."""
+    await anyio.to_thread.run_sync(wait_until, lambda: connections(stack) == expected, f"{expected} connections")
+
+
+@needs_chromium
+async def test_nothing_is_lost_or_twice_when_its_edge_is_killed(stack: Stack, user: str) -> None:
+    """Killed under traffic, the edge is left for the other; the page has every message once, in order."""
+    producer = Producer(stack, (user,))
+    async with browsing() as context, anyio.create_task_group() as tasks:
+        page = await visit(context, stack, user, device="laptop")
+        stop = anyio.Event()
+        tasks.start_soon(lambda: producer.send_until(stop, pause_s=0.003))
+        await received(page, 50)
+        first = await edge_of(page)
+        async with killed(stack, first):
+            await page.wait_for_function("window.statuses.filter(({ type }) => type === 'open').length === 2")
+            assert await edge_of(page) != first
+            await received(page, 200)
+            stop.set()
+        await producer.send(1)
+        assert await received(page, len(producer.sent[user])) == producer.sent[user]
+
+
+@needs_chromium
+async def test_offline_and_online_again(stack: Stack, user: str) -> None:
+    """A network that goes and comes back costs no message, and `online` makes the next try at once."""
+    producer = Producer(stack, (user,))
+    async with browsing() as context:
+        page = await visit(context, stack, user, pauses={"minMs": 3_600_000, "maxMs": 3_600_000})
+        await producer.send(3)
+        await received(page, 3)
+        await context.set_offline(offline=True)
+        async with killed(stack, await edge_of(page)):
+            await status(page, "waiting")
+            await producer.send(3)
+            await context.set_offline(offline=False)
+            assert await received(page, 6) == producer.sent[user]
+
+
+@needs_chromium
+async def test_a_frozen_edge_is_noticed_when_the_page_is_looked_at(stack: Stack, user: str) -> None:
+    """A connection that stands and is dead is probed on `online`, and left when no answer comes."""
+    producer = Producer(stack, (user,))
+    async with browsing() as context:
+        page = await visit(context, stack, user, timeouts={"pongMs": 300})
+        frozen = stack[await edge_of(page)]
+        frozen.pause()
+        try:
+            await producer.send(2)
+            await page.evaluate("window.dispatchEvent(new Event('online'))")
+            assert await received(page, 2) == producer.sent[user]
+        finally:
+            frozen.resume()
+
+
+@needs_chromium
+async def test_a_reload_goes_on_where_the_page_was(stack: Stack, user: str) -> None:
+    """Cursors in localStorage: what came while the page was away is there after the reload, and nothing again."""
+    producer = Producer(stack, (user,))
+    async with browsing() as context:
+        page = await visit(context, stack, user, cursors=user)
+        await producer.send(3)
+        assert await received(page, 3) == [0, 1, 2]
+        await page.goto("about:blank")
+        await producer.send(2)
+        await page.goto("/")
+        await listen(page, stack, user, cursors=user)
+        await status(page, "caught_up")
+        await producer.send(1)
+        assert await received(page, 3) == [3, 4, 5]
+
+
+@needs_chromium
+@pytest.mark.parametrize("how", ["closed", "crashed"])
+async def test_tabs_share_a_connection_and_hand_it_over(stack: Stack, user: str, how: str) -> None:
+    """Two tabs, one connection; the leader goes under traffic, the other takes over; nothing is lost, nothing comes twice."""
+    producer = Producer(stack, (user,))
+    await until_connections(stack, 0)
+    async with browsing() as context, anyio.create_task_group() as tasks:
+        wishes = {"shared": user, "device": "browser", "cursors": user}
+        leader = await visit(context, stack, user, **wishes)
+        await role(leader, "leader")
+        follower = await visit(context, stack, user, **wishes)
+        await role(follower, "follower")
+        stop = anyio.Event()
+        tasks.start_soon(lambda: producer.send_until(stop, pause_s=0.005))
+        had = await received(leader, 40)
+        assert had[:40] == producer.sent[user][:40]
+        await received(follower, 40)
+        assert await anyio.to_thread.run_sync(connections, stack) == 1
+        if how == "closed":
+            await leader.close()
+        else:
+            await crash(context, leader)
+        await role(follower, "leader")
+        await received(follower, 200)
+        stop.set()
+        await producer.send(1)
+        assert await received(follower, len(producer.sent[user])) == producer.sent[user]
+        await until_connections(stack, 1)
+
+
+async def crash(context: BrowserContext, page: Page) -> None:
+    """Kill the process that a page runs in."""
+    session = await context.new_cdp_session(page)
+    async with anyio.create_task_group() as tasks:
+        crashed = anyio.Event()
+        page.on("crash", lambda _page: crashed.set())
+        tasks.start_soon(_ask_to_crash, session)
+        await crashed.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def _ask_to_crash(session: Any) -> None:  # noqa: ANN401 - what Playwright gives has no types of the protocol
+    await session.send("Page.crash")
+
+
+@needs_chromium
+async def test_replaced_by_a_newer_session_it_stays_away(stack: Stack, user: str) -> None:
+    """4502: the older page is told, closed for good, and makes no further try."""
+    async with browsing() as context:
+        older = await visit(context, stack, user, device="laptop")
+        newer = await visit(context, stack, user, device="laptop")
+        assert (await status(older, "closed"))["code"] == 4502
+        await Producer(stack, (user,)).send(1)
+        assert await received(newer, 1) == [0]
+        assert await older.evaluate("[window.client.role, window.numbers]") == [None, []]
+        assert await newer.evaluate("window.client.role") == "alone"
+
+
+@needs_chromium
+async def test_an_expired_token_is_replaced_by_a_fresh_one(stack: Stack, user: str) -> None:
+    """4003: the next token is asked for as a fresh one, and with it the session opens."""
+    kept = await anyio.to_thread.run_sync(lambda: stack.token(user, ttl_s=1))
+    await anyio.sleep(1.1)  # the only wait for a time: what is tested is that it passes
+    async with browsing() as context:
+        page = await visit(context, stack, user, kept=kept)
+        assert (await status(page, "waiting"))["code"] == 4003
+        assert await page.evaluate("window.wishes") == [False, True]
+
+
+async def test_in_node_over_a_killed_edge(stack: Stack, user: str, tmp_path: Path) -> None:
+    """The same module iterates in Node, over the kill of its edge, with the sockets that are built in."""
+    producer = Producer(stack, (user,))
+    token = await anyio.to_thread.run_sync(stack.token, user)
+    program = tmp_path / "listen.mjs"
+    program.write_text(_NODE % (JS, json.dumps(stack.edge_urls), token), encoding="utf-8")
+    with anyio.fail_after(TIMEOUT_S):
+        async with await anyio.open_process([str(NODE), str(program)]) as process:
+            assert process.stdout is not None
+            lines = _lines(TextReceiveStream(process.stdout))
+            await anyio.to_thread.run_sync(wait_until, lambda: stack["edge-1"].metric("pushway_sessions") == 1, "a session")
+            await producer.send(20)
+            had = [await anext(lines) for _ in range(20)]
+            async with killed(stack, "edge-1"):
+                await producer.send(20)
+                had += [await anext(lines) for _ in range(20)]
+            os.kill(process.pid, signal.SIGTERM)
+    assert had == producer.sent[user]
+
+
+async def _lines(stream: TextReceiveStream) -> AsyncIterator[int]:
+    rest = ""
+    async for text in stream:
+        *whole, rest = (rest + text).split("\n")
+        for line in whole:
+            yield int(line)
