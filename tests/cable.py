@@ -15,12 +15,10 @@ class Cable:
 
     Attributes:
         url: the edge's address, through it.
-        cuts: how many connections have been cut.
     """
 
     def __init__(self, to_port: int, url: str) -> None:
         self.url = url
-        self.cuts = 0
         self._to_port = to_port
         self._open: set[SocketStream] = set()
         self._dark: set[SocketStream] = set()
@@ -32,7 +30,6 @@ class Cable:
     async def cut(self) -> None:
         """Close the connections it has, wherever they are."""
         for stream in list(self._open):
-            self.cuts += 1
             await stream.aclose()
 
     async def serve(self, client: SocketStream) -> None:
