@@ -108,8 +108,12 @@ local function is_traced(line, space)
   if not frame_at or string.sub(line, frame_at - 2, frame_at - 1) == ' -' then
     return false
   end
-  local opts = string.match(string.sub(line, 1, frame_at - 1), '(%S+)$')
-  return string.find(';' .. (opts or '') .. ';', ';trace=1;', 1, true) ~= nil
+  local head = string.sub(line, 1, frame_at - 1)
+  if not string.find(head, 'trace=1', space, true) then
+    return false
+  end
+  local opts = string.match(head, '^%S+ %S+ %S+ (%S+)$') or ''
+  return string.find(';' .. opts .. ';', ';trace=1;', 1, true) ~= nil
 end
 
 -- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
