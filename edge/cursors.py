@@ -20,7 +20,7 @@ from typing import Final
 import anyio
 import structlog
 
-from edge.acks import Acks
+from edge.acks import Acks, Seqs
 from router.cursor_cache import CursorCache
 from router.cursors import CursorKey, Cursors
 from router.inbox import STORE_OUTAGE
@@ -122,13 +122,15 @@ class DeviceCursors:
                     self._asked = anyio.Event()
                 await self._asked.wait()
             asks = {waiter: self._asks.pop(waiter) for waiter in list(islice(self._asks, BATCH_MAX))}
-            found = await self._find({ask.key: ask.begin_at for ask in asks.values()})
+            begun: Seqs = {}
+            found = await self._find({ask.key: ask.begin_at for ask in asks.values()}, begun)
             for waiter, ask in asks.items():
                 waiter(found.get(ask.key))
+            await self._copy(begun)
 
-    async def _find(self, begin_at: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
-        """Return where the cursors stand, as far as anybody could be asked."""
-        found: dict[CursorKey, int] = {}
+    async def _find(self, begin_at: Mapping[CursorKey, int], begun: Seqs) -> Seqs:
+        """Return where the cursors stand, as far as anybody could be asked, and put those into `begun` that were new."""
+        found: Seqs = {}
         try:
             with anyio.fail_after(self._find_timeout_s):
                 found |= await self._find_cached(begin_at.keys())
@@ -137,7 +139,8 @@ class DeviceCursors:
                 # One that is noted is known, but the device is owed what follows it even if this edge dies now.
                 new = {key: self._noted(key, default=begin_at[key]) for key in begin_at.keys() - found.keys()}
                 if new:
-                    found |= await self._cursors.begin(new)
+                    begun |= await self._cursors.begin(new)
+                    found |= begun
         except (*STORE_OUTAGE, TimeoutError) as exc:
             log.warning("cursors_unread", count=len(begin_at.keys() - found.keys()), error=str(exc))
         return {key: max(seq, self._noted(key, default=seq)) for key, seq in found.items()}
@@ -147,7 +150,7 @@ class DeviceCursors:
         seq = self._acks.find(key)
         return default if seq is None else seq
 
-    async def _find_cached(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
+    async def _find_cached(self, keys: Collection[CursorKey]) -> Seqs:
         # Half of the time, so that MongoDB can still answer when Redis does not.
         with anyio.move_on_after(self._find_timeout_s / 2):
             try:
@@ -156,7 +159,7 @@ class DeviceCursors:
                 log.warning("cursor_cache_failed", error=str(exc))
         return {}
 
-    async def _find_stored(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
+    async def _find_stored(self, keys: Collection[CursorKey]) -> Seqs:
         if not keys:
             return {}
         stored = await self._cursors.find(keys)
@@ -198,6 +201,12 @@ class DeviceCursors:
         self._acks.done()
         self._outages.over()
         CURSORS_WRITTEN.inc(len(seqs))
+        await self._copy(seqs)
+
+    async def _copy(self, seqs: Seqs) -> None:
+        """Have Redis hold what MongoDB has."""
+        if not seqs:
+            return
         try:
             await self._cache.advance(seqs)
         except OUTAGE as exc:

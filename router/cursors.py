@@ -33,6 +33,9 @@ _DUPLICATE_KEY: Final = 11000
 _INDEX_CONFLICTS: Final = frozenset({85, 86})
 """IndexOptionsConflict and IndexKeySpecsConflict: an index of that name stands there with other options."""
 
+_SEQ_MAX: Final = 2**53 - 1
+"""As in `edge.client_frames`."""
+
 _UPSERT_TRIES: Final = 3
 """Two upserts of one new `_id` may both try to insert; the loser finds the document when it tries again."""
 
@@ -75,7 +78,7 @@ class Cursors:
     async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
         """Return the cursors that there are. A document that somebody has spoilt is one device's trouble: it is left out."""
         ids = {key.id: key for key in keys}
-        found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0}}, {"seq": 1})
+        found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0, "$lte": _SEQ_MAX}}, {"seq": 1})
         return {ids[document["_id"]]: int(document["seq"]) async for document in found}
 
     async def of_user(self, user: str, target: str, most: int) -> list[DeviceCursor]:

@@ -21,6 +21,9 @@ PHONE = CursorKey("alice", "phone", "user:alice")
 TABLET = CursorKey("alice", "tablet", "user:alice")
 
 
+SPOILT = ["twelve", -1, float("inf"), float("nan"), None]
+
+
 @pytest.fixture
 async def cursors(site: Site) -> AsyncIterator[Cursors]:
     """Yield the adapter, on a database of the test's own."""
@@ -81,10 +84,11 @@ async def test_what_stands_in_it(site: Site, cursors: Cursors) -> None:
         } | ({"began": SEQ} if device == PHONE.device else {})
 
 
-async def test_a_spoilt_document_is_one_devices_trouble(site: Site, cursors: Cursors) -> None:
+@pytest.mark.parametrize("seq", SPOILT)
+async def test_a_spoilt_document_is_one_devices_trouble(site: Site, cursors: Cursors, seq: object) -> None:
     """The others are found; that one neither is nor begins anew, which might lose what the device is owed."""
     async with open_mongo(site.settings) as mongo:
-        await mongo[site.settings.mongo_database].cursors.insert_one({"_id": PHONE.id, "seq": "twelve"})
+        await mongo[site.settings.mongo_database].cursors.insert_one({"_id": PHONE.id, "seq": seq})
     assert await cursors.begin({PHONE: SEQ, TABLET: SEQ}) == {TABLET: SEQ}
     assert await cursors.find([PHONE, TABLET]) == {TABLET: SEQ}
 

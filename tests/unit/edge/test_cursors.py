@@ -120,10 +120,11 @@ async def test_what_redis_has_not_is_read_from_mongodb(stand: Stand) -> None:
 
 
 async def test_a_new_device_is_durable_before_it_is_told(stand: Stand) -> None:
-    """It begins where its session says; where another edge was faster, it begins there."""
+    """It begins where its session says, and Redis gets its copy."""
     stand.asks(PHONE, 50)
     assert await stand.answers() == [50]
     assert stand.mongo.seqs == {PHONE: 50}
+    await until(lambda: stand.redis.seqs == {PHONE: 50})
 
 
 async def test_what_is_not_written_yet_counts(stand: Stand) -> None:
