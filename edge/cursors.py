@@ -64,8 +64,7 @@ class DeviceCursors:
         self._cursors = cursors
         self._cache = cache
         self._flush_s = settings.cursor_flush_s
-        self._find_timeout_s = settings.redis_timeout_s
-        self._write_timeout_s = settings.mongo_timeout_s
+        self._timeout_s = settings.redis_timeout_s
         self._outages = outages
         self._asks: dict[Waiter, _Ask] = {}
         self._asked = anyio.Event()
@@ -105,8 +104,8 @@ class DeviceCursors:
             tasks.start_soon(self._write)
 
     async def flush(self) -> None:
-        """Return when everything noted before is written, or cannot be in `mongo_timeout_s`."""
-        with anyio.move_on_after(self._write_timeout_s):
+        """Return when everything noted before is written, or cannot be in good time: an edge that stops is waited for."""
+        with anyio.move_on_after(self._timeout_s):
             while len(self._acks):
                 self._mature_now()
                 self._written = anyio.Event()
@@ -132,7 +131,7 @@ class DeviceCursors:
         """Return where the cursors stand, as far as anybody could be asked, and put those into `begun` that were new."""
         found: Seqs = {}
         try:
-            with anyio.fail_after(self._find_timeout_s):
+            with anyio.fail_after(self._timeout_s):
                 found |= await self._find_cached(begin_at.keys())
                 stored = await self._find_stored(begin_at.keys() - found.keys())
                 found |= stored
@@ -152,7 +151,7 @@ class DeviceCursors:
 
     async def _find_cached(self, keys: Collection[CursorKey]) -> Seqs:
         # Half of the time, so that MongoDB can still answer when Redis does not.
-        with anyio.move_on_after(self._find_timeout_s / 2):
+        with anyio.move_on_after(self._timeout_s / 2):
             try:
                 return await self._cache.find(keys)
             except OUTAGE as exc:

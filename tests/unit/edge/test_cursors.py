@@ -64,7 +64,7 @@ class Stand:
         self.mongo = Server(AutoReconnect("away"))
         self.redis = Server(RedisConnectionError("away"))
         self.told: list[int | None] = []
-        settings = Settings(cursor_flush_s=0.01, backoff_min_ms=1, backoff_max_ms=2, redis_timeout_s=1.5, mongo_timeout_s=0.4)
+        settings = Settings(cursor_flush_s=0.01, backoff_min_ms=1, backoff_max_ms=2, redis_timeout_s=1.5)
         mongo: Any = self.mongo
         redis: Any = self.redis
         self.cursors = DeviceCursors(mongo, redis, settings, Outages(Health(), settings))
