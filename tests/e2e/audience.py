@@ -89,6 +89,14 @@ class Audience:
         self.seats.append(seat)
         return seat
 
+    async def come_back(self, left: Seat) -> Seat:
+        """Open a session for whoever had this seat in an earlier audience, behind the last message that came there."""
+        self._tokens[left.user] = await anyio.to_thread.run_sync(self._stack.token, left.user)
+        seat = Seat(left.user, left.url, messages=list(left.messages))
+        await self._tasks.start(self._sit, seat, False)
+        self.seats.append(seat)
+        return seat
+
     async def until(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
         """Return when the condition is true; it is looked at whenever a frame has come.
 

@@ -49,14 +49,14 @@ class Freezing:
 
     def __init__(self, inner: object, method: str, nth: int) -> None:
         self._inner = inner
-        self._method = method
+        self.method = method
         self._left = nth
         self.stands = False
         self.go_on = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner one has
         found = getattr(self._inner, name)
-        return self._freeze(found) if name == self._method else found
+        return self._freeze(found) if name == self.method else found
 
     def _freeze(self, method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
         async def call(*args: object, **kwargs: object) -> object:
@@ -170,12 +170,13 @@ class Shard:
         freezing.go_on.set()
         self.run(_ended(task))
 
-    def kill_frozen(self) -> None:
-        """End the owners that are frozen."""
-        for _, task in self.frozen:
-            task.cancel()
-            self.run(_ended(task))
-        self.frozen.clear()
+    def kill_frozen(self, *methods: str) -> None:
+        """End the owners that are frozen before one of these calls."""
+        for freezing, task in self.frozen.copy():
+            if freezing.method in methods:
+                self.frozen.remove((freezing, task))
+                task.cancel()
+                self.run(_ended(task))
 
     def _with(self, method: str, wrap: Callable[[object], object]) -> dict[str, object]:
         if method in INBOX_CALLS:
@@ -271,7 +272,7 @@ class Shard:
 
     def close(self) -> None:
         """Give everything back."""
-        self.kill_frozen()
+        self.kill_frozen(*INBOX_CALLS, *INTAKE_CALLS)
         self.run(self.redis.aclose())
         self._loop.close()
 

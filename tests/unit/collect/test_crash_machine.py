@@ -17,7 +17,7 @@ from tests.unit.collect.crashes import INBOX_CALLS, INTAKE_CALLS, TARGETS, Liste
 FROZEN_MAX = 2
 
 SOME_TARGETS = st.lists(st.sampled_from(TARGETS), min_size=1, max_size=3, unique=True).map(tuple)
-IDS = st.sampled_from([f"m{n}" for n in range(10)])
+IDS = st.lists(st.integers(0, 40).map("m{}".format), min_size=1, max_size=5)
 CALLS = st.sampled_from([*INBOX_CALLS, *INTAKE_CALLS])
 TARGET = st.sampled_from(TARGETS)
 
@@ -28,12 +28,12 @@ class CrashMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = Shard()
-        self.copies: list[tuple[dict[bytes, Any], int]] = []
-        """Older states of Redis, and how many messages had been appended then."""
+        self.copy: tuple[dict[bytes, Any], int] | None = None
+        """An older state of Redis, and how many messages had been appended then."""
 
     # -- producers -----------------------------------------------------------------------------------------------------
 
-    @rule(to=SOME_TARGETS, ids=st.lists(IDS, min_size=1, max_size=5))
+    @rule(to=SOME_TARGETS, ids=IDS)
     def append(self, to: tuple[str, ...], ids: list[str]) -> None:
         """Producers append; an id that was there before is a retry."""
         for message_id in ids:
@@ -54,22 +54,25 @@ class CrashMachine(RuleBasedStateMachine):
         """A new owner does all there is."""
         self.shard.work()
 
-    @rule(method=CALLS, when=st.sampled_from(["before", "after"]), nth=st.integers(1, 3))
-    def cut_off(self, method: str, when: str, nth: int) -> None:
+    @rule(to=SOME_TARGETS, ids=IDS, method=CALLS, when=st.sampled_from(["before", "after"]), nth=st.integers(1, 3))
+    def cut_off(self, to: tuple[str, ...], ids: list[str], method: str, when: str, nth: int) -> None:
         """A new owner dies before or after one of its calls."""
+        self.append(to, ids)
         self.shard.cut_off(method, when, nth)
 
-    @rule(stored=st.integers(0, 4))
-    def cut_off_in_insert(self, stored: int) -> None:
+    @rule(to=SOME_TARGETS, ids=IDS, stored=st.integers(0, 4))
+    def cut_off_in_insert(self, to: tuple[str, ...], ids: list[str], stored: int) -> None:
         """A new owner dies while MongoDB has stored the first documents of a batch only."""
+        self.append(to, ids)
         self.shard.inbox.keep_only = frozenset(range(stored))
         self.shard.work()
         self.shard.inbox.keep_only = None
 
     @precondition(lambda self: len(self.shard.frozen) < FROZEN_MAX)
-    @rule(method=CALLS, nth=st.integers(1, 3))
-    def freeze(self, method: str, nth: int) -> None:
+    @rule(to=SOME_TARGETS, ids=IDS, method=CALLS, nth=st.integers(1, 2))
+    def freeze(self, to: tuple[str, ...], ids: list[str], method: str, nth: int) -> None:
         """A new owner stands still before one of its calls; sooner or later another one has the lease."""
+        self.append(to, ids)
         self.shard.freeze(method, nth)
 
     @precondition(lambda self: self.shard.frozen)
@@ -110,26 +113,38 @@ class CrashMachine(RuleBasedStateMachine):
     @rule()
     def copy_redis(self) -> None:
         """A replica stands where Redis stands now."""
-        self.copies.append((self.shard.snapshot(), len(self.shard.appended)))
+        self.copy = self.shard.snapshot(), len(self.shard.appended)
 
-    @precondition(lambda self: self.copies)
+    @precondition(lambda self: self.copy is not None)
     @rule()
     def roll_back(self) -> None:
         """Redis fails over to a replica that lags, or comes back from an older copy of its data."""
-        copy, kept = self.copies[-1]
-        self.shard.kill_frozen()
-        self.shard.roll_back(copy)
-        self.shard.forget_what_is_lost(kept)
-        # Whatever is expected behind this copy has been accepted: it counts as appended in all copies from now on.
-        self.copies = []
+        assert self.copy is not None
+        held, kept = self.copy
+        self._lose(held, kept)
 
-    @rule()
-    def lose_redis(self) -> None:
+    @rule(to=SOME_TARGETS, ids=IDS, published=st.integers(1, 6))
+    def work_in_vain(self, to: tuple[str, ...], ids: list[str], published: int) -> None:
+        """Redis is rolled back to before a batch, which is stored, and some of it published."""
+        held, kept = self.shard.snapshot(), len(self.shard.appended)
+        self.append(to, ids)
+        self.shard.work()
+        self.shard.dispatch(published)
+        self._lose(held, kept)
+
+    @rule(sure=st.sampled_from([False, False, True]))
+    def lose_redis(self, sure: bool) -> None:
         """All of Redis is gone, and MongoDB is not."""
-        self.shard.kill_frozen()
-        self.shard.roll_back(None)
-        self.shard.forget_what_is_lost(0)
-        self.copies = []
+        if sure:
+            self._lose(None, 0)
+
+    def _lose(self, held: dict[bytes, Any] | None, kept: int) -> None:
+        # An owner that is about to store what Redis has lost with its entries is the one case that is not promised.
+        self.shard.kill_frozen("insert")
+        self.shard.roll_back(held)
+        self.shard.forget_what_is_lost(kept)
+        # What is expected beyond an older copy now has been accepted, so none of them is of use any more.
+        self.copy = None
 
     # -- what must hold ------------------------------------------------------------------------------------------------
 
@@ -148,4 +163,4 @@ class CrashMachine(RuleBasedStateMachine):
 
 
 TestCrashMachine = CrashMachine.TestCase
-TestCrashMachine.settings = settings(settings.get_profile("default"), max_examples=50, stateful_step_count=40)
+TestCrashMachine.settings = settings(settings.get_profile("default"), max_examples=30, stateful_step_count=30)
