@@ -18,8 +18,8 @@ from router.settings import Settings
 from router.shards import shard_of_target
 from router.trace import Stage, TraceEvent, read_event
 
-ACKS_S: Final = 1.0
-"""How long acks are waited for once all is delivered: many a client sends none."""
+REST_S: Final = 1.0
+"""How long the rest is waited for once all is over: collect tells behind dispatch at times, and many a client sends no ack."""
 
 _BLOCK_MS: Final = 200
 """How long one read waits for news: well below any timeout of the connection."""
@@ -32,6 +32,7 @@ _AGAIN_S: Final = 0.1
 class _OnItsWay:
     """What is known of a message for one target."""
 
+    appended: bool = False
     dispatched: bool = False
     nodes: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
@@ -70,13 +71,13 @@ class Progress:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be waited for, acks left aside."""
+        """Whether it is known what becomes of it, though not every event may be there yet."""
         return all(one.over for one in self._targets.values())
 
     @property
-    def acked(self) -> bool:
-        """Whether every session that has it has acknowledged it."""
-        return all(one.sessions <= one.acked for one in self._targets.values())
+    def complete(self) -> bool:
+        """Whether collect has told of it, and every session that has it has acknowledged it: there is no event to come."""
+        return all(one.appended and one.sessions <= one.acked for one in self._targets.values())
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -90,6 +91,8 @@ class Progress:
         if one is None:
             return
         match event.stage:
+            case Stage.APPENDED:
+                one.appended = True
             case Stage.DISPATCHED:
                 one.dispatched = True
                 one.nodes.update(event.nodes)
@@ -163,8 +166,8 @@ async def follow(
                 # A connection each: in a Cluster, one XREAD names streams of one slot only.
                 tasks.start_soon(_tail, redis, key, begin, message_id, take)
             await until(lambda: progress.over)
-            with anyio.move_on_after(ACKS_S):
-                await until(lambda: progress.acked)
+            with anyio.move_on_after(REST_S):
+                await until(lambda: progress.complete)
             tasks.cancel_scope.cancel()
 
 
