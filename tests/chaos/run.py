@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -15,6 +15,7 @@ from tests.chaos.crowd import Crowd, CrowdSize, Links
 from tests.chaos.faults import FAILOVER, SLOW_DISKS, disks_can_be_slowed
 from tests.chaos.history import Accepted, FaultBegan, FaultEnded, History
 from tests.chaos.load import Load
+from tests.chaos.report import as_json
 from tests.chaos.schedule import Planned, make_schedule
 from tests.chaos.stand import Death, Stand, standing
 from tests.servers import DebianRedis
@@ -139,6 +140,24 @@ async def run(wishes: Wishes, folder: Path, say: Say) -> Outcome:
     say("checking")
     verdict = await anyio.to_thread.run_sync(check, history, accepted)
     return Outcome(wishes, left_out, schedule, history, accepted, verdict, deaths, not_ready, load)
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as values that json.dumps takes: the verdict, and how the run was and went."""
+    wishes, load = outcome.wishes, outcome.load
+    return as_json(outcome.verdict) | {
+        "green": outcome.green,
+        "seed": wishes.seed,
+        "minutes": wishes.minutes,
+        "kinds": list(wishes.kinds),
+        "left_out": list(outcome.left_out),
+        "clients": wishes.clients,
+        "rate_per_s": wishes.rate_per_s,
+        "schedule": [str(planned) for planned in outcome.schedule],
+        "deaths": [asdict(death) for death in outcome.deaths],
+        "not_ready": list(outcome.not_ready),
+        "controller": {"busy": load.busy, "lag_p99_s": load.lag_p99_s, "lag_max_s": load.lag_max_s},
+    }
 
 
 async def strike_all(schedule: Sequence[Planned], stand: Stand, history: History, say: Say) -> None:

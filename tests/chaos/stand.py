@@ -59,6 +59,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "heartbeat_timeout_s": 2.0,
     "drain_timeout_s": 0.5,
     "backoff_max_ms": 500,
+    "recover_window_s": 20.0,
 }
 
 ALWAYS: Final = ("--appendfsync", "always")
