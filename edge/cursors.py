@@ -37,8 +37,9 @@ READERS: Final = 4
 BATCH_MAX: Final = 256
 """Most cursors in one look-up."""
 
-CHUNK_MAX: Final = 1_000
-"""Most cursors in one write: some 200 KB, and a moment of MongoDB's time that nobody else has to wait for."""
+CHUNK_MAX: Final = 250
+"""Most cursors in one write. The embedded store takes half a millisecond for one, several times that on a busy machine; a write
+that is not through within `mongo_timeout_s` would only be begun anew."""
 
 Waiter = Callable[[int | None], None]
 """Is told the cursor; None where nobody could say."""
