@@ -221,6 +221,11 @@ class Settings(BaseModel):
     # -- watching ----------------------------------------------------------------------------------------------------
     api_host: str = Field("127.0.0.1", description="Address collect serves its API on.")
     api_port: OpsPort = Field(8000, description="Port collect serves its API on; 0 serves none.")
+    api_page: bool = Field(
+        default=False,
+        description="Whether the API serves the page for development at its root. Whoever reaches it gets a token for "
+        "anybody and may append messages: `up` sets it, nothing else should.",
+    )
     api_ready_urls: Texts = Field(
         (), description="readyz addresses of other processes that /readyz of the API answers for; `up` sets them."
     )

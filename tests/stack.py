@@ -118,10 +118,10 @@ class Stack:
     def __getitem__(self, name: str) -> Service:
         return self._services[name]
 
-    def another(self, name: str, as_name: str) -> Service:
+    def another(self, name: str, as_name: str, **settings: object) -> Service:
         """Add a second process of a service, such as a standby, under a name of its own; it is not started yet."""
         spec, port = self._services[name].spec, free_ports()
-        own = {"worker": as_name, "ops_port": port, "api_port": 0}
+        own = {"worker": as_name, "ops_port": port, "api_port": 0, **settings}
         words = [word for setting, value in own.items() for word in ("--set", f"{setting}={value}")]
         again = Spec(as_name, (*spec.command, *words), f"http://127.0.0.1:{port}/readyz")
         self._services[as_name] = Service(again, self.plan)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from router.access import check_api_key
 from router.api.health import Readiness
 from router.api.messages import Messages
+from router.api.page import Page
 from router.ops import Health
 from router.problems import Problem, problem_handlers
 from router.settings import Settings
@@ -26,8 +27,8 @@ _RETRY_AFTER_S: Final = 2
 """When to come again after an outage: about as soon as collect itself tries again."""
 
 
-def api_app(settings: Settings, health: Health, messages: Messages) -> Starlette:
-    """Return the application."""
+def api_app(settings: Settings, health: Health, messages: Messages, page: Page | None = None) -> Starlette:
+    """Return the application; the page is for development."""
 
     async def get_message(request: Request) -> Response:
         check_api_key(request, settings.api_key)
@@ -41,6 +42,7 @@ def api_app(settings: Settings, health: Health, messages: Messages) -> Starlette
             Route("/readyz", Readiness(settings, health).get, methods=["GET"]),
             # An id may have slashes in it.
             Route("/v1/messages/{message_id:path}", get_message, methods=["GET"]),
+            *(page.routes if page else ()),
         ],
         exception_handlers=problem_handlers(),
     )

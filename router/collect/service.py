@@ -6,6 +6,7 @@ import anyio
 
 from router.api import api_app
 from router.api.messages import Messages
+from router.api.page import Page
 from router.bell import Bell
 from router.collect.intake import Intake
 from router.collect.owner import Owner
@@ -38,7 +39,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
-        api = api_app(settings, health, Messages(redis, inbox, Cursors(mongo, settings), settings))
+        page = Page(redis, settings) if settings.api_page else None
+        api = api_app(settings, health, Messages(redis, inbox, Cursors(mongo, settings), settings), page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

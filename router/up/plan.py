@@ -211,6 +211,7 @@ def _shared_settings(request: Request, settings: Settings, data: Path, kept: Kep
         "shards": kept.shards or Settings.model_fields["shards"].default,
         "auth_key_file": data / "auth-key.pem",
         "drain_timeout_s": _DRAIN_TIMEOUT_S,
+        "api_page": True,
     }
     return Settings.model_validate(preferred | asked | decided)
 

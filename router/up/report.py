@@ -98,7 +98,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _places(report: Report) -> dict[str, str]:
-    places = {"health": f"{report.api}/readyz", "auth": report.auth}
+    places = {"page": f"{report.api}/", "health": f"{report.api}/readyz", "auth": report.auth}
     places |= {f"edge {n}": url for n, url in enumerate(report.edges, start=1)}
     return places | {"Redis": report.redis, "store": report.store, "data": str(report.data), "config": str(report.config)}
 

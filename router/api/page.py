@@ -1,0 +1,148 @@
+"""The page at the API's root, for development: two users side by side, live, and what it takes to send them something.
+
+Served only where the setting `api_page` says so, as under `up`: whoever reaches it gets a token for anybody and may append. So
+it answers only under a name of this machine's own, and only JSON that a page of another origin cannot send unasked: a site
+that a developer happens to visit must not reach it through the browser, be it by a name of its own that leads here (DNS
+rebinding) or by a form.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from http import HTTPStatus
+from importlib.resources import files
+from itertools import chain
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from router.auth.client import RequestRefused, request_token
+from router.collect.entries import Entry, read_message
+from router.keys import Keys
+from router.problems import Problem, read_body
+from router.settings import Settings
+from router.shards import shard_of_target
+from router.targets import check_id
+
+T = TypeVar("T")
+
+_LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_FRAME_BYTES: Final = 4_096
+"""What stands around a message's content in a request."""
+
+# The client belongs to the edge, and is read as a file: router imports nothing of edge.
+_FILES: Final = {
+    "/": ("router", "api/page/index.html", "text/html"),
+    "/page/page.js": ("router", "api/page/page.js", "text/javascript"),
+    "/page/pane.js": ("router", "api/page/pane.js", "text/javascript"),
+    "/page/page.css": ("router", "api/page/page.css", "text/css"),
+    "/page/pushway.js": ("edge", "js/pushway.js", "text/javascript"),
+}
+
+_HEADERS: Final = {
+    "cache-control": "no-cache",
+    "content-security-policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src data:; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
+
+
+class _TokenWish(msgspec.Struct, forbid_unknown_fields=True):
+    user: str
+
+
+class _Sending(msgspec.Struct, forbid_unknown_fields=True):
+    to: str
+    body: msgspec.Raw = msgspec.Raw()
+    text: str | None = None
+
+
+class Page:
+    """The page and what it asks for.
+
+    Args:
+        redis: where messages are appended.
+        settings: where edges, auth and Redis are.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+
+    @property
+    def routes(self) -> list[Route]:
+        """All its addresses."""
+        return [
+            *(Route(path, self._file, methods=["GET"]) for path in _FILES),
+            Route("/page/places", self._places, methods=["GET"]),
+            Route("/page/token", self._token, methods=["POST"]),
+            Route("/page/send", self._send, methods=["POST"]),
+        ]
+
+    async def _file(self, request: Request) -> Response:
+        self._check_host(request)
+        package, path, media_type = _FILES[request.url.path]
+        return Response(files(package).joinpath(path).read_bytes(), media_type=media_type, headers=_HEADERS)
+
+    async def _places(self, request: Request) -> Response:
+        self._check_host(request)
+        intake = Keys(self._settings.prefix, 0).intake()
+        redis_cli = redis_command(self._settings.redis_url)
+        return JSONResponse({"edges": list(self._settings.edge_urls), "intake": intake, "redis_cli": redis_cli})
+
+    async def _token(self, request: Request) -> Response:
+        wish = await self._read(request, _TokenWish)
+        try:
+            issued = await request_token(self._settings, check_id(wish.user, "user"))
+        except (ConnectionError, RequestRefused) as exc:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(exc)) from exc
+        return JSONResponse({"token": issued.token})
+
+    async def _send(self, request: Request) -> Response:
+        """Append a message, as `pushway send` does."""
+        sending = await self._read(request, _Sending)
+        content = {"text": sending.text} if sending.text is not None else {"body": bytes(sending.body)}
+        fields: dict[str, str | bytes] = {"to": sending.to, **content}
+        now_ms = time.time_ns() // 1_000_000
+        pairs = [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in fields.items()]
+        message = read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, self._settings)
+        stream = Keys(self._settings.prefix, shard_of_target(message.targets[0], self._settings.shards)).intake()
+        try:
+            # redis-py annotates what XADD takes so widely that a dict of strings does not fit.
+            entry: bytes = await self._redis.execute_command(  # type: ignore[no-untyped-call]
+                "XADD", stream, "*", *chain.from_iterable(pairs)
+            )
+        except RedisError as exc:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Redis cannot be asked just now ({exc}); try again") from exc
+        return JSONResponse({"stream": stream, "entry": entry.decode()}, HTTPStatus.ACCEPTED)
+
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        self._check_host(request)
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, and say so: content-type: application/json")
+        raw = await read_body(request, self._settings.body_max_bytes + _FRAME_BYTES)
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(exc)) from exc
+
+    def _check_host(self, request: Request) -> None:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        if host not in _LOCAL | {self._settings.api_host}:
+            raise Problem(HTTPStatus.FORBIDDEN, "the page is for this machine: open it as http://127.0.0.1 or localhost")
+
+
+def redis_command(url: str) -> str:
+    """Return how redis-cli is called for a Redis; what a password belongs into is left for people to fill in."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and "@" not in parts.netloc:
+        host = [] if parts.hostname in _LOCAL else ["-h", parts.hostname or ""]
+        return shlex.join(["redis-cli", *host, "-p", str(parts.port or 6379)])
+    return shlex.join(["redis-cli", "-u", f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}"])
