@@ -164,3 +164,23 @@ class CrashMachine(RuleBasedStateMachine):
 
 TestCrashMachine = CrashMachine.TestCase
 TestCrashMachine.settings = settings(settings.get_profile("default"), max_examples=30, stateful_step_count=30)
+
+
+def test_owner_that_stands_still_in_its_insert_while_redis_forgets() -> None:
+    """The one case where a connected session lacks an accepted message: whoever comes back gets it, and so says the page."""
+    shard = Shard()
+    try:
+        shard.work()
+        before = shard.snapshot()
+        shard.append(("user:a",), "m1")
+        shard.freeze("insert", 1)
+        shard.roll_back(before)
+        shard.append(("user:a",), "m2")
+        shard.work()
+        shard.dispatch(1)
+        shard.wake()
+        first, second = [one["seq"] for one in shard.accepted("user:a")]
+        assert shard.listeners[0].got == [second]
+        assert Listener("user:a", 0, shard.head("user:a"), shard.inbox).got == [first, second]
+    finally:
+        shard.close()
