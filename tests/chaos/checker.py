@@ -41,6 +41,9 @@ from tests.chaos.recovery import Recovery, recoveries
 LOSSY_FAULTS: Final = frozenset({"failover"})
 """Kinds of fault that may lose what was appended and not yet accepted: the docs say so."""
 
+DO_NOT_RECONNECT: Final = range(4500, 5000)
+"""Close codes after which a client stays away."""
+
 PROMPT_S: Final = 0.5
 """A delivery that takes longer than this, with the device there to take it, counts as late."""
 
@@ -66,6 +69,8 @@ class Kind(StrEnum):
     """A producer's message has a lower seq than one that it appended before."""
     TOLD_LOST = "told of a loss"
     """A `lost` frame, in a run far shorter than the retention."""
+    TURNED_AWAY = "turned away"
+    """Closed with a code that says not to come back, to a device that had no other connection and a good token."""
     ABSENT = "not online at the end"
     """The device is not connected when all is over, so nothing can be said of what it lacks."""
 
@@ -263,8 +268,10 @@ class _Device:
             case Began(target=target, seq=seq):
                 seqs = self._inbox.seqs.get(target, [])
                 self._fronts[target] = _Front(seqs, seq, bisect_right(seqs, seq))
-            case Closed():
+            case Closed(code=code):
                 self._connected = False
+                if code in DO_NOT_RECONNECT:
+                    self._find(Kind.TURNED_AWAY, "", "", f"with {code} at {event.at_s:.2f} s")
             case Came() | Went():
                 self._wanted = isinstance(event, Came)
             case Told():

@@ -33,6 +33,9 @@ TOKEN_LIFE_S: Final = 60.0
 TOKEN_ASKERS: Final = 4
 """How many ask auth at once: the driver's pool takes time that grows with the square of that."""
 
+STILL_S: Final = 15.0
+"""What is not accepted although nothing else was for so long is not waited for: it was lost with a Redis, perhaps."""
+
 _POLL_S: Final = 0.1
 
 CLIENTS: Final = 0.5
@@ -158,14 +161,21 @@ class Crowd:
         return await read_inbox()
 
     async def _have_all(self, read_inbox: ReadInbox) -> None:
-        appended = {(event.target, event.id) for event in self._history.of(Appended)}
-        newest: dict[str, int] = {}
-        while appended:
-            accepted = await read_inbox()
-            appended -= {(message.target, message.id) for message in accepted}
-            newest = {message.target: message.seq for message in sorted(accepted, key=lambda message: message.seq)}
-            await anyio.sleep(_POLL_S)
+        newest = {message.target: message.seq for message in await self._all_accepted(read_inbox)}
         await _until(lambda: all(self._has_newest(device, newest) for device in self._devices), math.inf)
+
+    async def _all_accepted(self, read_inbox: ReadInbox) -> list[Accepted]:
+        """Return the inbox by seq once it holds all that was appended, or once it has long grown no more."""
+        appended = {(event.target, event.id) for event in self._history.of(Appended)}
+        accepted: list[Accepted] = []
+        grown_s = time.monotonic()
+        while appended and time.monotonic() - grown_s < STILL_S:
+            before = len(accepted)
+            accepted = sorted(await read_inbox(), key=lambda message: message.seq)
+            appended -= {(message.target, message.id) for message in accepted}
+            grown_s = time.monotonic() if len(accepted) > before else grown_s
+            await anyio.sleep(_POLL_S)
+        return accepted
 
     @staticmethod
     def _has_newest(device: Device, newest: dict[str, int]) -> bool:

@@ -244,6 +244,17 @@ def test_told_of_a_loss() -> None:
     assert story.kinds() == {Kind.TOLD_LOST: 1}
 
 
+def test_turned_away() -> None:
+    """A device that is told not to come back has lost everything behind that; whatever other code it was is its own trouble."""
+    story = Story(11)
+    story.join()
+    story.get(11)
+    for code in (4502, 4002, 1006, None):
+        story.tell(Closed(story.at_s, PHONE, code))
+        story.open()
+    assert story.kinds() == {Kind.TURNED_AWAY: 1}
+
+
 def test_absent() -> None:
     """Of a device that is not connected at the end nothing can be said, which is a finding of its own."""
     story = Story(11)
