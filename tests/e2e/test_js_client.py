@@ -32,7 +32,10 @@ async ({ options, token, kept, cursors }) => {
     Object.assign(window, { numbers: [], statuses: [], wishes: [] });
     window.client = new Client({
         token: async ({ fresh }) => (window.wishes.push(fresh), fresh || kept === null ? token : kept),
-        onMessage: ({ body }) => void window.numbers.push(body.n),
+        onMessage: async ({ body }) => {
+            window.numbers.push(body.n);
+            if (window.handlingMs) await new Promise((done) => setTimeout(done, window.handlingMs));
+        },
         onStatus: (status) => window.statuses.push(status),
         pauses: { minMs: 20, maxMs: 200 },
         ...(cursors === null ? {} : { cursors: localStorageCursors(cursors) }),
@@ -226,6 +229,41 @@ async def test_a_reload_goes_on_where_the_page_was(stack: Stack, user: str) -> N
         await status(page, "caught_up")
         await producer.send(1)
         assert await received(page, 3) == [3, 4, 5]
+
+
+@needs_chromium
+async def test_a_page_in_the_browser_s_cache_gives_up_its_place_and_comes_back(stack: Stack, user: str) -> None:
+    """Put away, a page has no connection and another tab leads; brought back, it has all that came meanwhile, once."""
+    producer = Producer(stack, (user,))
+    async with browsing() as context:
+        away = await visit(context, stack, user, shared=user)
+        stays = await visit(context, stack, user, shared=user)
+        await producer.send(2)
+        await received(away, 2)
+        await away.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+        await role(stays, "leader")
+        await producer.send(2)
+        await received(stays, 4)
+        assert await away.evaluate("window.numbers") == [0, 1]
+        await away.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        assert await received(away, 4) == producer.sent[user]
+        await role(away, "follower")
+        assert await received(stays, 4) == producer.sent[user]
+
+
+@needs_chromium
+async def test_more_was_missed_than_a_page_may_hold(stack: Stack, user: str) -> None:
+    """A slow handler behind a long replay: the page lets go and comes back until it has all of it, in order, once."""
+    producer = Producer(stack, (user,))
+    await producer.send(1_000)
+    async with browsing() as context:
+        page = await context.new_page()
+        await page.goto("/")
+        await page.evaluate("user => localStorage.setItem(`pushway:${user}`, JSON.stringify({ [`user:${user}`]: 0 }))", user)
+        await page.evaluate("window.handlingMs = 2")
+        await listen(page, stack, user, cursors=user, device="slow", backlog={"messages": 200})
+        assert await received(page, 1_000) == producer.sent[user]
+        assert await page.evaluate("window.statuses.some(({ type }) => type === 'paused')")
 
 
 @needs_chromium
