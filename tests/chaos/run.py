@@ -60,6 +60,7 @@ class Outcome:
         accepted: the inbox at the end.
         verdict: what the checker says.
         deaths: processes that ended by themselves.
+        stubborn: processes that did not end within `tests.servers.STOP_TIMEOUT_S` of SIGTERM, and were killed.
         not_ready: processes that did not get ready when all was over.
         load: how hard the controller worked.
     """
@@ -71,6 +72,7 @@ class Outcome:
     accepted: Sequence[Accepted]
     verdict: Verdict
     deaths: tuple[Death, ...]
+    stubborn: tuple[Death, ...]
     not_ready: tuple[str, ...]
     load: Load
 
@@ -136,10 +138,10 @@ async def run(wishes: Wishes, folder: Path, say: Say) -> Outcome:
             await crowd.settle(stand.accepted, timeout_s=SETTLE_TIMEOUT_S)
             accepted = await stand.all_accepted()
             tasks.cancel_scope.cancel()
-        deaths = tuple(stand.deaths)
+        deaths, stubborn = tuple(stand.deaths), tuple(stand.stubborn)
     say("checking")
     verdict = await anyio.to_thread.run_sync(check, history, accepted)
-    return Outcome(wishes, left_out, schedule, history, accepted, verdict, deaths, not_ready, load)
+    return Outcome(wishes, left_out, schedule, history, accepted, verdict, deaths, stubborn, not_ready, load)
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -155,6 +157,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "rate_per_s": wishes.rate_per_s,
         "schedule": [str(planned) for planned in outcome.schedule],
         "deaths": [asdict(death) for death in outcome.deaths],
+        "stubborn": [asdict(death) for death in outcome.stubborn],
         "not_ready": list(outcome.not_ready),
         "controller": {"busy": load.busy, "lag_p99_s": load.lag_p99_s, "lag_max_s": load.lag_max_s},
     }

@@ -79,7 +79,7 @@ _READ_BACK_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A process that ended although nobody had ended it.
+    """A process that ended although nobody had ended it, or did not end when it was asked to.
 
     Attributes:
         process: which.
@@ -102,6 +102,7 @@ class Stand:
     Attributes:
         links: by name, as in `LINKS`.
         deaths: processes that ended by themselves; they have been started again.
+        stubborn: processes that had to be killed because they did not end when asked to.
         switches: how often the primary has changed.
         sentinels: None without failover.
     """
@@ -122,6 +123,7 @@ class Stand:
         self.stack = Stack(folder, redis=redis or "valkey", redis_options=ALWAYS, edges=len(EDGES), settings=wishes)
         self.links = {name: Link(name, self._port_behind(name.partition(">")[2])) for name in LINKS}
         self.deaths: list[Death] = []
+        self.stubborn: list[Death] = []
         self.switches = 0
         self._ended_by_us: set[str] = set()
         self._accepted: dict[str, Accepted] = {}
@@ -254,9 +256,13 @@ class Stand:
         await anyio.to_thread.run_sync(self.processes[name].kill)
 
     async def stop(self, name: str) -> None:
-        """End a process calmly; it stays away until `revive`."""
+        """End a process calmly; it stays away until `revive`. One that does not end in time is killed, and noted."""
         self._ended_by_us.add(name)
-        await anyio.to_thread.run_sync(self.processes[name].stop)
+        try:
+            await anyio.to_thread.run_sync(self.processes[name].stop)
+        except AssertionError:
+            self.stubborn.append(Death(name, self.processes[name].log_tail()))
+            self._say(f"{name} has not ended when asked to, and was killed")
 
     async def revive(self, name: str) -> None:
         """Start a process that was ended, and return when it is ready or has had time enough."""
