@@ -21,7 +21,7 @@ local info = redis.pcall('INFO', 'replication')
 local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or '-'
 -- A write that Redis allows when memory is full comes first, so that the ones behind it are allowed too.
 redis.call('HDEL', era, '')
-if redis.call('HGET', era, 'server') ~= server then
+if redis.call('HGET', era, 'server') ~= server or redis.call('HEXISTS', era, 'era') == 0 then
   redis.call('HSET', era, 'server', server)
   redis.call('HINCRBY', era, 'era', 1)
 end

@@ -47,7 +47,7 @@ if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
 end
 local recovered, era = unpack(redis.call('HMGET', era_key, 'recovered', 'era'))
-if recovered ~= server_name() then
+if not era or recovered ~= server_name() then
   return {'lost'}
 end
 -- A write that Redis allows when memory is full, so that the ones behind it are allowed too.

@@ -55,6 +55,11 @@ BSONObjectTooLarge and a key too long for an index. Any other is the server's ow
 Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 """
 
+_IDS_A_QUERY: Final = 128
+"""Most ids in one query. To the embedded store they cost the square of their number: all of a batch at once would take longer
+than `mongo_timeout_s`, and so would every further try.
+"""
+
 TARGETS_A_QUERY: Final = 256
 """Most targets in one query for the newest."""
 
@@ -200,16 +205,19 @@ class Inbox:
 
     async def _known(self, documents: Sequence[Document], indexes: Sequence[int]) -> set[int]:
         """Return which of these documents have an `_id` that stands there already."""
-        found = self._documents.find({"_id": {"$in": [documents[index]["_id"] for index in indexes]}}, {"_id": 1})
-        known = {document["_id"] async for document in found}
+        ids = [documents[index]["_id"] for index in indexes]
+        known = {document["_id"] async for document in self._with_ids(ids, {"_id": 1})}
         return {index for index in indexes if documents[index]["_id"] in known}
+
+    async def _with_ids(self, ids: Sequence[str], fields: dict[str, int] | None = None) -> AsyncGenerator[Document]:
+        for first in range(0, len(ids), _IDS_A_QUERY):
+            some = list(ids[first : first + _IDS_A_QUERY])
+            async for document in self._documents.find({"_id": {"$in": some}}, fields):
+                yield document
 
     @_timed("find")
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
-        if not ids:
-            return {}
-        found = self._documents.find({"_id": {"$in": list(ids)}})
         return {
             document["_id"]: Stored(
                 seq=int(document["seq"]),
@@ -218,7 +226,7 @@ class Inbox:
                 expires_ms=int(document["expires_at"].timestamp() * 1000),
                 trace=document.get("trace", False),
             )
-            async for document in found
+            async for document in self._with_ids(ids)
         }
 
     async def with_id(self, message_id: str) -> list[Kept]:

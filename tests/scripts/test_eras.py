@@ -36,6 +36,16 @@ async def test_the_first_era_of_an_empty_redis(shard: Shard) -> None:
     assert await shard.redis.hget(shard.keys.era(), "era") == b"1"
 
 
+async def test_an_era_without_number_is_begun_anew(shard: Shard) -> None:
+    """Somebody took the number away: nothing is placed until there is one again."""
+    await shard.redis.hdel(shard.keys.era(), "era")
+    with pytest.raises(Forgetful):
+        await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0})
+    await shard.intake.begin_era(HELD)
+    assert await shard.redis.hget(shard.keys.era(), "era") == b"1"
+    assert isinstance(await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0}), list)
+
+
 async def test_a_recovery_that_redis_overtook_does_not_count(shard: Shard) -> None:
     """Redis changed while the shard was being recovered: it has to be done again."""
     assert not await shard.intake.confirm_era(HELD, "before")
