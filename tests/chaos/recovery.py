@@ -1,20 +1,17 @@
 """How long each fault of a chaos run was felt: until the last device that it delayed had caught up.
 
 A delivery is late when it takes longer than `prompt_s` from XADD's answer, or from when the device came, whichever is later. A
-device's late deliveries, one running into the next, make one stretch of being behind. A fault affects the devices that are
-behind at any moment between its beginning and its end, and each of them has caught up where that stretch ends: where another
-fault follows before that, both are felt until then.
+fault affects the devices that wait for such a delivery at any moment between its beginning and its end, and each of them has
+caught up when it has all that it waited for then. Where another fault follows before that, both are felt until then.
 
 A device that went, or stopped reading, of its own will while it was behind says nothing about the fault, and is left out.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from operator import itemgetter
 from statistics import median
 from typing import Final
 
@@ -87,12 +84,12 @@ class _Presence:
 def recoveries(history: History, prompt_s: float) -> Late:
     """Return how long each fault was felt, and what was late at all."""
     waits = _waits(history)
-    behind = {device: _joined(span for span in spans if span[1] - span[0] > prompt_s) for device, spans in waits.items()}
+    late = {device: [span for span in spans if span[1] - span[0] > prompt_s] for device, spans in waits.items()}
     end_s = max((event.at_s for event in history), default=0.0)
     ends = {fault.fault: fault.at_s for fault in history.of(FaultEnded)}
-    felt = tuple(_recovery(fault, ends.get(fault.fault, end_s), behind) for fault in history.of(FaultBegan))
+    felt = tuple(_recovery(fault, ends.get(fault.fault, end_s), late) for fault in history.of(FaultBegan))
     latencies_s = [until - since for spans in waits.values() for since, until in spans]
-    return Late(felt, latencies_s, behind)
+    return Late(felt, latencies_s, {device: _joined(spans) for device, spans in late.items()})
 
 
 def _waits(history: History) -> dict[str, list[Span]]:
@@ -128,14 +125,12 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
-def _recovery(fault: FaultBegan, ended_s: float, behind: dict[str, list[Span]]) -> Recovery:
-    caught_up = (_caught_up(spans, fault.at_s, ended_s) for spans in behind.values())
+def _recovery(fault: FaultBegan, ended_s: float, late: dict[str, list[Span]]) -> Recovery:
+    caught_up = (_caught_up(spans, fault.at_s, ended_s) for spans in late.values())
     after_s = tuple(sorted(at_s - fault.at_s for at_s in caught_up if at_s is not None))
     return Recovery(fault.fault, fault.kind, fault.process, fault.at_s, ended_s, after_s)
 
 
-def _caught_up(spans: Sequence[Span], began_s: float, ended_s: float) -> float | None:
-    """Return when a device had caught up that was behind within [began_s, ended_s]; None where it was not."""
-    first = bisect_left(spans, began_s, key=itemgetter(1))
-    met = [until for since, until in spans[first:] if since <= ended_s]
-    return met[-1] if met else None
+def _caught_up(spans: Iterable[Span], began_s: float, ended_s: float) -> float | None:
+    """Return when a device had all that it waited for within [began_s, ended_s]; None where nothing of that was late."""
+    return max((until for since, until in spans if since <= ended_s and until >= began_s), default=None)
