@@ -86,7 +86,7 @@ class Up(Process):
     @contextmanager
     def listen(self, edge: int) -> Iterator[ClientConnection]:
         """Yield a connection to an edge that has had its welcome."""
-        url = f"{self.report['edges'][edge - 1]}?device=screen-{edge}"
+        url = self.report["edges"][edge - 1]
         headers = {"Authorization": f"Bearer {self.report['token']}"}
         with connect(url, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as connection:
             assert _receive(connection, "welcome")["user"] == "alice"
