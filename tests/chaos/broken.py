@@ -67,7 +67,7 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
     (
         Edit(
             "edge/admission.py",
-            "        self._routes.write(user, connection.registered)\n",
+            "        self._routes.write(user, connection.registered, come(user, device, connection.session.id))\n",
             "        async def register_late() -> None:\n"
             "            await anyio.sleep(0.5)\n"
             "            self._routes.write(user)\n"
@@ -139,6 +139,17 @@ REPEATS_DELIVERED: Final = Breakage(
     ),
 )
 """An edge delivers again what the session has had."""
+
+
+BREAKAGES: Final = (
+    ACK_BEFORE_STORE,
+    REPLAY_BEFORE_REGISTER,
+    PENDING_FORGOTTEN,
+    PREV_IGNORED,
+    FENCING_OFF,
+    IDS_FORGOTTEN,
+    REPEATS_DELIVERED,
+)
 
 
 def broken_copy(folder: Path, breakage: Breakage) -> Path:

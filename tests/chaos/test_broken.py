@@ -14,6 +14,7 @@ import pytest
 
 from tests.chaos.broken import (
     ACK_BEFORE_STORE,
+    BREAKAGES,
     FENCING_OFF,
     IDS_FORGOTTEN,
     PENDING_FORGOTTEN,
@@ -154,6 +155,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Yield the product as it is."""
     with Stack(tmp_path_factory.mktemp("whole"), edges=1, settings=QUICK) as stack:
         yield stack
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.name)
+def test_edits(breakage: Breakage, tmp_path: Path) -> None:
+    """Every edit still finds its place; this fails at once, and not after a minute, when the code has moved."""
+    assert (broken_copy(tmp_path / "product", breakage) / breakage.edits[0].file).exists()
 
 
 @pytest.mark.parametrize("name", SCENES)
