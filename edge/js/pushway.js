@@ -1,5 +1,6 @@
 /**
- * Pushway's client for browsers and Node: one user's messages as they come, over whatever happens to the connections.
+ * Pushway's client for browsers and Node: one user's messages as they come, over whatever happens to the connections. It is one
+ * file so that it can be copied as one.
  *
  *     const client = new Client({ urls: ["wss://push.example.com/v1/connect"], token: () => fetchToken(), onMessage });
  *     client.start();
@@ -420,12 +421,17 @@ class Tab {
     if (!this.#isOpen) return;
     if (told.tell === "lead") return this.#follow(told);
     if (told.tell === "answer") return this.#answer(told);
-    if (told.source !== this.#source) return;
+    if (told.source !== this.#source) return this.#strange();
     if (told.tell === "status") return this.status(told.status);
     if (!this.#synced) return;
     if (told.tell === "message") this.#message(told);
     else if (told.tell === "base") this.#base(told.position);
     else if (told.tell === "beat") this.#beat(told);
+  }
+
+  /** Somebody else leads: this page slept when that was told, or it is the last word of one who did. */
+  #strange() {
+    if (this.#synced) this.here();
   }
 
   #follow({ source }) {
