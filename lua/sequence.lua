@@ -9,19 +9,20 @@
 -- KEYS[4…]  seq      hash of each target of the batch: given, handed, era
 -- ARGV[1]   held     what the lease must say
 -- ARGV[2]   idle_ms  life of a seq hash after this, in milliseconds
--- ARGV[3…]  floor    for each target: '' or the newest seq that MongoDB has of it
+-- ARGV[3]   era      the era that the caller knows, by number
+-- ARGV[4…]  floor    for each target: '' or the newest seq that MongoDB has of it
 -- ARGV[…]            for each message, in order: which target (1, 2, …), then its field in `pending`
 --
--- Returns {'lost'} when this Redis is not the one that the shard was last recovered on: it may have forgotten writes, heads
--- among them. Or {'cold', n, …} with the numbers of the targets that have no head of this era and came without a floor:
+-- Returns {'lost'} when this Redis is not the one of that era, or the shard has not been recovered in it: it may have forgotten
+-- writes, heads among them. Or {'cold', n, …} with the numbers of the targets that have no head of this era and came without a floor:
 -- nothing has been given in either case, and the caller comes again with floors. Else {'given', prev, seq, …} for each
 -- message; prev '' with an error text in the place of seq means that the target's seq key is broken.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(targets + messages).
 --
--- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 0 1 'user:a my-id'
+-- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 1 0 1 'user:a my-id'
 local lease, pending, era_key = KEYS[1], KEYS[2], KEYS[3]
-local held, idle_ms = ARGV[1], ARGV[2]
-local FIRST_TARGET, FIRST_FLOOR = 4, 3
+local held, idle_ms, era = ARGV[1], ARGV[2], ARGV[3]
+local FIRST_TARGET, FIRST_FLOOR = 4, 4
 
 -- Values in one command: unpack fails at 8,000.
 local CHUNK = 4000
@@ -46,8 +47,8 @@ end
 if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
 end
-local recovered, era = unpack(redis.call('HMGET', era_key, 'recovered', 'era'))
-if not era or recovered ~= server_name() then
+local server, present, recovered = unpack(redis.call('HMGET', era_key, 'server', 'era', 'recovered'))
+if server ~= server_name() or present ~= era or recovered ~= era then
   return {'lost'}
 end
 -- A write that Redis allows when memory is full, so that the ones behind it are allowed too.

@@ -53,7 +53,7 @@ class Keys:
         return f"{self.base}seq:{target}"
 
     def era(self) -> str:
-        """Hash: `era` (a number), `server` (Redis' replication id when it began), `recovered`. Collect writes, edges read.
+        """Hash: `era` (a number), `server` (Redis' replication id), `recovered` (an era's number). Collect writes, edges read.
 
         Heads of another era count for nothing: Redis may have forgotten writes between two.
         """

@@ -14,6 +14,7 @@ import anyio
 from redis.asyncio import Redis
 
 from router.bell import Bell
+from router.collect.eras import NONE_YET, Era, Eras
 from router.collect.intake import Intake
 from router.collect.owner import Owner
 from router.inbox import Document, Inbox, Insertion, Recent, Stored
@@ -118,13 +119,32 @@ class MemoryInbox:
         return newest
 
 
+class MemoryEras:
+    """What MongoDB knows of eras, without a server."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, Era] = {}
+
+    async def last(self, shard: int) -> Era:
+        """Return a shard's last era."""
+        return self._last.get(shard, NONE_YET)
+
+    async def note(self, shard: int, era: Era) -> bool:
+        """Make an era the last, unless a higher one is."""
+        if self._last.get(shard, NONE_YET).number >= era.number:
+            return False
+        self._last[shard] = era
+        return True
+
+
 class Workshop:
     """All shards of one prefix: producers append, owners come and go, and what came of it is looked at."""
 
-    def __init__(self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings) -> None:
+    def __init__(self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings, eras: Eras | MemoryEras | None = None) -> None:
         # The driver's types name the replies of every protocol at once; these are RESP2's.
         self.redis: Any = redis
         self.inbox = inbox
+        self.eras: Eras | MemoryEras = eras or MemoryEras()
         self.settings = settings
         self.health = Health()
         self.appended: list[tuple[str, str]] = []
@@ -154,7 +174,8 @@ class Workshop:
         stand_in: Any = intake or self.intake(shard)
         store: Any = inbox or self.inbox
         bell = Bell(self.redis, self.keys(shard).intake(), self.settings)
-        return Owner(shard, stand_in, store, bell, Outages(self.health, self.settings, shard=shard), self.settings)
+        eras: Any = self.eras
+        return Owner(shard, stand_in, store, eras, bell, Outages(self.health, self.settings, shard=shard), self.settings)
 
     def intake(self, shard: int = 0) -> Intake:
         """Return a shard's intake."""
@@ -205,8 +226,8 @@ class Workshop:
             await anyio.sleep(0.002)
 
     async def _has_work(self, keys: Keys) -> bool:
-        server, recovered = await self.redis.hmget(keys.era(), "server", "recovered")
-        return recovered is None or recovered != server or await self.redis.xlen(keys.intake()) > 0
+        era, recovered = await self.redis.hmget(keys.era(), "era", "recovered")
+        return era is None or recovered != era or await self.redis.xlen(keys.intake()) > 0
 
     async def lines(self, shard: int = 0) -> list[str]:
         """Return the lines in a shard's `out`."""

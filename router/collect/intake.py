@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 import lua
 from router.collect.batch import Forward, Item
 from router.collect.entries import Entry
+from router.collect.eras import Era
 from router.errors import PushwayError
 from router.keys import Keys
 from router.settings import Settings
@@ -79,7 +80,7 @@ class Intake:
         reply = await take_from_group(self._redis, self._take, self._keys.intake(), GROUP, keys, args)
         return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
 
-    async def sequence(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
+    async def sequence(self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
         """Give each item its place, or tell which targets need a floor first; a second call gives the same places.
 
         Raises:
@@ -90,7 +91,7 @@ class Intake:
         numbers: dict[str, int] = {}
         for item in items:
             numbers.setdefault(item.target, len(numbers) + 1)
-        args: list[Any] = [held, int(self._settings.seq_idle_s * 1000)]
+        args: list[Any] = [held, int(self._settings.seq_idle_s * 1000), era.number]
         args.extend(floors.get(target, "") for target in numbers)
         for item in items:
             args += (numbers[item.target], item.id)
@@ -99,7 +100,7 @@ class Intake:
         with fencing():
             what, *reply = await self._sequence(keys=keys, args=args)
         if what == b"lost":
-            raise Forgetful("Redis is not the one that this shard was last recovered on")
+            raise Forgetful(f"Redis is not the one of era {era.number}")
         if what == b"cold":
             targets = list(numbers)
             return Cold(tuple(targets[number - 1] for number in reply))
@@ -147,26 +148,28 @@ class Intake:
             )
         return length
 
-    async def begin_era(self, held: str) -> tuple[str, bool]:
-        """Begin an era if Redis is another one; return its replication id, and whether the shard has to be recovered on it.
+    async def begin_era(self, held: str, last: Era) -> tuple[Era, bool]:
+        """Begin an era if Redis is not what `last` was begun on; return the present one, and whether to recover in it.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away.
         """
         with fencing():
-            server, due = await self._begin_era(keys=[self._lease, self._keys.era()], args=[held])
-        return server.decode(), bool(due)
+            server, number, due = await self._begin_era(
+                keys=[self._lease, self._keys.era()], args=[held, last.server, last.number]
+            )
+        return Era(server.decode(), number), bool(due)
 
-    async def confirm_era(self, held: str, server: str) -> bool:
-        """Note that the shard has been recovered on that Redis; tell whether it is the same one still.
+    async def confirm_era(self, held: str, era: Era) -> bool:
+        """Note that the shard has been recovered in an era; tell whether it is the present one still.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away.
         """
         with fencing():
-            return bool(await self._confirm_era(keys=[self._lease, self._keys.era()], args=[held, server]))
+            return bool(await self._confirm_era(keys=[self._lease, self._keys.era()], args=[held, era.number]))
 
     async def bury(self, held: str, dead: Sequence[tuple[str, str]]) -> int:
         """Move entries (id, reason) to the dead-letter stream and return how many were moved.

@@ -9,7 +9,8 @@ as before, because
 - MongoDB refuses an `_id` that it has, and tells what it has stored under it,
 - append.lua does all of its work or nothing, and acknowledges in the same step.
 
-Before anything is taken again, the shard is recovered if Redis has changed (`router.collect.recovery`).
+Before anything is taken again, the shard is recovered if Redis has changed, and the era found that seqs are given in
+(`router.collect.recovery`).
 
 A new owner is in no other position than an old one after an error, and begins the same way.
 """
@@ -27,6 +28,7 @@ from router import metrics
 from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, plan_batch
 from router.collect.entries import Entry
+from router.collect.eras import NONE_YET, Eras
 from router.collect.intake import Broken, Cold, Forgetful, Intake, Place
 from router.collect.recovery import Recovery
 from router.collect.settled import Settled
@@ -48,19 +50,23 @@ class Owner:
         shard: its number.
         intake: the shard's side of Redis.
         inbox: MongoDB's side.
+        eras: what MongoDB knows of eras.
         bell: rings when `in` has news.
         outages: paces the tries and says so once.
         settings: limits and times.
     """
 
-    def __init__(self, shard: int, intake: Intake, inbox: Inbox, bell: Bell, outages: Outages, settings: Settings) -> None:
+    def __init__(
+        self, shard: int, intake: Intake, inbox: Inbox, eras: Eras, bell: Bell, outages: Outages, settings: Settings
+    ) -> None:
         self._shard = shard
         self._intake = intake
         self._inbox = inbox
         self._bell = bell
         self._outages = outages
         self._settings = settings
-        self._recovery = Recovery(shard, intake, inbox, settings, self._mind_high_water)
+        self._recovery = Recovery(shard, intake, inbox, eras, settings, self._mind_high_water)
+        self._era = NONE_YET
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
@@ -69,7 +75,7 @@ class Owner:
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""
         if start == TAKEN_BEFORE:
-            await self._recovery.run_if_due(held)
+            self._era = await self._recovery.run(held)
         entries = await self._intake.take(held, start)
         if entries:
             try:
@@ -130,7 +136,7 @@ class Owner:
         await self._mind_high_water(length)
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken]:
-        while isinstance(places := await self._intake.sequence(held, items, floors), Cold):
+        while isinstance(places := await self._intake.sequence(held, self._era, items, floors), Cold):
             newest = await self._inbox.newest(places.targets)
             floors = floors | {target: newest.get(target, 0) for target in places.targets}
         return places

@@ -5,9 +5,10 @@ MongoDB, so all that was stored within `recover_window` goes out once more, by s
 any duplicate. Heads from before count for nothing from then on (`era` in Redis): where one is missing MongoDB's newest counts,
 and no message is placed before the recovery is through.
 
-Why two witnesses. A worker cannot see Redis change: its connection may break and come back between two calls without a word.
-So the scripts look themselves (`master_replid` of INFO: a restart and a failover each bring another one), and what they
-compare it with stands in Redis: a new owner knows at once whether its predecessor has seen the change and finished.
+How a change is seen. A worker cannot see Redis change: its connection may break and come back between two calls without a
+word. So the scripts look themselves which Redis they are on (`master_replid` of INFO: a restart and a failover each bring
+another one), and in which era. What they compare it with stands in Redis; and in MongoDB (`router.collect.eras`), for a primary
+that comes back after another has served in its place has forgotten that it was away.
 
 A recovered line names `seq - 1` as its prev. That is never above the truth, so a session that lacks anything before it reads
 the inbox; it is never below it either, so nothing is passed over. The documents' own `prev` would not do: it may name a seq
@@ -23,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from router import metrics
+from router.collect.eras import Era, Eras
 from router.collect.intake import Intake
 from router.inbox import Inbox, Recent
 from router.lines import build_line
@@ -38,43 +40,57 @@ class Recovery:
         shard: its number.
         intake: the shard's side of Redis.
         inbox: MongoDB's side.
+        eras: what MongoDB knows of eras.
         settings: `recover_window_s`, and the limits of a batch.
         mind_high_water: is told the length of `out` after each batch, and waits where it is too long.
     """
 
     def __init__(
-        self, shard: int, intake: Intake, inbox: Inbox, settings: Settings, mind_high_water: Callable[[int], Awaitable[None]]
+        self,
+        shard: int,
+        intake: Intake,
+        inbox: Inbox,
+        eras: Eras,
+        settings: Settings,
+        mind_high_water: Callable[[int], Awaitable[None]],
     ) -> None:
         self._shard = shard
         self._intake = intake
         self._inbox = inbox
+        self._eras = eras
         self._settings = settings
         self._mind_high_water = mind_high_water
 
-    async def run_if_due(self, held: str) -> None:
-        """Recover the shard if Redis is not the one it was last recovered on; cut off anywhere, it is done again.
+    async def run(self, held: str) -> Era:
+        """Return the present era, after recovering the shard in it where that has not been done.
+
+        Cut off anywhere, it is done again from the start: the era is noted in MongoDB before anything is placed in it.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError, PyMongoError: in an outage.
         """
-        server, due = await self._intake.begin_era(held)
-        while due:
-            await self._recover(held, server)
-            if await self._intake.confirm_era(held, server):
-                return
-            server, due = await self._intake.begin_era(held)
+        while True:
+            last = await self._eras.last(self._shard)
+            era, due = await self._intake.begin_era(held, last)
+            if era != last and not await self._eras.note(self._shard, era):
+                continue
+            if not due:
+                return era
+            await self._recover(held, era)
+            if await self._intake.confirm_era(held, era):
+                return era
 
-    async def _recover(self, held: str, server: str) -> None:
+    async def _recover(self, held: str, era: Era) -> None:
         since = datetime.now(UTC) - timedelta(seconds=self._settings.recover_window_s)
-        log.info("recovery_began", shard=self._shard, server=server, since=since.isoformat())
+        log.info("recovery_began", shard=self._shard, era=era.number, server=era.server, since=since.isoformat())
         count = 0
         most, most_bytes = self._settings.batch_max, self._settings.publish_max_bytes
         async with aclosing(self._inbox.recent(self._shard, since, most, most_bytes)) as parts:
             async for messages in parts:
                 await self._append(held, messages)
                 count += len(messages)
-        log.info("recovery_ended", shard=self._shard, messages=count)
+        log.info("recovery_ended", shard=self._shard, era=era.number, messages=count)
 
     async def _append(self, held: str, messages: list[Recent]) -> None:
         heads: dict[str, int] = {}

@@ -8,6 +8,7 @@ from router.api import api_app
 from router.api.messages import Messages
 from router.api.page import Page
 from router.bell import Bell
+from router.collect.eras import Eras
 from router.collect.intake import Intake
 from router.collect.owner import Owner
 from router.cursors import Cursors
@@ -35,7 +36,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         open_mongo(settings) as mongo,
         anyio.create_task_group() as tasks,
     ):
-        inbox = Inbox(mongo, settings)
+        inbox, eras = Inbox(mongo, settings), Eras(mongo, settings)
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
@@ -49,6 +50,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 shard,
                 Intake(redis, keys, settings),
                 inbox,
+                eras,
                 Bell(redis, keys.intake(), settings),
                 Outages(health, settings, shard=shard),
                 settings,

@@ -6,6 +6,7 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Any
 
+from router.collect.eras import Eras
 from router.inbox import Document, Inbox, make_document, open_mongo
 from router.redis_client import open_redis
 from router.settings import Settings
@@ -18,7 +19,7 @@ class Site(Workshop):
     inbox: Inbox
 
     def __init__(self, redis: Any, mongo: Any, settings: Settings) -> None:  # noqa: ANN401 - drivers' clients
-        super().__init__(redis, Inbox(mongo, settings), settings)
+        super().__init__(redis, Inbox(mongo, settings), settings, Eras(mongo, settings))
         self.documents = mongo[settings.mongo_database].inbox
 
     async def stored(self) -> list[Document]:

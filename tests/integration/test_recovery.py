@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from router.collect.entries import Entry
 from router.collect.intake import Intake
+from router.redis_client import open_redis
+from tests.collecting import Workshop
 from tests.integration.site import Site
+from tests.servers import EmbeddedValkey, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +22,7 @@ async def _forget(site: Site, *keys: str) -> None:
     """Have Redis be another one, which does not know these keys."""
     for key in keys:
         await site.redis.delete(key)
-    await site.redis.hset(site.keys(0).era(), mapping={"server": "before", "recovered": "earlier"})
+    await site.redis.hset(site.keys(0).era(), mapping={"server": "before", "recovered": "none"})
 
 
 async def test_what_left_out_with_redis_goes_out_again(site: Site) -> None:
@@ -66,6 +71,27 @@ async def test_cut_off_anywhere_it_is_done_again(site: Site) -> None:
             assert await site.cut_off(part, method, when)
             await site.settle()
             await site.is_kept()
+
+
+async def test_a_primary_that_comes_back_after_another_served(site: Site, tmp_path: Path) -> None:
+    """It was cut off or frozen and never a replica: it comes back under its old name, with its old heads. They do not count."""
+    await site.append(to="user:a", text="1", id="m1")
+    await site.settle()
+    with EmbeddedValkey(tmp_path) as other, other.client() as promoted:
+        promoted.replicaof("127.0.0.1", urlsplit(site.settings.redis_url).port)
+        wait_until(lambda: promoted.info("replication").get("master_link_status") == "up", "the replica has all")
+        promoted.replicaof("NO", "ONE")
+        settings = site.settings.model_copy(update={"redis_url": other.url})
+        async with open_redis(settings) as redis:
+            there = Workshop(redis, site.inbox, settings, site.eras)
+            await there.append(to="user:a", text="2", id="m2")
+            await there.settle()
+    await site.append(to="user:a", text="3", id="m3")
+    await site.settle()
+    _, second, third = sorted(await site.stored(), key=lambda document: int(document["seq"]))
+    places = [line.split(" ")[1:3] for line in await site.lines()]
+    assert places[-1] == [str(second["seq"]), str(third["seq"])]
+    assert str(second["seq"]) in [seq for _, seq in places[:-1]]
 
 
 class _Changing(Intake):

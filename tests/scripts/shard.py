@@ -13,7 +13,8 @@ from redis.asyncio.client import PubSub
 
 from router.collect.batch import Item
 from router.collect.entries import Message
-from router.collect.intake import Intake
+from router.collect.eras import NONE_YET
+from router.collect.intake import Broken, Cold, Intake, Place
 from router.dispatch import Outlet
 from router.keys import Keys
 from router.lines import build_frame, build_line
@@ -78,10 +79,13 @@ class Shard:
         self.keys = Keys(settings.prefix, 0)
         self.intake = Intake(redis, self.keys, settings)
         self.outlet = Outlet(redis, self.keys, settings)
+        self.era = NONE_YET
 
     def with_settings(self, **changes: object) -> Shard:
         """Return the same shard under other settings."""
-        return Shard(self.redis, self.settings.model_copy(update=changes))
+        other = Shard(self.redis, self.settings.model_copy(update=changes))
+        other.era = self.era
+        return other
 
     async def prepare(self) -> None:
         """Hold the leases, and make the groups."""
@@ -91,9 +95,13 @@ class Shard:
         await self.recover()
 
     async def recover(self) -> None:
-        """Count the shard as recovered on this Redis."""
-        server, _ = await self.intake.begin_era(HELD)
-        assert await self.intake.confirm_era(HELD, server)
+        """Count the shard as recovered in an era of this Redis, begun now if need be."""
+        self.era, _ = await self.intake.begin_era(HELD, self.era)
+        assert await self.intake.confirm_era(HELD, self.era)
+
+    async def place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
+        """Give items their places, in the era that was recovered last."""
+        return await self.intake.sequence(held, self.era, items, floors)
 
     async def count(self, target: str, **counters: int) -> None:
         """Set a target's counters, as of the present era."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.collect.eras import NONE_YET, Era
 from router.collect.intake import Cold, Forgetful, Place
 from tests.scripts.shard import HELD, Shard, item, line
 from tests.scripts.test_routes import route_set
@@ -13,69 +14,87 @@ pytestmark = pytest.mark.anyio
 
 async def another_redis(shard: Shard) -> None:
     """Have the shard find itself on a Redis that is not the one it knew."""
-    await shard.redis.hset(shard.keys.era(), mapping={"server": "before", "recovered": "before"})
+    await shard.redis.hset(shard.keys.era(), "server", "before")
 
 
 async def test_an_era_begins_once_a_redis(shard: Shard) -> None:
     """The number rises when the server has another name; until the recovery is confirmed it stays due."""
-    server, due = await shard.intake.begin_era(HELD)
-    assert not due
+    first = shard.era
+    assert await shard.intake.begin_era(HELD, first) == (first, False)
     await another_redis(shard)
-    for _ in range(2):
-        assert await shard.intake.begin_era(HELD) == (server, True)
-        assert await shard.redis.hget(shard.keys.era(), "era") == b"2"
-    assert await shard.intake.confirm_era(HELD, server)
-    assert await shard.intake.begin_era(HELD) == (server, False)
+    second, due = await shard.intake.begin_era(HELD, first)
+    assert (second, due) == (Era(first.server, first.number + 1), True)
+    assert await shard.intake.begin_era(HELD, second) == (second, True)
+    assert await shard.intake.confirm_era(HELD, second)
+    assert await shard.intake.begin_era(HELD, second) == (second, False)
 
 
 async def test_the_first_era_of_an_empty_redis(shard: Shard) -> None:
-    """All of Redis is gone, or new: the first era begins, and the shard has to be recovered."""
+    """All of Redis is gone, or new: an era begins above all that MongoDB knows of, and the shard has to be recovered."""
     await shard.redis.delete(shard.keys.era())
-    _, due = await shard.intake.begin_era(HELD)
-    assert due
-    assert await shard.redis.hget(shard.keys.era(), "era") == b"1"
+    assert await shard.intake.begin_era(HELD, NONE_YET) == (Era(shard.era.server, 1), True)
+    await shard.redis.delete(shard.keys.era())
+    assert await shard.intake.begin_era(HELD, Era("another", 7)) == (Era(shard.era.server, 8), True)
+
+
+async def test_a_redis_that_served_before_and_comes_back(shard: Shard) -> None:
+    """It has its name and its note of the era still, but MongoDB knows that another has served since."""
+    here = shard.era
+    meanwhile = Era("another", here.number + 1)
+    assert await shard.intake.begin_era(HELD, meanwhile) == (Era(here.server, meanwhile.number + 1), True)
+
+
+async def test_an_era_that_mongodb_has_not_heard_of(shard: Shard) -> None:
+    """The owner ended before it could note it, or MongoDB was set back: another one is begun, and noted."""
+    assert await shard.intake.begin_era(HELD, NONE_YET) == (Era(shard.era.server, shard.era.number + 1), True)
 
 
 async def test_an_era_without_number_is_begun_anew(shard: Shard) -> None:
     """Somebody took the number away: nothing is placed until there is one again."""
     await shard.redis.hdel(shard.keys.era(), "era")
     with pytest.raises(Forgetful):
-        await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0})
-    await shard.intake.begin_era(HELD)
-    assert await shard.redis.hget(shard.keys.era(), "era") == b"1"
-    assert isinstance(await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0}), list)
+        await shard.place(HELD, [item("user:a", "1")], {"user:a": 0})
+    await shard.recover()
+    assert isinstance(await shard.place(HELD, [item("user:a", "1")], {"user:a": 0}), list)
 
 
 async def test_a_recovery_that_redis_overtook_does_not_count(shard: Shard) -> None:
     """Redis changed while the shard was being recovered: it has to be done again."""
-    assert not await shard.intake.confirm_era(HELD, "before")
-    server, due = await shard.intake.begin_era(HELD)
-    assert not due
+    first = shard.era
     await another_redis(shard)
-    assert not await shard.intake.confirm_era(HELD, server)
+    second, _ = await shard.intake.begin_era(HELD, first)
+    assert not await shard.intake.confirm_era(HELD, first)
+    assert await shard.intake.begin_era(HELD, second) == (second, True)
 
 
 async def test_a_restart_and_a_failover_are_seen(real_shard: Shard) -> None:
     """A server that becomes a primary has another replication id than the primary it followed."""
-    server, _ = await real_shard.intake.begin_era(HELD)
+    first = real_shard.era
     await real_shard.redis.replicaof("127.0.0.1", "1")
     await real_shard.redis.replicaof("NO", "ONE")
     with pytest.raises(Forgetful):
-        await real_shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0})
-    other, due = await real_shard.intake.begin_era(HELD)
+        await real_shard.place(HELD, [item("user:a", "1")], {"user:a": 0})
+    second, due = await real_shard.intake.begin_era(HELD, first)
     assert due
-    assert other != server
+    assert second.server != first.server
 
 
 async def test_nothing_is_placed_before_the_recovery(shard: Shard) -> None:
     """The heads that Redis remembers may be too low: a place behind one of them would pass messages over."""
     await another_redis(shard)
     with pytest.raises(Forgetful):
-        await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0})
+        await shard.place(HELD, [item("user:a", "1")], {"user:a": 0})
     assert not await shard.redis.exists(shard.keys.pending(), shard.keys.seq("user:a"))
-    await shard.intake.begin_era(HELD)
+    shard.era, _ = await shard.intake.begin_era(HELD, shard.era)
     with pytest.raises(Forgetful):
-        await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 0})
+        await shard.place(HELD, [item("user:a", "1")], {"user:a": 0})
+
+
+async def test_nothing_is_placed_in_an_era_that_redis_has_forgotten(shard: Shard) -> None:
+    """An owner whose connections led elsewhere and back without a word knows a later era than this Redis does."""
+    shard.era = Era(shard.era.server, shard.era.number + 1)
+    with pytest.raises(Forgetful):
+        await shard.place(HELD, [item("user:a", "1")], {"user:a": 0})
 
 
 async def test_a_head_of_another_era_counts_for_nothing(shard: Shard) -> None:
@@ -83,13 +102,15 @@ async def test_a_head_of_another_era_counts_for_nothing(shard: Shard) -> None:
     given = 9_007_199_254_000_000
     await shard.count("user:a", given=given, handed=given)
     await another_redis(shard)
-    assert await route_set(shard, {"a": True}) == [0, b""]
-    await shard.intake.begin_era(HELD)
-    assert await route_set(shard, {"a": True}) == [1, b""]
+    written = await route_set(shard, {"a": True})
+    assert written == [0, b""]
     await shard.recover()
-    assert await shard.intake.sequence(HELD, [item("user:a", "1")], {}) == Cold(("user:a",))
-    assert await shard.intake.sequence(HELD, [item("user:a", "1")], {"user:a": 7}) == [Place(7, given + 1)]
-    assert await route_set(shard, {"a": True}) == [1, b"7"]
+    written = await route_set(shard, {"a": True})
+    assert written == [1, b""]
+    assert await shard.place(HELD, [item("user:a", "1")], {}) == Cold(("user:a",))
+    assert await shard.place(HELD, [item("user:a", "1")], {"user:a": 7}) == [Place(7, given + 1)]
+    written = await route_set(shard, {"a": True})
+    assert written == [1, b"7"]
 
 
 async def test_an_appended_head_is_of_the_present_era(shard: Shard) -> None:
@@ -99,4 +120,5 @@ async def test_an_appended_head_is_of_the_present_era(shard: Shard) -> None:
     await shard.recover()
     await shard.intake.append(HELD, lines=[line("user:a", 5)], heads={"user:a": 5}, entry_ids=[], item_ids=[], trim=False)
     assert await shard.counters("user:a") == {"handed": 5}
-    assert await route_set(shard, {"a": True}) == [0, b"5"]
+    written = await route_set(shard, {"a": True})
+    assert written == [0, b"5"]

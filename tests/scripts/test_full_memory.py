@@ -85,7 +85,7 @@ async def test_intake_drains(real_shard: Shard) -> None:
         dead, *good = entries
         await shard.intake.bury(HELD, [(dead.id, "by the test")])
         items = [item("user:a", str(seen + number), entry.id) for number, entry in enumerate(good)]
-        places = await shard.intake.sequence(HELD, items, {} if seen else {"user:a": 0})
+        places = await shard.place(HELD, items, {} if seen else {"user:a": 0})
         assert isinstance(places, list)
         seqs = [place.seq for place in places if isinstance(place, Place)]
         await shard.intake.append(

@@ -16,7 +16,7 @@ ABOVE_THE_CLOCK = 9_007_199_254_000_000
 async def _places(shard: Shard, *targets: str, floor: int | None = 0, first: int = 0) -> list[Place]:
     items = [item(target, f"m{first + number}") for number, target in enumerate(targets)]
     floors = {} if floor is None else dict.fromkeys(targets, floor)
-    places = await shard.intake.sequence(HELD, items, floors)
+    places = await shard.place(HELD, items, floors)
     assert isinstance(places, list)
     assert all(isinstance(place, Place) for place in places)
     return [place for place in places if isinstance(place, Place)]
@@ -26,8 +26,8 @@ async def test_target_without_head_is_cold_and_gets_nothing(shard: Shard) -> Non
     """Without head and floor the script names the target and changes nothing, for the others either."""
     await shard.count("user:warm", given=7, handed=5)
     items = [item("user:warm", "1"), item("user:cold", "2"), item("user:warm", "3"), item("user:frost", "4")]
-    assert await shard.intake.sequence(HELD, items, {}) == Cold(("user:cold", "user:frost"))
-    assert await shard.intake.sequence(HELD, items, {"user:frost": 9}) == Cold(("user:cold",))
+    assert await shard.place(HELD, items, {}) == Cold(("user:cold", "user:frost"))
+    assert await shard.place(HELD, items, {"user:frost": 9}) == Cold(("user:cold",))
     assert await shard.counters("user:warm") == {"given": 7, "handed": 5}
     assert not await shard.redis.exists(shard.keys.pending(), shard.keys.seq("user:cold"), shard.keys.seq("user:frost"))
 
@@ -125,7 +125,7 @@ async def test_broken_counter_stops_its_target_alone(shard: Shard) -> None:
     """A counter of another type is reported in words; neighbours get their places and the key stays as it is."""
     await shard.redis.set(shard.keys.seq("user:broken"), "by hand")
     items = [item("user:a", "1"), item("user:broken", "2"), item("user:a", "3")]
-    first, broken, third = await shard.intake.sequence(HELD, items, {"user:a": 0})  # type: ignore[misc]
+    first, broken, third = await shard.place(HELD, items, {"user:a": 0})  # type: ignore[misc]
     assert isinstance(first, Place)
     assert isinstance(third, Place)
     assert third.prev == first.seq

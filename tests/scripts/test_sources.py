@@ -164,7 +164,7 @@ def server(request: pytest.FixtureRequest) -> EmbeddedValkey | DebianRedis:
             redis.set(f"push:{{0}}:lease:{role}", "me 1732262400123456")
             redis.xgroup_create(f"push:{{0}}:{stream}", group, id="0", mkstream=True)
         replid = redis.info("replication")["master_replid"]
-        redis.hset("push:{0}:era", mapping={"era": "1", "server": replid, "recovered": replid})
+        redis.hset("push:{0}:era", mapping={"era": "1", "server": replid, "recovered": "1"})
         redis.xadd("push:{0}:in", {"to": "user:a", "text": "hi"}, id="1732262400999-0")
         redis.xadd("push:{0}:out", {"line": "user:a - - - {}"})
     return running

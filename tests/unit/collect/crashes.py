@@ -187,7 +187,8 @@ class Shard:
         stand_in: Any = intake or self.workshop.intake()
         store: Any = inbox or self.inbox
         bell: Any = _NoBell()
-        return Owner(0, stand_in, store, bell, Outages(self.workshop.health, SETTINGS, shard=0), SETTINGS)
+        eras: Any = self.workshop.eras
+        return Owner(0, stand_in, store, eras, bell, Outages(self.workshop.health, SETTINGS, shard=0), SETTINGS)
 
     async def _work(self, owner: Owner) -> None:
         held = await self.workshop.lease()
@@ -241,7 +242,7 @@ class Shard:
         self._make_group()
         if self.run(self.redis.exists(self.keys.era())):
             # fakeredis has no replication id to change, so what stands there of the last one is changed instead.
-            self.run(self.redis.hset(self.keys.era(), mapping={"server": "before", "recovered": "before"}))
+            self.run(self.redis.hset(self.keys.era(), mapping={"server": "before", "recovered": "none"}))
 
     def _make_group(self) -> None:
         # fakeredis answers XREADGROUP on a missing key with another error than NOGROUP.
