@@ -140,7 +140,9 @@ class MemoryEras:
 class Workshop:
     """All shards of one prefix: producers append, owners come and go, and what came of it is looked at."""
 
-    def __init__(self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings, eras: Eras | MemoryEras | None = None) -> None:
+    def __init__(
+        self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings, eras: Eras | MemoryEras | None = None
+    ) -> None:
         # The driver's types name the replies of every protocol at once; these are RESP2's.
         self.redis: Any = redis
         self.inbox = inbox
