@@ -89,8 +89,8 @@ class Ledger:
         for write in writes:
             self._in_hand.pop(write.user, None)
             since = self._asked.pop(write.user, Write(write.user))
-            both = Write(write.user, write.waiters | since.waiters, write.doubtful or since.doubtful)
-            self._asked[write.user] = both
+            # It may have been written, and its lost answer alone have told that the route had lapsed.
+            self._asked[write.user] = Write(write.user, write.waiters | since.waiters, doubtful=True)
 
     def done(self, user: str, now_s: float, *, held: bool) -> bool:
         """Note that a user's route was written (`held`) or removed; tell whether it had been written before."""

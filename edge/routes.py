@@ -4,10 +4,11 @@ Registrations, removals and renewals go through one loop, in batches of up to `B
 natural: whatever was asked while one call was on its way makes up the next, and a single user never waits for company.
 
 A user whose keys in Redis are broken has no route written, which the log says once; the others' are. A session that waits
-for such a route ends by its own deadline.
+for such a route ends by its own deadline; those that are there are compared with MongoDB's newest at each renewal.
 
 Each write sends what the table of sessions says at that moment, so it does not matter how often or in what order a user
-came and went, and a call whose answer was lost is simply made again.
+came and went, and a call whose answer was lost is simply made again. Only what the answer said of a lapse is lost then, so
+that the heads are compared.
 
 When Redis was lost: nothing is written until the node's channels are subscribed again (a route without a subscription
 would draw messages that nobody hears), then every user is written anew, and then all goes on as before.
@@ -57,7 +58,7 @@ class Written:
     Attributes:
         was_live: it stood there before, unexpired.
         head: None where Redis has no counter, or none that counts.
-        trouble: what is wrong with the user's keys; the other two mean nothing then. "" when all is well.
+        trouble: what is wrong with the user's keys, or "" when all is well. Otherwise nothing counts as live or known.
     """
 
     was_live: bool
@@ -170,8 +171,7 @@ class Routes:
         for write, is_held, written in zip(writes, held, replies, strict=True):
             known = ledger.done(write.user, time.monotonic(), held=is_held)
             self._note_trouble(write.user, written.trouble)
-            if not written.trouble:
-                self._tell(write, written, at_us, renewed=known and is_held)
+            self._tell(write, written, at_us, renewed=known and is_held)
         return True
 
     async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> tuple[int, list[Written]]:
@@ -192,10 +192,12 @@ class Routes:
             log.info("route_mended", user=user)
 
     def _tell(self, write: Write, written: Written, at_us: int, *, renewed: bool) -> None:
-        if renewed and not written.was_live:
+        if renewed and not written.was_live and not written.trouble:
             LAPSED.inc()
         if renewed and (write.doubtful or not written.was_live):
             self._resync(write.user, written.head)
+        if written.trouble:
+            return
         for waiter in list(write.waiters):
             waiter(written.head, at_us)
 

@@ -56,6 +56,17 @@ def test_what_is_given_back_is_asked_still() -> None:
     assert told == ["first", "second"]
 
 
+def test_what_is_given_back_is_doubtful() -> None:
+    """A renewal too: it may have been written, and its answer alone have told of a lapse."""
+    ledger = Ledger(RENEW_S)
+    ledger.done("a", 0.0, held=True)
+    (renewal,) = ledger.take(RENEW_S, 10)
+    assert not renewal.doubtful
+    ledger.give_back([renewal])
+    (again,) = ledger.take(RENEW_S, 10)
+    assert again.doubtful
+
+
 def test_who_withdraws_is_kept_nowhere() -> None:
     """Neither among those asked for nor in a write that failed; whoever else waits is told."""
     ledger, told = Ledger(RENEW_S), list[str]()
