@@ -116,7 +116,7 @@ class Delivery:
             if self._tracing is not None and is_traced(opts):
                 return self._deliver_traced(self._tracing, line, audience, dirty)
             if _is_over(opts):
-                return _pass_over(audience, prev, seq)
+                return self._pass_over(audience, prev, seq)
         frame = text_frame(payload)
         delivered = 0
         for position in audience:
@@ -133,6 +133,13 @@ class Delivery:
                 self._overfull.append(position.outlet)
         return delivered
 
+    def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> int:
+        EXPIRED.inc()
+        for position in audience:
+            if position.pass_over(prev, seq):
+                self._catch_up(position)
+        return 0
+
     def _deliver_traced(self, tells: Tells, line: bytes, audience: Sequence[Position], dirty: list[Outlet]) -> int:
         """Deliver the line as if it was not traced, and tell of it: so lines that are not traced pay for nothing."""
         target, prev, seq_text, opts, frame = line.split(b" ", 4)
@@ -146,13 +153,6 @@ class Delivery:
         for position, length in zip(audience, had, strict=True):
             tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
         return delivered
-
-
-def _pass_over(audience: Sequence[Position], prev: int, seq: int) -> int:
-    EXPIRED.inc()
-    for position in audience:
-        position.pass_over(prev, seq)
-    return 0
 
 
 def _is_over(opts: bytes) -> bool:

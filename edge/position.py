@@ -153,10 +153,20 @@ class Position:
         self._keep(prev, seq, frame)
         return Verdict.GAP
 
-    def pass_over(self, prev: int, seq: int) -> None:
-        """Count a message as seen that is not to be delivered: its time is over, and the next one names it as prev."""
+    def pass_over(self, prev: int, seq: int) -> bool:
+        """Count a message as seen that is not to be delivered: its time is over, and the next one names it as prev.
+
+        Tells whether it shows a gap, as `take` does: what was missed before it may have all the time in the world.
+        """
         if prev <= self.last < seq:
             self.last = seq
+        elif self._held is not None or self.goal is not None:
+            self.raise_goal(seq)
+        elif seq > self.last:
+            GAPS.inc()
+            self.fall_behind(seq)
+            return True
+        return False
 
     def take_transient(self, frame: bytes) -> Verdict:
         """Judge a message without a seq: it has no order to keep, but does not overtake the welcome either."""

@@ -16,6 +16,9 @@ from edge.position import Position
 from router.lines import build_frame, build_line
 from tests.unit.edge.outlets import KeptOutlet
 
+HELD_MAX_BYTES = 10_000
+"""As much as some hundred messages."""
+
 
 class Hearers:
     """Users with sessions, each with an outlet, and the delivery to them."""
@@ -23,7 +26,7 @@ class Hearers:
     def __init__(self, **sessions: int) -> None:
         self.outlets = {user: [KeptOutlet() for _ in range(count)] for user, count in sessions.items()}
         self.positions = {
-            user: [Position(outlet, "user:x", 1_000) for outlet in outlets] for user, outlets in self.outlets.items()
+            user: [Position(outlet, "user:x", HELD_MAX_BYTES) for outlet in outlets] for user, outlets in self.outlets.items()
         }
         self.behind: list[Position] = []
         audiences = {f"user:{user}".encode(): at for user, at in self.positions.items()}
@@ -91,6 +94,27 @@ def test_a_transient_message_has_no_seq() -> None:
     assert hearers.outlets["alice"][0].frames == [wire("alice", None)]
 
 
+def test_an_expired_message_shows_a_gap() -> None:
+    """What was missed before it is owed still, and nothing may come behind it for long."""
+    hearers = Hearers(alice=1).started()
+    (position,) = hearers.positions["alice"]
+    hearers.receive(line("alice", 0, 1, expires_ms=1), build_line("user:alice", None, None, 1, frame("alice", None)))
+    assert hearers.behind == []
+    hearers.receive(line("alice", 2, 3, expires_ms=1), line("alice", 4, 5, expires_ms=1))
+    assert hearers.behind == [position]
+    assert (position.at, position.goal) == (1, 5)
+    assert hearers.outlets["alice"][0].frames == []
+
+
+def test_an_expired_message_shows_a_gap_to_who_registers() -> None:
+    """The head that it starts from may be older."""
+    hearers = Hearers(alice=1)
+    (position,) = hearers.positions["alice"]
+    hearers.receive(line("alice", 2, 3, expires_ms=1))
+    position.start(1)
+    assert (position.at, position.goal) == (1, 3)
+
+
 def test_expired_messages_are_dropped() -> None:
     """By `exp` of the opts; another option is passed over."""
     now_ms = int(time.time() * 1000)
@@ -124,9 +148,9 @@ def test_who_registers_too_long_is_ended_after_the_chunk() -> None:
     """Not while the audience is being walked."""
     hearers = Hearers(alice=2)
     hearers.positions["alice"][0].start(0)
-    hearers.receive(*(line("alice", seq - 1, seq) for seq in range(1, 40)))
+    hearers.receive(*(line("alice", seq - 1, seq) for seq in range(1, 200)))
     live, registering = hearers.outlets["alice"]
-    assert len(live.frames) == 39
+    assert len(live.frames) == 199
     assert registering.ended > 0
     assert registering.writes == []
 
