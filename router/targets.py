@@ -12,8 +12,9 @@ from router.errors import RuleBroken
 
 ID_MAX_CHARS = 128
 
-# \s is Unicode white space, which takes in U+001C to U+001F and U+0085; the two ranges are the other control characters.
-_ID = re.compile(r'[^\s,{}"\\\x00-\x1f\x7f-\x9f]{1,128}')
+# \s is Unicode white space, which takes in U+001C to U+001F and U+0085; the next two ranges are the other control characters.
+# The last are halves of surrogate pairs, which JSON can escape one by one and UTF-8 cannot write.
+_ID = re.compile(r'[^\s,{}"\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}')
 
 ID_RULE = f"1 to {ID_MAX_CHARS} characters, no white space, comma, control character, brace, double quote or backslash"
 

@@ -11,7 +11,7 @@ from router.targets import check_id, check_target, target_id
 
 GOOD_IDS = ["a", "0", "alice", "a:b:c", "müller", "用户", "a/b", "a|b", "'", "-", "*", "x" * 128, "ü" * 128, "😀", "user:x"]
 BAD_IDS = ["", "x" * 129, "a b", "a\tb", "a\n", "a,b", "a{b", "a}b", 'a"b', "a\\b", "\x00", "a\x7fb", "a\x85b", "a\u00a0b"]
-BAD_IDS += ["a\u2028b", "a\u3000b", "\x1f", "a\x9fb"]
+BAD_IDS += ["a\u2028b", "a\u3000b", "\x1f", "a\x9fb", "a\ud800", "\udfffa"]
 
 
 @pytest.mark.parametrize("ident", GOOD_IDS)
