@@ -11,7 +11,8 @@ came and went, and a call whose answer was lost is simply made again. Only what 
 that the heads are compared.
 
 When Redis was lost: nothing is written until the node's channels are subscribed again (a route without a subscription
-would draw messages that nobody hears), then every user is written anew, and then all goes on as before.
+would draw messages that nobody hears), then every user is written anew, and then all goes on as before. The same is done when
+another era of heads turns out to have begun: Redis changed without a word, or told heads that did not count any more.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ class Routes:
         self._outages = outages
         self._script = redis.register_script(lua.source("route_set"))
         self._troubled: set[str] = set()
+        # The last era of each shard that a write has told of.
+        self._eras = [b""] * len(self._keys)
         self._asked = anyio.Event()
         self._settled = anyio.Event()
 
@@ -121,8 +124,7 @@ class Routes:
 
     def write_all(self) -> None:
         """Have all routes written anew, and the heads compared: something may have been missed."""
-        for user in self._users:
-            self._ledger(user).ask(user, doubtful=True)
+        self._doubt(range(len(self._ledgers)))
         self._asked.set()
 
     async def settled(self) -> None:
@@ -164,24 +166,41 @@ class Routes:
             return False
         held = [write.user in self._users for write in writes]
         try:
-            at_us, replies = await self._call(self._keys[shard], writes, held)
+            at_us, era, replies = await self._call(self._keys[shard], writes, held)
         except OUTAGE:
             ledger.give_back(writes)
             raise
+        self._note_era(shard, era)
         for write, is_held, written in zip(writes, held, replies, strict=True):
             known = ledger.done(write.user, time.monotonic(), held=is_held)
             self._note_trouble(write.user, written.trouble)
             self._tell(write, written, at_us, renewed=known and is_held)
         return True
 
-    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> tuple[int, list[Written]]:
-        """Return the time of the call by Redis, µs, and what it says of each user."""
+    async def _call(self, keys: Keys, writes: Sequence[Write], held: Sequence[bool]) -> tuple[int, bytes, list[Written]]:
+        """Return the time of the call by Redis, µs, the era, and what Redis says of each user."""
         routes = [keys.route(write.user) for write in writes]
         seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
         come = ["\n".join(filter(None, write.waiters.values())) for write in writes]
         args: list[str | int] = [self._node, self._ttl_ms, *map(int, held), *come]
-        at_us, *flat = await self._script(keys=[keys.era(), *routes, *seqs], args=args)
-        return at_us, [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
+        at_us, era, *flat = await self._script(keys=[keys.era(), *routes, *seqs], args=args)
+        return at_us, era, [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
+
+    def _note_era(self, shard: int, era: bytes) -> None:
+        """Have heads compared again when an era has ended: those that were told in it may have been short of what is stored."""
+        if not era or era == self._eras[shard]:
+            return
+        if self._eras[shard]:
+            log.info("era_changed", shard=shard, era=era.decode(errors="replace"))
+            self._doubt({shard})
+        self._eras[shard] = era
+
+    def _doubt(self, shards: Collection[int]) -> None:
+        """Have the routes of some shards' users written anew, and the heads compared."""
+        for user in self._users:
+            shard = shard_of_id(user, len(self._ledgers))
+            if shard in shards:
+                self._ledgers[shard].ask(user, doubtful=True)
 
     def _note_trouble(self, user: str, trouble: str) -> None:
         if trouble and user not in self._troubled:

@@ -11,11 +11,11 @@
 --                        session) without their closing brace, one a line
 --
 -- Published: to the node channels <prefix>:{s}:node:<node> of the era's slot, `replaced - - - <object with at_us>`.
--- Returns at_us, the time of this call in µs, by which such sessions are ordered; then for each user two values, flat:
--- was_live (1 when an unexpired route to this node stood there before, else 0) and the head, 1 to 16 digits ('' where there is
--- no counter of this era, or Redis has restarted or failed over and collect has not begun another era yet: MongoDB knows then);
--- or, where one of the user's keys is not what it should be, -1 and what is wrong: nobody is replaced then. The other users are
--- served all the same. Expired routes, of any node, are removed on the way.
+-- Returns at_us, the time of this call in µs, by which such sessions are ordered; the number of the era ('' where there is none:
+-- Redis has restarted or failed over, and collect has not begun another one yet); then for each user two values, flat: was_live
+-- (1 when an unexpired route to this node stood there before, else 0) and the head, 1 to 16 digits ('' where there is no counter
+-- of this era: MongoDB knows then); or, where one of the user's keys is not what it should be, -1 and what is wrong: nobody is
+-- replaced then. The other users are served all the same. Expired routes, of any node, are removed on the way.
 -- Errors: ROUTES when the numbers of keys and arguments do not fit together; whatever Redis has against the caller.
 -- Cost: O(users × log(nodes of a user) + devices × nodes of their users).
 --
@@ -113,7 +113,7 @@ local function announce(route, come)
   end
 end
 
-local reply = {at_us}
+local reply = {at_us, era or ''}
 for n = 1, n_users do
   local was_live, route_err = write(KEYS[FIRST_USER + n - 1], ARGV[FIRST_HELD + n - 1])
   local head, seq_err = head_of(KEYS[FIRST_USER + n_users + n - 1])

@@ -135,9 +135,14 @@ class Edge:
     async def set_head(self, user: str, head: int | str) -> None:
         """Set a user's head, as collect does, and begin the first era if none has begun."""
         redis: Any = self.redis
-        server = (await redis.info("replication"))["master_replid"]
-        await redis.hset(self.keys.era(), mapping={"server": server, "era": "1"})
+        await self.begin_era(1)
         await redis.hset(self.keys.seq(f"user:{user}"), mapping={"handed": str(head), "era": "1"})
+
+    async def begin_era(self, number: int) -> None:
+        """Begin an era, as collect does."""
+        redis: Any = self.redis
+        server = (await redis.info("replication"))["master_replid"]
+        await redis.hset(self.keys.era(), mapping={"server": server, "era": str(number)})
 
     def token(self, user: str, *, ttl_s: int = 600, **rules: str) -> str:
         """Return a token of the auth service's key."""

@@ -85,6 +85,18 @@ async def test_what_was_missed_comes_after_all(valkey: EmbeddedValkey, tmp_path:
         assert figure("pushway_gaps_total") == gaps + 1
 
 
+async def test_a_redis_that_had_been_away(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """It does not know what was stored while another served, and its heads count until collect begins an era: then, anew."""
+    async with running_edge(valkey.url, tmp_path, route_ttl_ms=1_000) as edge:
+        await edge.set_head("alice", 11)
+        await edge.publish("nobody.1", message("alice", 12, 11))
+        async with edge.open(edge.token("alice"), since="11") as client:
+            assert (await client.welcome())["seq"] == 11
+            assert (await client.next())["type"] == "caught_up"
+            await edge.begin_era(2)
+            assert await client.seqs(1) == [12]
+
+
 async def test_client_comes_back(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     """With `since` it gets what it missed, in order, then `caught_up`, then what comes live; 0 is everything retained."""
     async with running_edge(valkey.url, tmp_path) as edge:

@@ -7,7 +7,7 @@ import pytest
 from router.collect.eras import NONE_YET, Era
 from router.collect.intake import Cold, Forgetful, Place
 from tests.scripts.shard import HELD, Shard, item, line
-from tests.scripts.test_routes import route_set
+from tests.scripts.test_routes import NODE, TTL_MS, call, route_set
 
 pytestmark = pytest.mark.anyio
 
@@ -111,6 +111,13 @@ async def test_a_head_of_another_era_counts_for_nothing(shard: Shard) -> None:
     assert await shard.place(HELD, [item("user:a", "1")], {"user:a": 7}) == [Place(7, given + 1)]
     written = await route_set(shard, {"a": True})
     assert written == [1, b"7"]
+
+
+async def test_edges_are_told_the_era(shard: Shard) -> None:
+    """And of none on a Redis that has none yet."""
+    assert (await call(shard, {"a": True}, NODE, TTL_MS, {}))[1] == b"%d" % shard.era.number
+    await another_redis(shard)
+    assert (await call(shard, {"a": True}, NODE, TTL_MS, {}))[1] == b""
 
 
 async def test_an_appended_head_is_of_the_present_era(shard: Shard) -> None:

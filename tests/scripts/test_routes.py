@@ -30,7 +30,7 @@ async def call(shard: Shard, held: dict[str, bool], node: str, ttl_ms: int, come
 
 async def route_set(shard: Shard, held: dict[str, bool], node: str = NODE, ttl_ms: int = TTL_MS) -> list[Any]:
     """Return what the script tells of each user."""
-    return (await call(shard, held, node, ttl_ms, {}))[1:]
+    return (await call(shard, held, node, ttl_ms, {}))[2:]
 
 
 async def test_a_route_is_written_and_the_head_told(shard: Shard) -> None:

@@ -49,6 +49,10 @@ class Site:
             self.redis, QUICK, "edge-1.aaaaaa", {"alice"}, self.subscribed, self.resync, Outages(Health(), QUICK)
         )
 
+    async def begin_era(self, number: int) -> None:
+        """Begin an era, as collect does; fakeredis has no replication id."""
+        await self.redis.hset(KEYS.era(), mapping={"server": "-", "era": str(number)})
+
     async def subscribed(self) -> None:
         """Return at once."""
 
@@ -85,6 +89,22 @@ async def test_a_lapse_is_noticed_although_the_answer_that_told_of_it_is_lost() 
         site.redis.lost = 1
         assert await site.compares() == ("alice", None)
         assert site.redis.lost == 0
+
+
+async def test_heads_are_compared_when_another_era_has_begun() -> None:
+    """Once an era, by the next write of anybody's; that there is none for a while changes nothing."""
+    async with routed() as site:
+        for number in (1, 2):
+            await site.begin_era(number)
+            site.routes.write("alice")
+            await site.routes.settled()
+        await site.redis.delete(KEYS.era())
+        site.routes.write("alice")
+        await site.routes.settled()
+        await site.begin_era(2)
+        site.routes.write("alice")
+        await site.routes.settled()
+        assert site.compared == [("alice", None)]
 
 
 async def test_whoever_cannot_be_routed_is_compared_with_the_inbox() -> None:
