@@ -25,6 +25,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from router.errors import SetupError
+from router.mongo_client import cancelled_once
 from router.settings import Settings
 
 IDLE_INDEX: Final = "seen_at"
@@ -75,12 +76,14 @@ class Cursors:
             "cursors", read_preference=ReadPreference.PRIMARY
         )
 
+    @cancelled_once
     async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
         """Return the cursors that there are. A document that somebody has spoilt is one device's trouble: it is left out."""
         ids = {key.id: key for key in keys}
         found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0, "$lte": _SEQ_MAX}}, {"seq": 1})
         return {ids[document["_id"]]: int(document["seq"]) async for document in found}
 
+    @cancelled_once
     async def of_user(self, user: str, target: str, most: int) -> list[DeviceCursor]:
         """Return the cursors of up to `most` devices of a user in a target's order, by device."""
         # Ids have no spaces, and "!" is the character behind one: this is all that begins with "<user> ".
@@ -91,6 +94,7 @@ class Cursors:
             async for document in found
         ]
 
+    @cancelled_once
     async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
         """Begin cursors where there are none yet, durably, and return what stands: somebody else may have been faster.
 
@@ -104,6 +108,7 @@ class Cursors:
         others = [key for key in keys if key not in ours]
         return {key: seqs[key] for key in ours} | (await self.find(others) if others else {})
 
+    @cancelled_once
     async def advance(self, seqs: Mapping[CursorKey, int]) -> None:
         """Move cursors forward, durably, and note that their devices were seen; a lower seq moves nothing back.
 
@@ -139,6 +144,7 @@ class Cursors:
                 return list(result.upserted_ids or ())
         raise AssertionError("the last try returns or raises")
 
+    @cancelled_once
     async def make_indexes(self, idle_s: float) -> None:
         """Make the index that removes cursors of devices not seen for so long; one that stands already is left as it is.
 

@@ -26,11 +26,13 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from router.cursors import Cursors
 from router.errors import SetupError
 from router.metrics import MONGO_SECONDS
+from router.mongo_client import MongoClient, cancelled_once
 from router.settings import Settings
 
 Document = dict[str, Any]
@@ -140,7 +142,7 @@ class Insertion:
 def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
     """Return a client that has not connected yet."""
     timeout_ms = int(settings.mongo_timeout_s * 1000)
-    return AsyncMongoClient(
+    return MongoClient(
         settings.mongo_url,
         appname="pushway",
         tz_aware=True,
@@ -176,6 +178,7 @@ class Inbox:
         self._documents: AsyncCollection[Document] = database.get_collection("inbox", read_preference=ReadPreference.PRIMARY)
 
     @_timed("insert")
+    @cancelled_once
     async def insert(self, documents: Sequence[Document]) -> Insertion:
         """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
 
@@ -216,6 +219,7 @@ class Inbox:
                 yield document
 
     @_timed("find")
+    @cancelled_once
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
         return {
@@ -229,6 +233,7 @@ class Inbox:
             async for document in self._with_ids(ids)
         }
 
+    @cancelled_once
     async def with_id(self, message_id: str) -> list[Kept]:
         """Return what is stored of the message of this id: one a target, by target."""
         fields = {"_id": 0, "frame": 0, "id": 0, "prev": 0}
@@ -254,26 +259,18 @@ class Inbox:
             most: most messages in a part.
             most_bytes: most bytes of frames in a part, passed by one frame.
         """
-        now = datetime.now(UTC)
+        wanted = {"shard": shard, "stored_at": {"$gte": since}}
         fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
-        order = [("stored_at", ASCENDING), ("seq", ASCENDING)]
-        part: list[Recent] = []
-        size = 0
-        async with self._documents.find({"shard": shard, "stored_at": {"$gte": since}}, fields).sort(order) as found:
-            async for document in found:
-                if document["expires_at"] <= now:
-                    continue
-                expires_ms = int(document["expires_at"].timestamp() * 1000)
-                trace = document.get("trace", False)
-                part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace))
-                size += len(document["frame"])
-                if len(part) == most or size >= most_bytes:
-                    yield part
-                    part, size = [], 0
-        if part:
-            yield part
+        found = self._documents.find(wanted, fields).sort([("stored_at", ASCENDING), ("seq", ASCENDING)])
+        now = datetime.now(UTC)
+        try:
+            while part := await _read_part(found, now, most, most_bytes):
+                yield part
+        finally:
+            await cancelled_once(found.close)()
 
     @_timed("newest")
+    @cancelled_once
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq stored of each target; a target without any is not there."""
         newest: dict[str, int] = {}
@@ -291,6 +288,7 @@ class Inbox:
         return newest
 
     @_timed("page")
+    @cancelled_once
     async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
 
@@ -324,6 +322,7 @@ class Inbox:
                     return Page(messages, reached, whole=False, traced=traced)
         return Page(messages, reached, whole=count < most, traced=traced)
 
+    @cancelled_once
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.
 
@@ -336,6 +335,7 @@ class Inbox:
         if missing:
             raise SetupError(f"MongoDB's inbox lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
 
+    @cancelled_once
     async def make_indexes(self, idempotency_s: float) -> None:
         """Make the indexes; those that stand already are left as they are.
 
@@ -353,6 +353,23 @@ class Inbox:
             if exc.code not in _INDEX_CONFLICTS:
                 raise
             raise SetupError(f"an index of the inbox stands there with other options; drop it first: {exc}") from exc
+
+
+@cancelled_once
+async def _read_part(found: AsyncCursor[Document], now: datetime, most: int, most_bytes: int) -> list[Recent]:
+    """Return the next of them whose time is not over; none at the end."""
+    part: list[Recent] = []
+    size = 0
+    async for document in found:
+        if document["expires_at"] <= now:
+            continue
+        expires_ms = int(document["expires_at"].timestamp() * 1000)
+        trace = document.get("trace", False)
+        part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace))
+        size += len(document["frame"])
+        if len(part) == most or size >= most_bytes:
+            break
+    return part
 
 
 def _note_error(error: BulkWriteError, indexes: Sequence[int], outcome: Insertion) -> int:

@@ -18,6 +18,7 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
+from router.mongo_client import cancelled_once
 from router.settings import Settings
 
 
@@ -49,6 +50,7 @@ class Eras:
             "eras", read_preference=ReadPreference.PRIMARY
         )
 
+    @cancelled_once
     async def last(self, shard: int) -> Era:
         """Return a shard's last era, or `NONE_YET`.
 
@@ -58,6 +60,7 @@ class Eras:
         document = await self._documents.find_one({"_id": shard})
         return Era(document["server"], int(document["number"])) if document else NONE_YET
 
+    @cancelled_once
     async def note(self, shard: int, era: Era) -> bool:
         """Make an era the shard's last; tell whether that was possible: a higher one stays.
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from router.errors import SetupError
+from router.mongo_client import cancelled_once
 from router.up.embedded import HOST
 from router.up.plan import PORT_BASE_MAX, Port
 
@@ -50,6 +51,7 @@ async def _redis_answers(url: str) -> bool:
             return False
 
 
+@cancelled_once
 async def _mongo_answers(url: str) -> bool:
     timeout_ms = int(_ASK_TIMEOUT_S * 1000)
     async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=timeout_ms, socketTimeoutMS=timeout_ms) as client:
