@@ -9,9 +9,10 @@
 -- KEYS[6…] seq      hash of each target: handed, era
 -- ARGV[1]  held     what the lease must say
 -- ARGV[2]  trim     '1' when every entry that was taken up to the last one named here is done with, else '0'
--- ARGV[3]  n_ids    number of entry ids
--- ARGV[4]  n_lines  number of lines
--- ARGV[5…] head     for each target: its highest seq in this batch
+-- ARGV[3]  idle_ms  life of a seq hash that is made here, in milliseconds
+-- ARGV[4]  n_ids    number of entry ids
+-- ARGV[5]  n_lines  number of lines
+-- ARGV[6…] head     for each target: its highest seq in this batch
 --          id       n_ids entry ids of `in`, ascending
 --          line     n_lines payload lines, in order
 --          field    the fields of `pending` to forget
@@ -19,11 +20,11 @@
 -- Returns the length of `out`.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(lines + ids + fields).
 --
--- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 0 1 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}'
+-- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 604800000 0 1 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}'
 local lease, intake, out, pending, era_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local held, trim = ARGV[1], ARGV[2] == '1'
-local n_ids, n_lines = tonumber(ARGV[3]), tonumber(ARGV[4])
-local FIRST_TARGET, FIRST_HEAD = 6, 5
+local held, trim, idle_ms = ARGV[1], ARGV[2] == '1', ARGV[3]
+local n_ids, n_lines = tonumber(ARGV[4]), tonumber(ARGV[5])
+local FIRST_TARGET, FIRST_HEAD = 6, 6
 local n_targets = #KEYS - FIRST_TARGET + 1
 local first_id = FIRST_HEAD + n_targets
 local first_line = first_id + n_ids
@@ -56,7 +57,10 @@ for n = 1, n_targets do
   local key, head = KEYS[FIRST_TARGET + n - 1], ARGV[FIRST_HEAD + n - 1]
   -- A repeated id goes out with the seq it was stored with: a head never goes back for it.
   if tonumber(head) >= (tonumber(redis.call('HGET', key, 'handed')) or 0) then
-    redis.call('HSET', key, 'handed', head, 'era', era)
+    -- Both fields are new: so is the key, for sequence.lua has not been at it, as in a recovery.
+    if redis.call('HSET', key, 'handed', head, 'era', era) == 2 then
+      redis.call('PEXPIRE', key, idle_ms)
+    end
   end
 end
 local acknowledged = 0

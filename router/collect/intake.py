@@ -58,6 +58,7 @@ class Intake:
         self._keys = keys
         self._settings = settings
         self._lease = keys.lease("collect")
+        self._idle_ms = int(settings.seq_idle_s * 1000)
         self._take = redis.register_script(lua.source("take"))
         self._sequence = redis.register_script(lua.source("sequence"))
         self._append = redis.register_script(lua.source("append"))
@@ -91,7 +92,7 @@ class Intake:
         numbers: dict[str, int] = {}
         for item in items:
             numbers.setdefault(item.target, len(numbers) + 1)
-        args: list[Any] = [held, int(self._settings.seq_idle_s * 1000), era.number]
+        args: list[Any] = [held, self._idle_ms, era.number]
         args.extend(floors.get(target, "") for target in numbers)
         for item in items:
             args += (numbers[item.target], item.id)
@@ -134,6 +135,7 @@ class Intake:
             RedisError: when Redis is away; if it had been done, the entries are no longer found with `TAKEN_BEFORE`.
         """
         keys = self._keys
+        what: list[str | int] = [*heads.values(), *entry_ids, *lines, *item_ids]
         with fencing():
             length: int = await self._append(
                 keys=[
@@ -144,7 +146,7 @@ class Intake:
                     keys.era(),
                     *(keys.seq(target) for target in heads),
                 ],
-                args=[held, int(trim), len(entry_ids), len(lines), *heads.values(), *entry_ids, *lines, *item_ids],
+                args=[held, int(trim), self._idle_ms, len(entry_ids), len(lines), *what],
             )
         return length
 

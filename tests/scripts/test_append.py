@@ -45,6 +45,17 @@ async def test_head_never_goes_back(shard: Shard) -> None:
     assert await shard.counters("user:a") == {"given": BIG, "handed": BIG - 1}
 
 
+async def test_a_seq_hash_that_is_made_here_expires_when_idle(shard: Shard) -> None:
+    """A recovery makes them of targets that Redis has forgotten. One that stands there keeps its time."""
+    await shard.count("user:a", given=5, handed=5)
+    await shard.redis.pexpire(shard.keys.seq("user:a"), 1_000)
+    heads = {"user:a": 6, "user:b": 6}
+    await shard.intake.append(HELD, lines=[], heads=heads, entry_ids=[], item_ids=[], trim=False)
+    idle_ms = shard.settings.seq_idle_s * 1_000
+    assert 0 < await shard.redis.pttl(shard.keys.seq("user:a")) <= 1_000
+    assert idle_ms - 60_000 < await shard.redis.pttl(shard.keys.seq("user:b")) <= idle_ms
+
+
 async def test_trim_takes_what_is_named_and_before_and_nothing_behind(shard: Shard) -> None:
     """With trim on, what was not named before the last id is done with; what stands behind it stays."""
     first, second, third, fourth = await _taken(shard, 4)
