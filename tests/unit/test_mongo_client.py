@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,9 +39,18 @@ MODULES = sorted(path for package in (router, edge) for path in Path(str(package
 Client = AsyncMongoClient[Document]
 
 
-def _settings(timeout_s: float) -> Settings:
-    """Return the settings of a MongoDB that is not there."""
-    return Settings(mongo_url=f"mongodb://127.0.0.1:{free_ports(1)}", mongo_timeout_s=timeout_s)
+@asynccontextmanager
+async def _nobody_there(timeout_s: float) -> AsyncIterator[tuple[Client, Settings]]:
+    """Yield a client of a MongoDB that is not there. A test that fails ends too: a lock that is left behind is opened."""
+    settings = Settings(mongo_url=f"mongodb://127.0.0.1:{free_ports(1)}", mongo_timeout_s=timeout_s)
+    async with open_mongo(settings) as client:
+        try:
+            yield client, settings
+        finally:
+            lock = client._topology._lock
+            while lock.locked():
+                lock.release()
+                await anyio.sleep(0.01)
 
 
 def _calls(client: Client, settings: Settings) -> list[Callable[[], Awaitable[object]]]:
@@ -72,9 +82,8 @@ async def _cancel_calls(client: Client, settings: Settings) -> None:
 
 async def test_calls_that_are_cancelled_at_once_leave_a_client_that_works() -> None:
     """They end without an error, and so do the calls after them, the client, and all of its tasks."""
-    settings = _settings(timeout_s=0.6)
     before = asyncio.all_tasks()
-    async with open_mongo(settings) as client:
+    async with _nobody_there(timeout_s=0.6) as (client, settings):
         with anyio.fail_after(PROMPT_S):
             await _cancel_calls(client, settings)
         assert not mongo_client._ending
@@ -86,8 +95,7 @@ async def test_calls_that_are_cancelled_at_once_leave_a_client_that_works() -> N
 
 async def test_calls_that_are_cancelled_do_not_spin() -> None:
     """Once their cancellation is under way, nothing keeps the processor busy."""
-    settings = _settings(timeout_s=60.0)
-    async with open_mongo(settings) as client:
+    async with _nobody_there(timeout_s=60.0) as (client, settings):
         await _cancel_calls(client, settings)
         before_s = time.process_time()
         await anyio.sleep(SPIN_S)
