@@ -62,7 +62,7 @@ _IDS_A_QUERY: Final = 128
 than `mongo_timeout_s`, and so would every further try.
 """
 
-TARGETS_A_QUERY: Final = 256
+_TARGETS_A_QUERY: Final = 256
 """Most targets in one query for the newest."""
 
 
@@ -272,10 +272,13 @@ class Inbox:
     @_timed("newest")
     @cancelled_once
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
-        """Return the highest seq stored of each target; a target without any is not there."""
-        newest: dict[str, int] = {}
-        for first in range(0, len(targets), TARGETS_A_QUERY):
-            some = list(targets[first : first + TARGETS_A_QUERY])
+        """Return the highest seq stored of each target; a target without any is not there.
+
+        A document that somebody has spoilt is passed over: to MongoDB a text is higher than any number.
+        """
+        newest: dict[str, Any] = {}
+        for first in range(0, len(targets), _TARGETS_A_QUERY):
+            some = list(targets[first : first + _TARGETS_A_QUERY])
             cursor = await self._documents.aggregate(
                 [
                     {"$match": {"target": {"$in": some}}},
@@ -284,8 +287,19 @@ class Inbox:
                     {"$group": {"_id": "$target", "seq": {"$first": "$seq"}}},
                 ]
             )
-            newest.update({group["_id"]: int(group["seq"]) async for group in cursor})
-        return newest
+            newest.update({group["_id"]: group["seq"] async for group in cursor})
+        for target in [target for target, seq in newest.items() if not isinstance(seq, int | float)]:
+            found = await self._documents.find_one({"target": target, "seq": {"$gte": 0}}, sort=[("seq", DESCENDING)])
+            newest[target] = found["seq"] if found else 0
+        return {target: int(seq) for target, seq in newest.items()}
+
+    @_timed("newest")
+    @cancelled_once
+    async def newest_above(self, target: str, above: int) -> int:
+        """Return the highest seq stored of a target, or `above` where none is higher."""
+        wanted = {"target": target, "seq": {"$gt": above}}
+        document = await self._documents.find_one(wanted, {"_id": 0, "seq": 1}, sort=[("seq", DESCENDING)])
+        return int(document["seq"]) if document else above
 
     @_timed("page")
     @cancelled_once

@@ -108,6 +108,14 @@ async def test_page_of_what_has_expired(site: Site) -> None:
     assert (rest.messages, rest.reached, rest.whole) == ([], 7, True)
 
 
+async def test_newest_of_a_target_that_somebody_has_spoilt(site: Site) -> None:
+    """What has no number for a seq ends no service: it is passed over."""
+    await site.store_another("user:a", 5)
+    for target in ("user:a", "user:b"):
+        await site.documents.insert_one({"_id": f"{target} x", "target": target, "seq": "spoilt"})
+    assert await site.inbox.newest(["user:a", "user:b", "user:c"]) == {"user:a": 5, "user:b": 0}
+
+
 async def test_newest_is_read_from_the_index(site: Site) -> None:
     """The query that a cold target costs is answered by the index of order, where the server tells."""
     await site.inbox.insert([_document("user:a", f"m{n}", n) for n in range(10)])
