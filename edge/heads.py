@@ -1,19 +1,22 @@
-"""Heads that Redis cannot tell: MongoDB's newest counts then, and is asked for in bulk.
+"""Heads that Redis cannot tell: MongoDB's newest counts then.
 
-Redis keeps no counter of a target that has long been idle, and none of its counters count once it has restarted or failed over.
-In that second case every user of this edge needs MongoDB at once, so one query answers for many targets: whoever asks while a
-query is on its way makes up the next.
+Redis keeps no counter of a target that has long been idle, and none of its counters count once it has restarted or failed
+over. In that second case every user of this edge needs MongoDB at once: whoever asks waits in line, once a target, and
+`READERS` tasks take turns. Most who ask know a seq that was stored, so that one look at the end of an index answers them.
+
+A query for many targets would save MongoDB some work, but the embedded store reads all that they ever had for it.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 
-from router.inbox import STORE_OUTAGE, TARGETS_A_QUERY, Inbox
+from router.inbox import STORE_OUTAGE, Inbox
 from router.outage import Outages
 
 READERS: Final = 4
@@ -21,6 +24,12 @@ READERS: Final = 4
 
 Tell = Callable[[int | None], None]
 """Is told the head, 0 of a target that has never had a message; None when MongoDB cannot be asked just now."""
+
+
+@dataclass(slots=True)
+class _Ask:
+    above: int
+    tells: list[Tell] = field(default_factory=list)
 
 
 class Heads:
@@ -36,34 +45,44 @@ class Heads:
         self._inbox = inbox
         self._reading = reading
         self._outages = outages
-        self._waiting: dict[str, list[Tell]] = {}
+        self._waiting: OrderedDict[str, _Ask] = OrderedDict()
         self._asked = anyio.Event()
 
-    def ask(self, target: str, tell: Tell) -> None:
-        """Have `tell` told the head of a target, as it is after this call."""
-        self._waiting.setdefault(target, []).append(tell)
+    def ask(self, target: str, tell: Tell, above: int = 0) -> None:
+        """Have `tell` told the head of a target, as it is after this call; `above` is a seq that it is not below."""
+        ask = self._waiting.setdefault(target, _Ask(above))
+        ask.above = min(above, ask.above)
+        ask.tells.append(tell)
         self._asked.set()
 
     async def run(self) -> None:
         """Ask until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(READERS):
+                tasks.start_soon(self._read)
+
+    async def _read(self) -> None:
         while True:
-            if not self._waiting:
-                self._asked = anyio.Event()
-                await self._asked.wait()
-            targets = list(islice(self._waiting, TARGETS_A_QUERY))
-            tells = {target: self._waiting.pop(target) for target in targets}
+            target, ask = await self._next()
             try:
                 async with self._reading:
-                    newest = await self._inbox.newest(targets)
+                    head: int | None = await self._inbox.newest_above(target, ask.above)
             except STORE_OUTAGE as exc:
-                _tell_all(tells, dict.fromkeys(targets))
+                _tell_all(ask, None)
                 await self._outages.wait("mongo", exc)
             else:
                 self._outages.over()
-                _tell_all(tells, {target: newest.get(target, 0) for target in targets})
+                _tell_all(ask, head)
+
+    async def _next(self) -> tuple[str, _Ask]:
+        while not self._waiting:
+            if self._asked.is_set():
+                # One that is not set yet has waiters: all readers wait for the same.
+                self._asked = anyio.Event()
+            await self._asked.wait()
+        return self._waiting.popitem(last=False)
 
 
-def _tell_all(tells: dict[str, list[Tell]], heads: dict[str, int | None] | dict[str, int]) -> None:
-    for target, waiting in tells.items():
-        for tell in waiting:
-            tell(heads[target])
+def _tell_all(ask: _Ask, head: int | None) -> None:
+    for tell in ask.tells:
+        tell(head)

@@ -1,7 +1,7 @@
 """After a loss: the sessions that may have missed something are brought to their heads.
 
 A loss is a subscription that broke or a route that lapsed. The heads come in with the routes, which are written anew then in
-bulk, or where Redis cannot tell them from MongoDB, in bulk too; only a session whose last seq is below the head has anything
+bulk, or where Redis cannot tell them from MongoDB; only a session whose last seq is below the head has anything
 fetched for it.
 """
 
@@ -21,14 +21,14 @@ class Resync:
 
     Args:
         positions: user → positions of that user's sessions here.
-        ask_head: has MongoDB asked for the head of a target.
+        ask_head: has MongoDB asked for the head of a target, which is not below a seq.
         catch_up: is told of each position that has fallen behind.
     """
 
     def __init__(
         self,
         positions: Callable[[str], Sequence[Position]],
-        ask_head: Callable[[str, Tell], None],
+        ask_head: Callable[[str, Tell, int], None],
         catch_up: Callable[[Position], None],
     ) -> None:
         self._positions = positions
@@ -40,7 +40,9 @@ class Resync:
         positions = self._positions(user)
         if head is None:
             if positions:
-                self._ask_head(USER_PREFIX + user, partial(self.check, user))
+                # A position that has started has nothing to fetch below where it stands.
+                above = min(position.at if position.started else 0 for position in positions)
+                self._ask_head(USER_PREFIX + user, partial(self.check, user), above)
             return
         for position in positions:
             if position.started and position.at >= head:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -117,10 +117,10 @@ class Store:
         page: Page = await self._query(Page(messages, reached, whole=len(found) < self.page_max))
         return page
 
-    async def newest(self, targets: Sequence[str]) -> dict[str, int]:
+    async def newest_above(self, target: str, above: int) -> int:
         """Likewise."""
-        del targets
-        newest: dict[str, int] = await self._query({TARGET: self.top} if self.top else {})
+        del target
+        newest: int = await self._query(max(above, self.top))
         return newest
 
     async def _query(self, answer: object) -> Any:  # noqa: ANN401 - what it was given
