@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import anyio
 import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
+from websockets.asyncio.client import connect
 
+from edge.client import SUBPROTOCOL
 from tests.e2e.audience import Audience, Producer, Seat, in_order_and_once, numbers
 from tests.servers import Process
 from tests.stack import Stack
@@ -25,6 +28,8 @@ QUICK = {"lease_ms": LEASE_MS, "node_ttl_ms": 2_000, "drain_timeout_s": 0.5, "mo
 PAUSE_S = 0.003
 POLL_S = 0.02
 BEFORE, AFTER = 100, 200
+WAITING = 12
+STOP_S = 8.0
 LEASE = "push:{0}:lease:collect"
 
 
@@ -129,6 +134,30 @@ async def test_redis(stack: Stack, restart: Fault) -> None:
         assert seat.closes == [None]
     for user in USERS:
         assert stored_numbers(stack, user, producer) == producer.sent[user]
+
+
+async def test_stopping_without_a_store(stack: Stack) -> None:
+    """MongoDB is away, and many wait for it: who is told to stop does so in its own time, and without an error."""
+    users = tuple(f"new-{number}" for number in range(WAITING))
+    async with AsyncExitStack() as sockets:
+        audience = await sockets.enter_async_context(Audience(stack))
+        seat = await audience.join("ann", 0)
+        # Whoever has a head in Redis has only the device's cursor looked up in MongoDB, several at once.
+        await Producer(stack, (*users, "ann")).send(WAITING + 1)
+        await audience.until(lambda: bool(seat.messages))
+        stack.store.kill()
+        for user in users:
+            headers = {"Authorization": f"Bearer {await anyio.to_thread.run_sync(stack.token, user)}"}
+            url = f"{stack.edge_urls[1]}?device=new"
+            await sockets.enter_async_context(connect(url, additional_headers=headers, subprotocols=[SUBPROTOCOL], proxy=None))
+        names = ["edge-2", "collect"]
+        began_s = time.monotonic()
+        statuses = [await anyio.to_thread.run_sync(stack[name].stop) for name in names]
+        took_s = time.monotonic() - began_s
+        for process in (stack.store, *(stack[name] for name in names)):
+            await start(process)
+    assert statuses == [0, 0]
+    assert took_s < STOP_S
 
 
 async def test_paused_store(stack: Stack) -> None:
