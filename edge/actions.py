@@ -25,11 +25,23 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Let `position` hear of its user's messages, write the route, then call `registered` with the head."""
+    """Let `position` hear of its user's messages, write the route, then call `routed`, and `registered` with the head."""
 
     user: str
     device: str | None
     position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Ping the client, and call `answered` when the pong to this ping comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Tell the other nodes of the user that this session of the device is alive, then call `proved`."""
+
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +83,5 @@ class MoveCursor:
     seq: int
 
 
-Action = Send | Verify | Register | FindCursor | MoveCursor | CatchUp | Await | Disconnect
+Action = Send | Verify | Register | FindCursor | MoveCursor | CatchUp | Challenge | Prove | Await | Disconnect
 Actions = tuple[Action, ...]

@@ -22,7 +22,7 @@ from edge.cursors import DeviceCursors
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
-from edge.replaced import come
+from edge.replaced import Replaced, come, tell
 from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
@@ -52,7 +52,7 @@ class RouteWriter(Protocol):
     """Who writes routes; see `edge.routes`."""
 
     def write(self, user: str, waiter: Waiter | None = None, come: str = "") -> None:
-        """Have a user's route written as the table says, the other nodes told who has come, and the waiter told the head."""
+        """Have a user's route written as the table says, the other nodes told who is alive, and the waiter told the head."""
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
         """Keep a waiter no longer."""
@@ -113,17 +113,14 @@ class Admission:
         self._tasks.start_soon(self._verify, connection, token)
 
     def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
-        """Take a session in; an older one of the same device makes room first."""
-        older = self._sessions.find(user, device)
-        if older is not None:
-            older.close(Close.REPLACED, "a newer session of this device")
+        """Take a session in, beside an older one of the same device: that one stays until this one is known to be alive."""
         try:
             self._sessions.add(connection, user, device, position)
         except TooManySessions:
             connection.close(Close.TOO_MANY_SESSIONS)
             return
         SESSIONS.set(len(self._sessions))
-        self._routes.write(user, connection.registered, come(user, device, connection.session.id))
+        self._routes.write(user, connection.registered)
 
     def find_head(self, connection: Connection) -> None:
         """Ask MongoDB for a head. The session's own deadline ends the wait."""
@@ -137,6 +134,15 @@ class Admission:
         """Have a device's cursor moved forward."""
         self._cursors.note(key, seq)
 
+    def prove(self, connection: Connection, device: str) -> None:
+        """Have the user's other nodes told that a device's session is alive."""
+        user = connection.session.user
+        self._routes.write(user, connection.proved, come(user, device, connection.session.id))
+
+    def replace(self, user: str, device: str, session: str, at_us: int) -> None:
+        """Tell the sessions of that device here that this one was proved alive at that time."""
+        tell(self._sessions.find, Replaced(user, device, session, at_us))
+
     def catch_up(self, position: Position, announce: bool) -> None:
         """Bring a position that is behind to its goal."""
         self._catch_up.ask(position, announce=announce)
@@ -145,6 +151,7 @@ class Admission:
         """A session takes no more messages."""
         user = connection.session.user
         self._routes.withdraw(user, connection.registered)
+        self._routes.withdraw(user, connection.proved)
         self._cursors.withdraw(connection.resumed)
         if connection.session.cursor is not None:
             self._cursors.hasten(connection.session.cursor)

@@ -24,9 +24,11 @@ from edge.actions import (
     Actions,
     Await,
     CatchUp,
+    Challenge,
     Disconnect,
     FindCursor,
     MoveCursor,
+    Prove,
     Register,
     Send,
     Verify,
@@ -65,6 +67,12 @@ class Host(Protocol):
     def move_cursor(self, key: CursorKey, seq: int) -> None:
         """Have a device's cursor moved forward."""
 
+    def prove(self, connection: Connection, device: str) -> None:
+        """Have the user's other nodes told that the device's session is alive; then call `proved`."""
+
+    def replace(self, user: str, device: str, session: str, at_us: int) -> None:
+        """Tell the sessions of that device here that this one was proved alive at that time."""
+
     def catch_up(self, position: Position, announce: bool) -> None:
         """Bring a position that is behind to its goal."""
 
@@ -83,13 +91,25 @@ class Connection(asyncio.Protocol):
         out: message frames of the chunk in hand.
     """
 
-    __slots__ = ("_deadline_s", "_heard_at_s", "_host", "_pinged_at_s", "_text", "_transport", "_wire", "out", "session")
+    __slots__ = (
+        "_challenge",
+        "_deadline_s",
+        "_heard_at_s",
+        "_host",
+        "_pinged_at_s",
+        "_text",
+        "_transport",
+        "_wire",
+        "out",
+        "session",
+    )
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._wire = Handshake(host.settings.frame_max_bytes)
         self._transport: asyncio.Transport
         self._text: bytearray | None = None
+        self._challenge = b""
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self.session = Session(host.settings, host.node, self)
@@ -183,7 +203,7 @@ class Connection(asyncio.Protocol):
 
     def registered(self, head: int | None, at_us: int) -> None:
         """The route is written, and `head` read, at this time by Redis' clock; None where Redis cannot tell it."""
-        self._act(self.session.routed(at_us))
+        self.session.routed(at_us)
         if head is None:
             self._host.find_head(self)
         else:
@@ -207,9 +227,17 @@ class Connection(asyncio.Protocol):
         else:
             self.cut()
 
-    def replaced(self, at_us: int) -> None:
-        """A session of the same device was registered on another edge, at this time by Redis' clock."""
-        self._act(self.session.replaced(at_us))
+    def proved(self, head: int | None, at_us: int) -> None:
+        """The user's other nodes know, since this time by Redis' clock, that this session is alive; its own is to know too."""
+        del head  # the session has begun; where its route had lapsed, the heads are compared anyhow
+        self._act(self.session.proved(at_us))
+        key = self.session.cursor
+        if key is not None:
+            self._host.replace(key.user, key.device, self.session.id, at_us)
+
+    def replaced(self, at_us: int, session: str) -> None:
+        """That session of the same device, here or elsewhere, was proved alive at this time by Redis' clock."""
+        self._act(self.session.replaced(at_us, session))
 
     def close(self, close: Close, detail: str = "") -> None:
         """Begin the closing handshake; the socket is cut when the client does not answer within `close_timeout_s`."""
@@ -234,8 +262,8 @@ class Connection(asyncio.Protocol):
             self.close(Close.HEARTBEAT_LOST)
         else:
             self._pinged_at_s = now_s
-            self._wire.send_ping(b"")
-            self._pump()
+            # RFC 6455 section 5.5.3: of pings that came in a row a client may answer the latest only.
+            self._ping(_time_ns() if self._challenge else b"")
 
     # -- from the wire to the session --------------------------------------------------------------------------------
 
@@ -251,6 +279,9 @@ class Connection(asyncio.Protocol):
             self._text = bytearray()
         elif frame.opcode is Opcode.BINARY:
             self._act(self.session.binary())
+        elif frame.opcode is Opcode.PONG and self._challenge and frame.data == self._challenge:
+            self._challenge = b""
+            self._act(self.session.answered((time.monotonic_ns() - int(frame.data)) / 1e9))
         if frame.opcode in {Opcode.TEXT, Opcode.CONT} and self._text is not None:
             # RFC 6455 section 5.4: a message may come in fragments; websockets bounds their sum.
             self._text += frame.data
@@ -271,6 +302,15 @@ class Connection(asyncio.Protocol):
                     self._transport.write(data)
             case Await(timeout_s):
                 self._deadline_s = time.monotonic() + timeout_s
+            case Challenge():
+                self._ping(_time_ns())
+            case Disconnect(close, detail):
+                self._disconnect(close, detail)
+            case _:
+                self._ask_host(action)
+
+    def _ask_host(self, action: Verify | Register | FindCursor | MoveCursor | CatchUp | Prove) -> None:
+        match action:
             case Verify(token):
                 self._host.verify(self, token)
             case Register(user, device, position):
@@ -281,8 +321,14 @@ class Connection(asyncio.Protocol):
                 self._host.move_cursor(key, seq)
             case CatchUp(position, announce):
                 self._host.catch_up(position, announce)
-            case Disconnect(close, detail):
-                self._disconnect(close, detail)
+            case Prove(device):
+                self._host.prove(self, device)
+
+    def _ping(self, challenge: bytes) -> None:
+        self._challenge = challenge
+        if self._wire.state is WireState.OPEN:
+            self._wire.send_ping(challenge)
+        self._pump()
 
     def _disconnect(self, close: Close, detail: str) -> None:
         if self._wire.state is WireState.OPEN:
@@ -310,3 +356,8 @@ class Connection(asyncio.Protocol):
     def _count_close(self) -> None:
         if self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
             CLOSES.labels(code=str(self._wire.close_sent.code)).inc()
+
+
+def _time_ns() -> bytes:
+    """Return what tells one challenge from all others of a connection, and when it was sent."""
+    return b"%d" % time.monotonic_ns()

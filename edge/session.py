@@ -18,6 +18,14 @@ set another one; when the deadline passes, call `overdue`.
 
 The welcome is the first that a client hears, but for a refusal: what it sends before is answered behind it.
 
+Of the sessions of a device one is to stay, and a session that its client has given up must not be that one. A connect frame
+may have waited, in the socket of an edge that was frozen, until long after its client went elsewhere. So the welcome of a
+device is followed by a ping, and only who answers it replaces others (`edge.replaced`):
+
+    LIVE ── Challenge ──▶ answered ── Prove ──▶ proved: from now on the session with the latest proof stays
+                ▲             │
+                └─────────────┘ too late to say anything of now
+
 Messages do not come through here but straight to the session's position, which is the hot path; the session says when
 the position may start.
 """
@@ -29,7 +37,19 @@ import secrets
 from enum import Enum, auto
 from typing import Final
 
-from edge.actions import Actions, Await, CatchUp, Disconnect, FindCursor, MoveCursor, Register, Send, Verify
+from edge.actions import (
+    Actions,
+    Await,
+    CatchUp,
+    Challenge,
+    Disconnect,
+    FindCursor,
+    MoveCursor,
+    Prove,
+    Register,
+    Send,
+    Verify,
+)
 from edge.client_frames import OWN, Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
 from edge.closes import Close
 from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Welcome, encode
@@ -87,8 +107,9 @@ class Session:
         "_node",
         "_options",
         "_outlet",
+        "_proof",
         "_registered_us",
-        "_rival_us",
+        "_rival",
         "_settings",
         "_valid_s",
         "acked",
@@ -110,8 +131,9 @@ class Session:
         self._options = Options()
         self._early: tuple[bytes, ...] = ()
         self._head = 0
-        self._registered_us: int | None = None
-        self._rival_us = 0
+        self._registered_us = 0
+        self._proof: tuple[int, str] | None = None
+        self._rival = (0, "")
         self._valid_s = math.inf
 
     @property
@@ -152,19 +174,9 @@ class Session:
         """There is no key to check the token with: it may be good, so the client is to come again."""
         return self.close(Close.OVERLOADED, "no key to check the token with")
 
-    def routed(self, at_us: int) -> Actions:
-        """The route is written, at this time by Redis' clock: now sessions of the device on other edges can be compared."""
-        if self.state is not State.REGISTERING:
-            return ()
+    def routed(self, at_us: int) -> None:
+        """The route is written, at this time by Redis' clock."""
         self._registered_us = at_us
-        return self.replaced(self._rival_us)
-
-    def replaced(self, at_us: int) -> Actions:
-        """Another edge has a session of this device, registered at that time; the later one stays (`edge.replaced`)."""
-        self._rival_us = max(self._rival_us, at_us)
-        if self._registered_us is None or self._rival_us <= self._registered_us:
-            return ()
-        return self.close(Close.REPLACED, "a newer session of this device")
 
     def registered(self, head: int) -> Actions:
         """The route is written and `head` read after that."""
@@ -175,7 +187,7 @@ class Session:
         if key is None or since is not None:
             return self._begin(since)
         self.state = State.RESUMING
-        begin_at = first_cursor(head, self._registered_us or 0, self._settings.retention_s)
+        begin_at = first_cursor(head, self._registered_us, self._settings.retention_s)
         return Await(self._settings.redis_timeout_s), FindCursor(key, begin_at)
 
     def resumed(self, cursor: int | None) -> Actions:
@@ -197,7 +209,8 @@ class Session:
         answers = [welcome, *map(encode, not_granted(self._options)), *self._early]
         self._early = ()
         frames = position.start(head) if since is None else self._begin_behind(position, since)
-        actions: Actions = Await(self._valid_s), Send(b"".join(answers + frames)), *self._move_cursor()
+        begun = Await(self._valid_s), Send(b"".join(answers + frames))
+        actions: Actions = *begun, *self._challenge(), *self._move_cursor()
         return actions if position.goal is None else (*actions, CatchUp(position, since is not None))
 
     def _begin_behind(self, position: Position, since: int) -> list[bytes]:
@@ -212,6 +225,31 @@ class Session:
         """Note what the client came with as its device's; what was looked up is there already."""
         key = self.cursor
         return (MoveCursor(key, self.acked),) if key is not None and OWN in self._options.since else ()
+
+    # -- one session a device ----------------------------------------------------------------------------------------
+
+    def answered(self, took_s: float) -> Actions:
+        """The client has answered the last challenge, so long after it was sent."""
+        device = self._options.device
+        if self.state is not State.LIVE or device is None:
+            return ()
+        # It may have waited where a connect frame may wait, too: sent in time, by a client that has been elsewhere since.
+        return self._challenge() if took_s > self._settings.heartbeat_timeout_s else (Prove(device),)
+
+    def proved(self, at_us: int) -> Actions:
+        """The other nodes have been told, at this time by Redis' clock: now it can be compared with other sessions' proofs."""
+        self._proof = (at_us, self.id)
+        return self.replaced(*self._rival)
+
+    def replaced(self, at_us: int, session: str) -> Actions:
+        """That session of this device, here or elsewhere, was proved alive at that time; the later one stays."""
+        self._rival = max(self._rival, (at_us, session))
+        if self._proof is None or self._rival <= self._proof:
+            return ()
+        return self.close(Close.REPLACED, "a newer session of this device")
+
+    def _challenge(self) -> Actions:
+        return () if self._options.device is None else (Challenge(),)
 
     # -- from the client ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Everything is changed on the event loop's thread, between messages; nothing here
 from __future__ import annotations
 
 from collections.abc import KeysView, Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from edge.position import Position
 from router.errors import PushwayError
@@ -21,11 +21,16 @@ class TooManySessions(PushwayError):
     """The user has as many sessions on this node as one may have."""
 
 
+_SESSIONS_A_PLACE: Final = 2
+"""How many sessions there may be for each that a user may have: one of a device that is coming beside the one that is to go."""
+
+
 class Sessions(Generic[C]):
     """The sessions of one node.
 
     Args:
-        user_max: most sessions of one user.
+        user_max: most sessions of one user. Those of one device count as one, since one will stay (`edge.replaced`); with them
+            there may be twice as many.
     """
 
     def __init__(self, user_max: int) -> None:
@@ -48,21 +53,20 @@ class Sessions(Generic[C]):
         """Return the positions in a user's own order; empty where none of the user's sessions is here."""
         return self._audiences.get(_target(user), [])
 
-    def find(self, user: str, device: str | None) -> C | None:
-        """Return who holds the session of that device, if the device has a name and a session here."""
-        for holder, (named, _) in self._users.get(user, {}).items():
-            if device is not None and named == device:
-                return holder
-        return None
+    def find(self, user: str, device: str) -> list[C]:
+        """Return who holds sessions of that device, in the order of their coming."""
+        return [holder for holder, (named, _) in self._users.get(user, {}).items() if named == device]
 
     def add(self, holder: C, user: str, device: str | None, position: Position) -> None:
         """Take a session in.
 
         Raises:
-            TooManySessions: when the user has `user_max` of them.
+            TooManySessions: when that is more than the user may have.
         """
         sessions = self._users.get(user, {})
-        if len(sessions) >= self._user_max:
+        names = [device, *(named for named, _ in sessions.values())]
+        places = len({*names} - {None}) + names.count(None)
+        if places > self._user_max or len(names) > _SESSIONS_A_PLACE * self._user_max:
             raise TooManySessions(user)
         self._users.setdefault(user, sessions)[holder] = (device, position)
         self._audiences.setdefault(_target(user), []).append(position)

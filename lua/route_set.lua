@@ -1,5 +1,5 @@
 -- Writes whether a node holds sessions of some users, as the node knows it now, and tells what a session needs to start.
--- To the other nodes of a user it tells which of the user's devices have come here: an older session there is to end.
+-- To the other nodes of a user it tells which of the user's devices are alive here: an older session there is to end.
 --
 -- KEYS[1]         era    hash: server, era
 -- KEYS[2…n+1]     route  sorted set of each user: node → expiry, Unix ms
@@ -7,8 +7,8 @@
 -- ARGV[1]         node   node id
 -- ARGV[2]         ttl    life of a route, ms
 -- ARGV[3…n+2]     held   for each user '1' when the node holds a session, '0' when it holds none
--- ARGV[n+3…2n+2]  come   for each user the devices whose sessions wait for this write, mostly '': JSON objects (user, device,
---                        session) without their closing brace, one a line
+-- ARGV[n+3…2n+2]  come   for each user the devices whose sessions have shown that they are alive, mostly '': JSON objects (user,
+--                        device, session) without their closing brace, one a line
 --
 -- Published: to the node channels <prefix>:{s}:node:<node> of the era's slot, `replaced - - - <object with at_us>`.
 -- Returns at_us, the time of this call in µs, by which such sessions are ordered; the number of the era ('' where there is none:

@@ -168,7 +168,11 @@ class Settings(BaseModel):
         1_048_576,
         description="Most bytes waiting for one connection; more closes it with 4002. Centrifugo's queue_max_size.",
     )
-    sessions_user_max: Count = Field(100, description="Most sessions of one user on one edge; one more closes with 4007.")
+    sessions_user_max: Count = Field(
+        100,
+        description="Most sessions of one user on one edge; one more closes with 4007. Those of one device count as one while "
+        "the newer one replaces the older.",
+    )
     cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
         2.0,
         description="How often acks are written to MongoDB. An edge that is killed forgets what came since; those messages "

@@ -67,7 +67,7 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
     (
         Edit(
             "edge/admission.py",
-            "        self._routes.write(user, connection.registered, come(user, device, connection.session.id))\n",
+            "        self._routes.write(user, connection.registered)\n",
             "        async def register_late() -> None:\n"
             "            await anyio.sleep(0.5)\n"
             "            self._routes.write(user)\n"

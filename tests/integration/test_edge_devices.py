@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import anyio
 import pytest
+from websockets.frames import Frame, Opcode
 
 from router.cursors import CursorKey, Cursors
 from router.inbox import open_mongo
@@ -138,6 +140,45 @@ async def test_of_two_that_come_at_once_one_stays(edges: tuple[Edge, Edge]) -> N
             await stays.send(type="ping")
             while (await stays.next())["type"] != "pong":
                 pass
+
+
+async def test_a_session_whose_client_has_gone_elsewhere_replaces_nobody(edges: tuple[Edge, Edge]) -> None:
+    """It is taken in later than the live one, as by an edge that was frozen, and never answers; here or elsewhere."""
+    one, two = edges
+    async with one.session("alice", "phone") as (client, node):
+        for nth, edge in enumerate(edges):
+            async with dead(edge, "alice"):
+                # What could end the live session was published before this.
+                await one.publish(node, message("alice", SEQ + nth, SEQ + nth - 1 if nth else 0))
+                assert await client.seqs(1) == [SEQ + nth]
+        async with two.open(two.token("alice"), device="phone"):
+            assert (await client.closed())[0] == 4502
+
+
+async def test_a_device_does_not_wait_for_the_end_of_its_dead_session(edges: tuple[Edge, Edge]) -> None:
+    """That one was there first: on the same edge, where it counts for no session more, or another."""
+    for nth, edge in enumerate(edges):
+        user = f"waiter-{nth}"
+        async with dead(edges[0], user), edge.session(user, "phone") as (client, node):
+            await edge.publish(node, message(user, SEQ, 0))
+            assert await client.seqs(1) == [SEQ]
+
+
+@asynccontextmanager
+async def dead(edge: Edge, user: str) -> AsyncIterator[None]:
+    """Have a session of the phone that is welcome, with a client that answers no ping."""
+    async with edge.open() as client:
+        protocol = client.connection.protocol
+        send_frame = protocol.send_frame
+
+        def send_no_pong(frame: Frame) -> None:
+            if frame.opcode is not Opcode.PONG:
+                send_frame(frame)
+
+        with patch.object(protocol, "send_frame", send_no_pong):
+            await client.send(type="connect", token=edge.token(user), device="phone")
+            await client.welcome()
+            yield
 
 
 async def both(stack: AsyncExitStack, edges: tuple[Edge, Edge], user: str) -> list[Client]:

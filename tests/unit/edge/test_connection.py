@@ -97,6 +97,10 @@ class Socket(asyncio.Transport):
         for data in self._client.data_to_send():
             self._connection.data_received(data)
 
+    def lose(self) -> None:
+        """Have what the client has to send get nowhere."""
+        self._client.data_to_send()
+
     def reset(self) -> None:
         """Be gone, without an EOF first."""
         self.ended = "lost"
@@ -164,9 +168,10 @@ class FakeHeads:
     def __init__(self) -> None:
         self.newest: int | None = 77
 
-    def ask(self, target: str, tell: Tell) -> None:
+    def ask(self, target: str, tell: Tell, above: int = 0) -> None:
         """Tell the same for each, at once."""
         assert target.startswith("user:")
+        assert above == 0
         tell(self.newest)
 
 
@@ -237,6 +242,14 @@ class Desk:
         """Return a connection that has had its welcome."""
         connection, socket = await self.registering(user)
         self.routes.answer(head)
+        assert '"welcome"' in socket.frames()[0]
+        return connection, socket
+
+    async def live_device(self, user: str, device: str, at_us: int = 1) -> tuple[Connection, Socket]:
+        """Return a connection of a device that has had its welcome, and whose client has not answered the challenge yet."""
+        connection, socket = await self.registering(user, device)
+        self.routes.answer(5, at_us)
+        self.cursors.answer()
         assert '"welcome"' in socket.frames()[0]
         return connection, socket
 
@@ -317,21 +330,75 @@ async def test_a_devices_cursor_is_found_between_head_and_welcome(desk: Desk) ->
 
 
 @pytest.mark.parametrize(("at_us", "code"), [(9, None), (11, 4502)])
-@pytest.mark.parametrize("answered", [True, False])
-async def test_the_later_session_of_a_device_stays(desk: Desk, at_us: int, code: int | None, answered: bool) -> None:
+@pytest.mark.parametrize("told", [True, False])
+async def test_the_later_session_of_a_device_stays(desk: Desk, at_us: int, code: int | None, told: bool) -> None:
     """Whether it is heard of before or after the answer that tells this one's own time; other devices stay as they are."""
-    _, socket = await desk.registering("alice", "phone")
-    _, other = await desk.registering("alice", "tablet")
-    assert desk.routes.come[0].startswith('{"user":"alice","device":"phone","session":"')
+    _, socket = await desk.live_device("alice", "phone")
+    _, other = await desk.live_device("alice", "tablet")
+    assert desk.routes.come == [""] * 2
+    for client in (socket, other):
+        client.pump()
+    assert desk.routes.come[2].startswith('{"user":"alice","device":"phone","session":"')
     line = f'replaced - - - {{"user":"alice","device":"phone","session":"s","at_us":{at_us}}}'.encode()
-    if answered:
+    if told:
         desk.routes.answer(5, 10)
     desk.delivery.receive([line])
-    if not answered:
+    if not told:
         assert socket.close_code is None
         desk.routes.answer(5, 10)
-    desk.cursors.answer()
     assert (socket.close_code, other.close_code) == (code, None)
+
+
+async def test_a_session_makes_room_when_the_next_one_of_its_device_has_answered(desk: Desk) -> None:
+    """Not before, and not for one that never answers, however late it came."""
+    _, older = await desk.live_device("alice", "phone")
+    older.pump()
+    desk.routes.answer(5, 10)
+    connection, zombie = await desk.live_device("alice", "phone", 11)
+    assert older.close_code is None
+    connection.connection_lost(None)
+    _, newer = await desk.live_device("alice", "phone", 12)
+    assert older.close_code is None
+    newer.pump()
+    assert older.close_code is None
+    desk.routes.answer(5, 13)
+    assert [socket.close_code for socket in (older, zombie, newer)] == [4502, None, None]
+    assert len(desk.sessions) == 1
+
+
+async def test_of_two_that_are_proved_by_one_call_one_stays(desk: Desk) -> None:
+    """They have one time, and their ids decide."""
+    both = [await desk.live_device("alice", "phone") for _ in range(2)]
+    for _, socket in both:
+        socket.pump()
+    desk.routes.answer(5, 10)
+    first, second = sorted(both, key=lambda one: one[0].session.id)
+    assert (first[1].close_code, second[1].close_code) == (4502, None)
+
+
+async def test_a_session_that_goes_before_its_proof_is_told_replaces_nobody(desk: Desk) -> None:
+    """Its pong and its end came at once, say, when the edge had been frozen."""
+    connection, socket = await desk.live_device("alice", "phone")
+    socket.pump()
+    assert desk.routes.writes[-1][1] is not None
+    connection.connection_lost(None)
+    assert [waiter for _, waiter in desk.routes.writes] == [None, None]
+
+
+async def test_only_an_answer_to_the_latest_challenge_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a pong that nobody asked for; one that is late leads to another challenge, and the sweep's ping is one too."""
+    connection, socket = await desk.live_device("alice", "phone")
+    before = len(desk.routes.writes)
+    connection.data_received(masked(Opcode.PONG, b"") + masked(Opcode.PONG, b"7"))
+    assert len(desk.routes.writes) == before
+    now_ns = time.monotonic_ns()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns + 20_000_000_000)
+    socket.pump()
+    assert len(desk.routes.writes) == before
+    socket.lose()
+    connection.sweep(time.monotonic() + 26, Pulse(25.0, 8.0))
+    socket.pump()
+    assert len(desk.routes.writes) == before + 1
 
 
 async def test_a_line_of_nobody_here_is_passed_over(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""edge.replaced: of all sessions of a device, on however many edges, the latest stays and no other."""
+"""edge.replaced: of all sessions of a device that are alive, on however many edges, one stays, and none goes for a dead one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Final
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from edge.actions import Challenge, Prove
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.ledger import Ledger, Write
-from edge.replaced import come, hear
+from edge.replaced import Replaced, come, hear, tell
 from edge.session import Session, State
 from edge.sessions import Sessions
 from router.settings import Settings
@@ -28,10 +29,9 @@ _STEPS_TO_REST: Final = 9
 
 
 def test_what_a_line_says() -> None:
-    """Whatever characters an id has; a session without a device has nothing to say."""
+    """Whatever characters an id has."""
     text = come("älice", "phöne", "s1")
     assert json.loads(text + ',"at_us":5}') == {"user": "älice", "device": "phöne", "session": "s1", "at_us": 5}
-    assert come("alice", None, "s1") == ""
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b'{"user":"a","device":"d","session":"s","at_us":"x"}', b"\xff"])
@@ -42,10 +42,17 @@ def test_a_line_that_says_something_else(payload: bytes) -> None:
 
 
 class Member:
-    """A session of the device, in the place of its connection."""
+    """A session of the device, in the place of its connection.
 
-    def __init__(self, edge: Edge) -> None:
+    Args:
+        edge: where it is.
+        living: its client is there, and answers; otherwise it sent its connect frame and went elsewhere.
+    """
+
+    def __init__(self, edge: Edge, *, living: bool) -> None:
         self.edge = edge
+        self.living = living
+        self.challenged = False
         self.session = Session(Settings(), f"edge-{edge.number}", KeptOutlet())
         self.session.upgraded(Upgrade("t", {"device": DEVICE}, (SUBPROTOCOL,)))
         self.session.verified(USER, 60.0)
@@ -60,12 +67,28 @@ class Member:
         assert head is not None
         self.session.routed(at_us)
         self.session.registered(head)
-        self.session.resumed(head)
-        self.edge.leave_if_closed(self)
+        self.challenged = Challenge() in self.session.resumed(head)
 
-    def replaced(self, at_us: int) -> None:
-        """A line of another edge's."""
-        self.session.replaced(at_us)
+    def answer(self, took_s: float) -> None:
+        """The pong comes."""
+        actions = self.session.answered(took_s)
+        self.challenged = Challenge() in actions
+        if Prove(DEVICE) in actions:
+            self.edge.ledger.ask(USER, self.proved, come(USER, DEVICE, self.session.id))
+
+    def proved(self, head: int | None, at_us: int) -> None:
+        """The answer to the write that told the others."""
+        del head
+        self.session.proved(at_us)
+        self.edge.leave_if_closed(self)
+        tell(self.edge.sessions.find, Replaced(USER, DEVICE, self.session.id, at_us))
+
+    def replaced(self, at_us: int, session: str) -> None:
+        """What an edge tells, this one or another."""
+        was_open = self.is_open
+        self.session.replaced(at_us, session)
+        if was_open and not self.is_open:
+            self.edge.replacers.append(session)
         self.edge.leave_if_closed(self)
 
 
@@ -81,17 +104,14 @@ class Edge:
     held: bool = False
     come: list[str] = field(default_factory=list)
     answered_us: int = 0
+    replacers: list[str] = field(default_factory=list)
 
-    def connect(self) -> Member:
+    def connect(self, *, living: bool) -> Member:
         """As `edge.admission` takes a session in."""
-        older = self.sessions.find(USER, DEVICE)
-        if older is not None:
-            older.session.left()
-            self.leave_if_closed(older)
-        member = Member(self)
+        member = Member(self, living=living)
         assert member.session.position is not None
         self.sessions.add(member, USER, DEVICE, member.session.position)
-        self.ledger.ask(USER, member.registered, come(USER, DEVICE, member.session.id))
+        self.ledger.ask(USER, member.registered)
         return member
 
     def leave_if_closed(self, member: Member) -> None:
@@ -99,26 +119,39 @@ class Edge:
         if member.is_open:
             return
         self.ledger.withdraw(USER, member.registered)
+        self.ledger.withdraw(USER, member.proved)
         if self.sessions.remove(member, USER):
             self.ledger.ask(USER)
 
 
 class Devices(RuleBasedStateMachine):
-    """Connects, writes, answers that get lost, and lines, in any order."""
+    """Connects, of the living and the dead, pongs, writes, answers that get lost, and lines, in any order."""
 
-    @initialize()
-    def begin(self) -> None:
-        """Nobody is there."""
+    def __init__(self) -> None:
+        super().__init__()
         self.edges = [Edge(number) for number in range(EDGES)]
         self.routed: set[int] = set()
         self.now_us = 1_000
         self.members: list[Member] = []
         self.has_left = False
 
-    @rule(number=st.integers(0, EDGES - 1))
-    def connect(self, number: int) -> None:
-        """The device comes to an edge; what stood there before makes room at once."""
-        self.members.append(self.edges[number].connect())
+    @rule(number=st.integers(0, EDGES - 1), living=st.booleans())
+    def connect(self, number: int, living: bool) -> None:
+        """The device comes to an edge, or an edge takes in what the device sent before it went elsewhere."""
+        self.members.append(self.edges[number].connect(living=living))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), took_s=st.sampled_from([0.0, 99.0]))
+    def pong(self, data: st.DataObject, took_s: float) -> None:
+        """A living client's pong comes, or any client's that waited too long to say anything of now."""
+        waiting = self.waiting if took_s else [member for member in self.waiting if member.living]
+        if waiting:
+            data.draw(st.sampled_from(waiting)).answer(took_s)
+
+    @property
+    def waiting(self) -> list[Member]:
+        """The sessions whose pong is waited for."""
+        return [member for member in self.members if member.is_open and member.challenged]
 
     @precondition(lambda self: any(member.is_open for member in self.members))
     @rule(data=st.data())
@@ -176,10 +209,19 @@ class Devices(RuleBasedStateMachine):
         if edge.lines:
             hear(edge.sessions.find, edge.lines.popleft())
 
+    @invariant()
+    def nobody_goes_for_a_dead_session(self) -> None:
+        """Whatever is replaced is replaced by one whose client was there to answer."""
+        living = {member.session.id for member in self.members if member.living}
+        assert all(living.issuperset(edge.replacers) for edge in self.edges)
+
     def teardown(self) -> None:
-        """Once all is written and heard, the latest session is there, and no other."""
-        if not hasattr(self, "edges"):
-            return
+        """Once all is answered, written and heard, one living session is there; the dead ones wait for their heartbeat."""
+        for number in (0, 1) * _STEPS_TO_REST:
+            self.go_on(number)
+        for member in self.waiting:
+            if member.living:
+                member.answer(0.0)
         for number in (0, 1) * _STEPS_TO_REST:
             self.go_on(number)
         for edge in self.edges:
@@ -188,8 +230,9 @@ class Devices(RuleBasedStateMachine):
         for number in (0, 1) * _STEPS_TO_REST:
             self.go_on(number)
         left = [member for member in self.members if member.is_open]
-        assert len(left) <= 1
-        assert len(left) == 1 or self.has_left or not self.members
+        living = [member for member in left if member.living]
+        assert len(living) <= 1
+        assert len(living) == 1 or self.has_left or not any(member.living for member in self.members)
         assert self.routed == {member.edge.number for member in left}
 
 

@@ -15,7 +15,20 @@ from websockets.frames import Frame
 from websockets.protocol import State as WireState
 from websockets.uri import parse_uri
 
-from edge.actions import Action, Actions, Await, CatchUp, Disconnect, FindCursor, MoveCursor, Register, Send, Verify
+from edge.actions import (
+    Action,
+    Actions,
+    Await,
+    CatchUp,
+    Challenge,
+    Disconnect,
+    FindCursor,
+    MoveCursor,
+    Prove,
+    Register,
+    Send,
+    Verify,
+)
 from edge.closes import Close
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
@@ -161,7 +174,7 @@ PHONE = CursorKey("alice", "phone", "user:alice")
 def test_a_device_without_since_goes_on_where_it_stopped() -> None:
     """The cursor is looked up behind the head, with a deadline of its own; nothing is sent before it is known."""
     session = registering(device="phone")
-    assert session.routed(NOW_SEQ + 9) == ()
+    session.routed(NOW_SEQ + 9)
     actions = session.registered(NOW_SEQ + 5)
     assert actions == (Await(SETTINGS.redis_timeout_s), FindCursor(PHONE, NOW_SEQ + 5))
     assert session.position is not None
@@ -211,16 +224,52 @@ def test_a_new_device_is_not_remembered_in_the_far_past(head: int) -> None:
     assert session.position.take(head, head + 1, b"x") is Verdict.DELIVER
 
 
+def live_phone() -> Session:
+    """Return a session of a device that has had its welcome."""
+    session = registering(device="phone")
+    session.registered(NOW_SEQ)
+    session.resumed(NOW_SEQ)
+    return session
+
+
+def test_a_device_is_challenged_right_behind_its_welcome() -> None:
+    """Before anything else is asked for; a session without a device replaces nobody and is not."""
+    for query in ({"device": "phone"}, {"device": "phone", "since": "0"}):
+        session = registering(**query)
+        actions = session.registered(NOW_SEQ)
+        if session.state is State.RESUMING:
+            actions = session.resumed(0)
+        assert [type(action) for action in actions][:3] == [Await, Send, Challenge]
+    assert Challenge() not in registering().registered(10)
+
+
+def test_an_answer_proves_a_session_that_is_live() -> None:
+    """One that comes too late is of a client that may be elsewhere by now, and is asked for again."""
+    assert registering(device="phone").answered(0.0) == ()
+    assert live().answered(0.0) == ()
+    session = live_phone()
+    assert session.answered(SETTINGS.heartbeat_timeout_s + 0.1) == (Challenge(),)
+    assert session.answered(SETTINGS.heartbeat_timeout_s) == (Prove("phone"),)
+
+
 @pytest.mark.parametrize("known_first", [True, False])
-def test_the_later_of_two_sessions_of_a_device_stays(known_first: bool) -> None:
-    """Whether this one's time is known before or after it hears of the other's."""
-    for rival_us, told in ((9, list[Close]()), (11, [Close.REPLACED])):
-        session = registering(device="phone")
+def test_of_two_sessions_of_a_device_that_are_proved_the_later_stays(known_first: bool) -> None:
+    """Whether this one's time is known before or after it hears of the other's; of one time, the higher id."""
+    for rival, told in (((9, "~"), list[Close]()), ((10, ""), []), ((10, "~"), [Close.REPLACED]), ((11, ""), [Close.REPLACED])):
+        session = live_phone()
         if known_first:
-            actions = session.routed(10) + session.replaced(rival_us)
+            actions = session.proved(10) + session.replaced(*rival)
         else:
-            actions = session.replaced(rival_us) + session.routed(10)
+            actions = session.replaced(*rival) + session.proved(10)
         assert closes(actions) == told
+
+
+def test_its_own_proof_replaces_nobody() -> None:
+    """Nor does any, as long as this session has not been proved itself: it is a matter for its heartbeat then."""
+    session = live_phone()
+    assert session.replaced(99, "other") == ()
+    session = live_phone()
+    assert session.proved(10) + session.replaced(10, session.id) == ()
 
 
 def test_since_wins_and_becomes_the_devices_cursor() -> None:
@@ -380,8 +429,9 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
     "verified": lambda s: s.verified("alice", math.inf),
     "refused": lambda s: s.refused("no"),
     "registered": lambda s: s.registered(5),
-    "routed": lambda s: s.routed(5),
-    "rival": lambda s: s.replaced(6),
+    "answered": lambda s: s.answered(0.0),
+    "proved": lambda s: s.proved(5),
+    "rival": lambda s: s.replaced(6, "other"),
     "resumed": lambda s: s.resumed(5),
     "cursorless": lambda s: s.resumed(None),
     "overdue": lambda s: s.overdue(),

@@ -25,16 +25,17 @@ def test_an_audience_is_found_by_the_target_as_a_line_names_it() -> None:
     assert sessions.positions("bob") == []
 
 
-def test_a_device_is_found_while_its_session_is_here() -> None:
-    """A session without a device is nobody's older session."""
+def test_a_devices_sessions_are_found_while_they_are_here() -> None:
+    """There may be two for a moment; one without a device is nobody's."""
     sessions = Sessions[str](9)
     sessions.add("c1", "alice", "phone", position())
     sessions.add("c2", "alice", None, position())
-    assert sessions.find("alice", "phone") == "c1"
-    assert sessions.find("alice", None) is None
-    assert sessions.find("bob", "phone") is None
+    sessions.add("c3", "alice", "phone", position())
+    assert sessions.find("alice", "phone") == ["c1", "c3"]
+    assert sessions.find("alice", "tablet") == []
+    assert sessions.find("bob", "phone") == []
     sessions.remove("c1", "alice")
-    assert sessions.find("alice", "phone") is None
+    assert sessions.find("alice", "phone") == ["c3"]
 
 
 def test_one_session_too_many_changes_nothing() -> None:
@@ -45,6 +46,21 @@ def test_one_session_too_many_changes_nothing() -> None:
         sessions.add("c2", "alice", None, position())
     sessions.add("c3", "bob", None, position())
     assert len(sessions) == 2
+
+
+def test_a_device_may_come_again_to_a_full_table() -> None:
+    """The older of its sessions will go. What never goes is bounded, too."""
+    sessions = Sessions[str](2)
+    for name, device in (("c1", "phone"), ("c2", "tablet"), ("c3", "phone"), ("c4", "phone")):
+        sessions.add(name, "alice", device, position())
+    for refused in ("phone", "laptop", None):
+        with pytest.raises(TooManySessions):
+            sessions.add("c5", "alice", refused, position())
+    sessions.remove("c1", "alice")
+    for refused in ("laptop", None):
+        with pytest.raises(TooManySessions):
+            sessions.add("c5", "alice", refused, position())
+    sessions.add("c5", "alice", "tablet", position())
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["u", "v"]), st.booleans())))
