@@ -140,6 +140,31 @@ class Devices(RuleBasedStateMachine):
         """The device comes to an edge, or an edge takes in what the device sent before it went elsewhere."""
         self.members.append(self.edges[number].connect(living=living))
 
+    @rule(number=st.integers(0, EDGES - 1), living=st.booleans(), took_s=st.sampled_from([0.0, 99.0]))
+    def begin(self, number: int, living: bool, took_s: float) -> None:
+        """One comes as far as its pong, and nothing is in the way; a living client's is in time, or not."""
+        self.connect(number, living)
+        self.rest(number)
+        if self.members[-1].challenged and (living or took_s):
+            self.members[-1].answer(took_s)
+
+    @rule(number=st.integers(0, EDGES - 1))
+    def rest(self, number: int) -> None:
+        """An edge has all written that it was asked for."""
+        for _ in range(_STEPS_TO_REST):
+            self.go_on(number)
+
+    @rule()
+    def overtake(self) -> None:
+        """Redis carries out what it is asked for, and the lines are there before the answers."""
+        for edge in self.edges:
+            for _ in ("take", "execute"):
+                if not edge.answered_us:
+                    self.go_on(edge.number)
+        for edge in self.edges:
+            while edge.lines:
+                self.hear(edge.number)
+
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), took_s=st.sampled_from([0.0, 99.0]))
     def pong(self, data: st.DataObject, took_s: float) -> None:
@@ -216,19 +241,24 @@ class Devices(RuleBasedStateMachine):
         assert all(living.issuperset(edge.replacers) for edge in self.edges)
 
     def teardown(self) -> None:
+        """As at any time before the end."""
+        self.settle()
+
+    @rule()
+    def settle(self) -> None:
         """Once all is answered, written and heard, one living session is there; the dead ones wait for their heartbeat."""
-        for number in (0, 1) * _STEPS_TO_REST:
-            self.go_on(number)
+        for number in range(EDGES):
+            self.rest(number)
         for member in self.waiting:
             if member.living:
                 member.answer(0.0)
-        for number in (0, 1) * _STEPS_TO_REST:
-            self.go_on(number)
+        for number in range(EDGES):
+            self.rest(number)
         for edge in self.edges:
             while edge.lines:
                 self.hear(edge.number)
-        for number in (0, 1) * _STEPS_TO_REST:
-            self.go_on(number)
+        for number in range(EDGES):
+            self.rest(number)
         left = [member for member in self.members if member.is_open]
         living = [member for member in left if member.living]
         assert len(living) <= 1
