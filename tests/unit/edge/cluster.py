@@ -35,8 +35,8 @@ from router.settings import Settings
 
 USER: Final = "ann"
 TARGET: Final = f"user:{USER}"
-FIRST_SEQ: Final = 4 * 10**15
-"""Later than any clock says: what a session makes of old and of future seqs is not the matter here."""
+FIRST_SEQ: Final = 16 * 10**14
+"""In 2020, as µs: what a session makes of cursors older than is kept, and of those from the future, is not the matter here."""
 
 BUFFER_MAX_BYTES: Final = 2_400
 """Of a connection; about twenty messages. Who has a quarter of it waiting gets no further page."""
@@ -203,6 +203,7 @@ class Link:
         self.caught_up = 0
         self._query = query
         self._cluster = cluster
+        self._head = 0
         self._sent: deque[bytes] = deque()
 
     @property
@@ -226,6 +227,7 @@ class Link:
         if head is None:
             self.end()
         elif self.welcomed is None and not self.gone:
+            self._head = head
             self.begun = self.at = self.at if self.resumes else head
             self._act(self.session.registered(head))
 
@@ -268,8 +270,10 @@ class Link:
             case Register():
                 self._cluster.audience.append(self.position)
             case FindCursor(key, begin_at):
-                self.begun = self.at = self._cluster.cursors.setdefault(key.device, begin_at)
-                self._act(self.session.resumed(self.at))
+                self.begun = self._cluster.cursors.setdefault(key.device, begin_at)
+                # Behind a stale head the session repeats what the device has: whether the cursor is a message's is not known.
+                self.at = min(self.begun, self._head)
+                self._act(self.session.resumed(self.begun))
             case MoveCursor(key, seq):
                 self._cluster.moved[key.device] = seq
             case Behind(position, announce):
