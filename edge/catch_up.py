@@ -25,8 +25,9 @@ from edge.heads import READERS
 from edge.position import Position
 from edge.stride import Stride
 from edge.tracing import Tracing
-from router.inbox import STORE_OUTAGE, Inbox
+from router.inbox import Inbox
 from router.metrics import REPLAYED
+from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 from router.settings import Settings
 

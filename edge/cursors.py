@@ -23,8 +23,8 @@ import structlog
 from edge.acks import Acks, Seqs
 from router.cursor_cache import CursorCache
 from router.cursors import CursorKey, Cursors
-from router.inbox import STORE_OUTAGE
 from router.metrics import CURSORS_DROPPED, CURSORS_WAITING, CURSORS_WRITTEN
+from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings

@@ -16,7 +16,8 @@ from typing import Final
 
 import anyio
 
-from router.inbox import STORE_OUTAGE, Inbox
+from router.inbox import Inbox
+from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 
 READERS: Final = 4

@@ -41,12 +41,14 @@ from router.cursor_cache import CursorCache
 from router.cursors import Cursors
 from router.errors import SetupError
 from router.fitness import await_redis
-from router.inbox import Document, Inbox, open_mongo
+from router.inbox import Inbox
 from router.keys import Keys
+from router.mongo_client import open_mongo
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE, open_redis
 from router.settings import Settings
+from router.stored import Document
 from router.trace import Tracer
 
 log = structlog.get_logger(__name__)

@@ -22,9 +22,9 @@ from typing import Final, NamedTuple
 import anyio
 
 from edge.position import Outlet, Position
-from router.inbox import Traced
 from router.lines import id_of
 from router.metrics import TRACE_LOST
+from router.stored import Traced
 from router.trace import Stage, TraceEvent, Tracer
 
 TICK_S: Final = 0.02

@@ -20,12 +20,11 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from pymongo import ASCENDING, AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
-from pymongo.asynchronous.collection import AsyncCollection
+from pymongo import ASCENDING, AsyncMongoClient, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from router.errors import SetupError
-from router.mongo_client import cancelled_once
+from router.mongo_client import cancelled_once, durable_collection
 from router.settings import Settings
 
 IDLE_INDEX: Final = "seen_at"
@@ -67,14 +66,7 @@ class Cursors:
     """The cursors of one database."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], settings: Settings) -> None:
-        database = client.get_database(
-            settings.mongo_database,
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
-        )
-        # The primary alone has surely what was written a moment ago, by the edge that the device comes from.
-        self._documents: AsyncCollection[dict[str, Any]] = database.get_collection(
-            "cursors", read_preference=ReadPreference.PRIMARY
-        )
+        self._documents = durable_collection(client, settings, "cursors")
 
     @cancelled_once
     async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
-from router.inbox import STORE_OUTAGE, Inbox
+from router.inbox import Inbox
+from router.mongo_client import STORE_OUTAGE
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE, check_redis

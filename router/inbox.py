@@ -1,15 +1,4 @@
-"""MongoDB's `inbox`: one document a message and target, stored before anybody is told.
-
-    _id         "<target> <id>": the same id again for a target is the same document
-    target      user:<id>, topic:<name> or all
-    seq, prev   the message's place in its target's order; prev may be a number that was drawn and never used
-    id          the message's id
-    frame       the finished JSON that the client gets
-    carried     traceparent and x-* fields, where there were any
-    trace       true where every stage is to tell of it
-    shard       the target's, and
-    stored_at   when collect stored it: what recovery looks for
-    expires_at  after this it is neither delivered nor replayed; a TTL index removes it `idempotency_s` later
+"""MongoDB's `inbox`: one document a message and target (`router.stored`), stored before anybody is told.
 
 The driver gives a seq back as its own kind of int, which not every encoder takes: it is made a plain one here.
 
@@ -18,29 +7,23 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, ReadPreference, WriteConcern
-from pymongo.asynchronous.collection import AsyncCollection
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.asynchronous.cursor import AsyncCursor
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure
 
-from router.cursors import Cursors
 from router.errors import SetupError
 from router.metrics import MONGO_SECONDS
-from router.mongo_client import MongoClient, cancelled_once
+from router.mongo_client import cancelled_once, durable_collection
 from router.settings import Settings
+from router.stored import Document, Insertion, Kept, Page, Recent, Stored, Traced
 
-Document = dict[str, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-STORE_OUTAGE: Final = (PyMongoError,)
-"""What a call to MongoDB raises when it is away, slow or failing over: back off and try again."""
 
 ORDER_INDEX: Final = "target_seq"
 ID_INDEX: Final = "id"
@@ -66,92 +49,6 @@ _TARGETS_A_QUERY: Final = 256
 """Most targets in one query for the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the inbox holds of a message."""
-
-    seq: int
-    prev: int
-    frame: str
-    expires_ms: int | None
-    trace: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """A message that was stored lately."""
-
-    target: str
-    seq: int
-    frame: str
-    expires_ms: int
-    trace: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A message of one target, as people ask for it; times have a time zone."""
-
-    target: str
-    seq: int
-    stored_at: datetime
-    expires_at: datetime
-    carried: Mapping[str, str]
-    trace: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """A message of a page that every stage is to tell of."""
-
-    seq: int
-    frame: bytes
-    alive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of a target's messages, ascending.
-
-    Attributes:
-        messages: (seq, frame in UTF-8).
-        reached: up to which seq was looked; above the last message where the time of those behind it is over.
-        whole: nothing is left of what was asked for.
-        traced: those to tell of, and those left out because their time is over, which are not `alive`.
-    """
-
-    messages: list[tuple[int, bytes]]
-    reached: int
-    whole: bool
-    traced: Sequence[Traced] = ()
-
-
-@dataclass(slots=True)
-class Insertion:
-    """How a bulk insert went; indexes are those of the documents given.
-
-    Attributes:
-        taken: documents whose `_id` or (target, seq) stands there already.
-        refused: documents that MongoDB will not have at all → its reason.
-    """
-
-    taken: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
-
-
-def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
-    """Return a client that has not connected yet."""
-    timeout_ms = int(settings.mongo_timeout_s * 1000)
-    return MongoClient(
-        settings.mongo_url,
-        appname="pushway",
-        tz_aware=True,
-        serverSelectionTimeoutMS=timeout_ms,
-        connectTimeoutMS=timeout_ms,
-        socketTimeoutMS=timeout_ms,
-    )
-
-
 def _timed(operation: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
     """Have the time of each call counted as one of that operation, failed ones too."""
 
@@ -170,12 +67,7 @@ class Inbox:
     """The inbox of one database."""
 
     def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
-        database = client.get_database(
-            settings.mongo_database,
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
-        )
-        # The primary alone has surely all that was stored before it was told of.
-        self._documents: AsyncCollection[Document] = database.get_collection("inbox", read_preference=ReadPreference.PRIMARY)
+        self._documents = durable_collection(client, settings, "inbox")
 
     @_timed("insert")
     @cancelled_once
@@ -403,48 +295,3 @@ def _note_error(error: BulkWriteError, indexes: Sequence[int], outcome: Insertio
     else:
         raise error
     return at
-
-
-def make_document(
-    *,
-    target: str,
-    message_id: str,
-    place: tuple[int, int],
-    frame: str,
-    carried: Iterable[tuple[str, str]],
-    now_ms: int,
-    shard: int,
-    expires_ms: int,
-    trace: bool = False,
-) -> Document:
-    """Return the inbox document of a message for one target; `place` is (prev, seq)."""
-    prev, seq = place
-    document: Document = {
-        "_id": f"{target} {message_id}",
-        "target": target,
-        "seq": seq,
-        "prev": prev,
-        "id": message_id,
-        "frame": frame,
-        "shard": shard,
-        "stored_at": datetime.fromtimestamp(now_ms / 1000, UTC),
-        "expires_at": datetime.fromtimestamp(expires_ms / 1000, UTC),
-    }
-    headers = dict(carried)
-    if headers:
-        document["carried"] = headers
-    if trace:
-        document["trace"] = True
-    return document
-
-
-async def migrate(settings: Settings) -> None:
-    """Make the database ready for this version: its indexes, so far.
-
-    Raises:
-        SetupError: when an index stands in the way.
-        PyMongoError: when MongoDB cannot be reached.
-    """
-    async with open_mongo(settings) as client:
-        await Inbox(client, settings).make_indexes(settings.idempotency_s)
-        await Cursors(client, settings).make_indexes(settings.cursor_idle_s)

@@ -23,10 +23,19 @@ from typing import Any, Final, ParamSpec, TypeVar
 import anyio
 import pymongo
 import structlog
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+
+from router.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Document = dict[str, Any]
+
+STORE_OUTAGE: Final = (PyMongoError,)
+"""What a call to MongoDB raises when it is away, slow or failing over: back off and try again."""
 
 END_TIMEOUT_S: Final = 1.0
 """How long a cancelled call is waited for. It has at most a lock to take and a connection to drop."""
@@ -76,7 +85,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
         task.exception()  # which asks for it: nobody else will, and asyncio would complain of that
 
 
-class MongoClient(AsyncMongoClient[dict[str, Any]]):
+class MongoClient(AsyncMongoClient[Document]):
     """A client that closes in good time while the server is away, and as a whole when its closing is cut off."""
 
     @cancelled_once
@@ -84,3 +93,28 @@ class MongoClient(AsyncMongoClient[dict[str, Any]]):
         """End the driver's tasks and connections."""
         with pymongo.timeout(CLOSE_TIMEOUT_S):
             await super().close()
+
+
+def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
+    """Return a client that has not connected yet."""
+    timeout_ms = int(settings.mongo_timeout_s * 1000)
+    return MongoClient(
+        settings.mongo_url,
+        appname="pushway",
+        tz_aware=True,
+        serverSelectionTimeoutMS=timeout_ms,
+        connectTimeoutMS=timeout_ms,
+        socketTimeoutMS=timeout_ms,
+    )
+
+
+def durable_collection(client: AsyncMongoClient[Document], settings: Settings, name: str) -> AsyncCollection[Document]:
+    """Return a collection whose writes wait for a majority and the journal, and which is read from the primary.
+
+    The primary alone has surely all that was acknowledged a moment ago, to whomever.
+    """
+    database = client.get_database(
+        settings.mongo_database,
+        write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
+    )
+    return database.get_collection(name, read_preference=ReadPreference.PRIMARY)

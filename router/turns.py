@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from router.errors import Fenced
-from router.inbox import STORE_OUTAGE
+from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.streams import TAKEN_BEFORE

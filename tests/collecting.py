@@ -17,12 +17,13 @@ from router.bell import Bell
 from router.collect.eras import NONE_YET, Era, Eras
 from router.collect.intake import Intake
 from router.collect.owner import Owner
-from router.inbox import Document, Inbox, Insertion, Recent, Stored
+from router.inbox import Inbox
 from router.keys import Keys
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
 from router.shards import shard_of_target
+from router.stored import Document, Insertion, Recent, Stored
 
 SETTLE_TIMEOUT_S: Final = 20.0
 

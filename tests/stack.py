@@ -20,7 +20,7 @@ import httpx
 import pymongo
 from redis import Redis
 
-from router.inbox import migrate
+from router.migrate import migrate
 from router.settings import Settings
 from router.up.folder import Kept, write_config
 from router.up.plan import Plan, Request, Spec, make_plan

@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from router.cursors import Cursors, DeviceCursor
-from router.inbox import Inbox, Kept
+from router.inbox import Inbox
 from router.keys import Keys
 from router.problems import Problem
 from router.settings import Settings
+from router.stored import Kept
 from router.targets import USER_PREFIX, check_id
 from router.trace import describe, read_events
 

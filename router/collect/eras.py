@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
-from pymongo.asynchronous.collection import AsyncCollection
+from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 
-from router.mongo_client import cancelled_once
+from router.mongo_client import cancelled_once, durable_collection
 from router.settings import Settings
 
 
@@ -42,13 +41,7 @@ class Eras:
     """The last era of each shard."""
 
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], settings: Settings) -> None:
-        database = client.get_database(
-            settings.mongo_database,
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
-        )
-        self._documents: AsyncCollection[dict[str, Any]] = database.get_collection(
-            "eras", read_preference=ReadPreference.PRIMARY
-        )
+        self._documents = durable_collection(client, settings, "eras")
 
     @cancelled_once
     async def last(self, shard: int) -> Era:

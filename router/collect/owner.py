@@ -32,10 +32,11 @@ from router.collect.eras import NONE_YET, Eras
 from router.collect.intake import Broken, Cold, Forgetful, Intake, Place
 from router.collect.recovery import Recovery
 from router.collect.settled import Settled
-from router.inbox import Document, Inbox, Insertion, Stored, make_document
+from router.inbox import Inbox
 from router.lines import build_frame
 from router.outage import Outages
 from router.settings import Settings
+from router.stored import Document, Insertion, Stored, make_document
 from router.streams import NEW, TAKEN_BEFORE
 from router.trace import Stage
 from router.turns import take_turns

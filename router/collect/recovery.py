@@ -26,9 +26,10 @@ import structlog
 from router import metrics
 from router.collect.eras import Era, Eras
 from router.collect.intake import Intake
-from router.inbox import Inbox, Recent
+from router.inbox import Inbox
 from router.lines import build_line
 from router.settings import Settings
+from router.stored import Recent
 
 log = structlog.get_logger(__name__)
 

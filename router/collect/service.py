@@ -13,9 +13,10 @@ from router.collect.intake import Intake
 from router.collect.owner import Owner
 from router.cursors import Cursors
 from router.fitness import await_inbox, await_redis
-from router.inbox import Inbox, open_mongo
+from router.inbox import Inbox
 from router.keys import Keys
 from router.lease import Lease
+from router.mongo_client import open_mongo
 from router.ops import Health, serve_http
 from router.outage import Outages
 from router.redis_client import open_redis

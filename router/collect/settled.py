@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from router.collect import stages
 from router.collect.batch import Item
 from router.collect.intake import Place
-from router.inbox import Stored
 from router.lines import build_line
+from router.stored import Stored
 from router.trace import Stage, TraceEvent
 
 

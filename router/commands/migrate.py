@@ -10,10 +10,10 @@ import anyio
 import typer
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from router import inbox
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import ADVICE, NotReached
+from router.migrate import migrate as migrate_database
 from router.settings import Settings
 
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
@@ -26,7 +26,7 @@ def migrate(config: FoundConfig = None, as_json: AsJson = False) -> None:
     """
     settings = people_settings(config)
     try:
-        anyio.run(inbox.migrate, settings)
+        anyio.run(migrate_database, settings)
     except PyMongoError as exc:
         raise NotReached(_explain(exc, settings)) from exc
     if as_json:

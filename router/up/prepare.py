@@ -9,7 +9,7 @@ from __future__ import annotations
 from pymongo.errors import PyMongoError
 
 from router.errors import SetupError
-from router.inbox import migrate
+from router.migrate import migrate
 from router.redis_client import OUTAGE, check_redis, open_redis
 from router.up.folder import write_config
 from router.up.plan import Plan

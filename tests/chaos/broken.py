@@ -75,6 +75,12 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
             "        self.find_head(connection)\n"
             "        self._tasks.start_soon(register_late)\n",
         ),
+        # The write by which a device's session is announced would be early enough.
+        Edit(
+            "edge/admission.py",
+            "        self._routes.write(user, connection.proved, come(user, device, connection.session.id))\n",
+            "        del user, device\n",
+        ),
     ),
 )
 """The inbox is read up to its head, and the route written a little later: what is published in between reaches nobody."""
@@ -83,9 +89,9 @@ PENDING_FORGOTTEN: Final = Breakage(
     "pending forgotten",
     (
         Edit(
-            "router/turns.py",
-            "    start = TAKEN_BEFORE\n    try:\n",
-            '    start = ">"\n    try:\n',
+            "lua/take.lua",
+            "local taken, bytes, start, want = {}, 0, from, 1\n",
+            "if from ~= '>' then return {} end\nlocal taken, bytes, start, want = {}, 0, from, 1\n",
         ),
     ),
 )
@@ -120,7 +126,7 @@ IDS_FORGOTTEN: Final = Breakage(
     "duplicate filter off, collect's",
     (
         Edit(
-            "router/inbox.py",
+            "router/stored.py",
             '        "_id": f"{target} {message_id}",\n',
             '        "_id": f"{target} {message_id} {seq}",\n',
         ),

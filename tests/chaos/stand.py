@@ -24,7 +24,7 @@ import httpx
 import pymongo
 import pymongo.errors
 
-from router.inbox import migrate
+from router.migrate import migrate
 from router.up.folder import write_config
 from tests.chaos.history import Accepted
 from tests.chaos.proxy import HOST, Link

@@ -24,12 +24,14 @@ from edge.service import serve
 from router.auth.keyfile import load_or_make
 from router.auth.service import serve as serve_auth
 from router.auth.tokens import Claims, TokenRules, issue
-from router.inbox import Document, Inbox, make_document, open_mongo
+from router.inbox import Inbox
 from router.keys import Keys
 from router.lines import build_frame, build_line
+from router.mongo_client import open_mongo
 from router.ops import Health
 from router.redis_client import open_redis
 from router.settings import Settings
+from router.stored import Document, make_document
 from tests.servers import free_ports
 
 PROMPT_S: Final = 20.0

@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from router.collect.eras import Eras
-from router.inbox import Document, Inbox, make_document, open_mongo
+from router.inbox import Inbox
+from router.mongo_client import open_mongo
 from router.redis_client import open_redis
 from router.settings import Settings
+from router.stored import Document, make_document
 from tests.collecting import Workshop
 
 

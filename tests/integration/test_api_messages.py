@@ -13,7 +13,7 @@ import pytest
 from router.api import api_app
 from router.api.messages import Messages
 from router.cursors import CursorKey, Cursors
-from router.inbox import open_mongo
+from router.mongo_client import open_mongo
 from router.ops import Health, serve_http
 from router.redis_client import open_redis
 from router.trace import TraceEvent, Tracer

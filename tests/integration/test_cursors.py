@@ -11,7 +11,8 @@ import pytest
 
 from router.cursors import CursorKey, Cursors
 from router.errors import SetupError
-from router.inbox import migrate, open_mongo
+from router.migrate import migrate
+from router.mongo_client import open_mongo
 from tests.integration.site import Site
 
 pytestmark = pytest.mark.anyio

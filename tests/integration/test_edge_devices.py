@@ -13,7 +13,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from router.cursors import CursorKey, Cursors
-from router.inbox import open_mongo
+from router.mongo_client import open_mongo
 from tests.integration.edges import Client, Edge, eventually, message, running_edge
 from tests.servers import EmbeddedValkey, free_ports
 

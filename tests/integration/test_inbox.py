@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from router.errors import SetupError
-from router.inbox import Document, Inbox, Insertion, Stored, make_document, migrate, open_mongo
+from router.inbox import Inbox
+from router.migrate import migrate
+from router.mongo_client import open_mongo
+from router.stored import Document, Insertion, Stored, make_document
 from tests.integration.site import Site
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from router.inbox import make_document, open_mongo
+from router.mongo_client import open_mongo
+from router.stored import make_document
 from tests.integration.edges import Edge, message, running_edge
 from tests.integration.site import Site
 from tests.servers import EmbeddedValkey

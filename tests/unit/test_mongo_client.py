@@ -21,9 +21,10 @@ import router
 from router import mongo_client
 from router.collect.eras import Eras
 from router.cursors import CursorKey, Cursors
-from router.inbox import Document, Inbox, open_mongo
-from router.mongo_client import cancelled_once
+from router.inbox import Inbox
+from router.mongo_client import cancelled_once, open_mongo
 from router.settings import Settings
+from router.stored import Document
 from tests.collecting import until
 
 pytestmark = pytest.mark.anyio

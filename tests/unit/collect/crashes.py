@@ -17,10 +17,10 @@ import fakeredis
 from edge.position import Position, Verdict
 from router.collect.intake import GROUP
 from router.collect.owner import Owner
-from router.inbox import Document
 from router.lines import TRANSIENT
 from router.outage import Outages
 from router.settings import Settings
+from router.stored import Document
 from tests.collecting import Cut, Cutting, MemoryInbox, Workshop
 from tests.unit.edge.outlets import KeptOutlet
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.inbox import make_document
 from router.settings import Settings
+from router.stored import make_document
 from tests.collecting import MemoryInbox, Workshop
 
 CALLS = ("take", "sequence", "append", "bury", "forward", "insert", "find", "newest")

@@ -6,8 +6,8 @@ from router.collect.batch import Item, plan_batch
 from router.collect.entries import Entry, read_message
 from router.collect.intake import Place
 from router.collect.settled import Settled
-from router.inbox import Stored
 from router.settings import Settings
+from router.stored import Stored
 from router.trace import Stage, TraceEvent
 
 NOW_MS = 1_732_262_400_999

@@ -29,9 +29,9 @@ from edge.position import Position
 from edge.resync import Resync
 from edge.session import Session
 from router.errors import PushwayError
-from router.inbox import Page
 from router.lines import build_frame, build_line
 from router.settings import Settings
+from router.stored import Page
 
 USER: Final = "ann"
 TARGET: Final = f"user:{USER}"

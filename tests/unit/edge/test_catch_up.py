@@ -14,10 +14,10 @@ from edge.catch_up import PAGE_MAX, CatchUp
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position, Verdict
-from router.inbox import Page
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
+from router.stored import Page
 from tests.unit.edge.outlets import KeptOutlet
 
 pytestmark = pytest.mark.anyio

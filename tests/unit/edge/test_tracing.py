@@ -14,10 +14,10 @@ from edge import tracing as module
 from edge.delivery import Delivery
 from edge.position import Outlet, Position
 from edge.tracing import Hearer, Tracing
-from router.inbox import Traced
 from router.keys import Keys
 from router.lines import build_frame, build_line
 from router.settings import Settings
+from router.stored import Traced
 from router.trace import TraceEvent, Tracer, read_event
 from tests.unit.edge.outlets import KeptOutlet
 

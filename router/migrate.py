@@ -1,0 +1,20 @@
+"""Making the database ready."""
+
+from __future__ import annotations
+
+from router.cursors import Cursors
+from router.inbox import Inbox
+from router.mongo_client import open_mongo
+from router.settings import Settings
+
+
+async def migrate(settings: Settings) -> None:
+    """Make the database ready for this version: its indexes, so far.
+
+    Raises:
+        SetupError: when an index stands in the way.
+        PyMongoError: when MongoDB cannot be reached.
+    """
+    async with open_mongo(settings) as client:
+        await Inbox(client, settings).make_indexes(settings.idempotency_s)
+        await Cursors(client, settings).make_indexes(settings.cursor_idle_s)

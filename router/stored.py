@@ -1,0 +1,129 @@
+"""What the inbox holds of messages, and the shapes in which it gives them back.
+
+_id         "<target> <id>": the same id again for a target is the same document
+target      user:<id>, topic:<name> or all
+seq, prev   the message's place in its target's order; prev may be a number that was drawn and never used
+id          the message's id
+frame       the finished JSON that the client gets
+carried     traceparent and x-* fields, where there were any
+trace       true where every stage is to tell of it
+shard       the target's, and
+stored_at   when collect stored it: what recovery looks for
+expires_at  after this it is neither delivered nor replayed; a TTL index removes it `idempotency_s` later
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+Document = dict[str, Any]
+"""A document as the driver takes and gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the inbox holds of a message."""
+
+    seq: int
+    prev: int
+    frame: str
+    expires_ms: int | None
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A message that was stored lately."""
+
+    target: str
+    seq: int
+    frame: str
+    expires_ms: int
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message of one target, as people ask for it; times have a time zone."""
+
+    target: str
+    seq: int
+    stored_at: datetime
+    expires_at: datetime
+    carried: Mapping[str, str]
+    trace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A message of a page that every stage is to tell of."""
+
+    seq: int
+    frame: bytes
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a target's messages, ascending.
+
+    Attributes:
+        messages: (seq, frame in UTF-8).
+        reached: up to which seq was looked; above the last message where the time of those behind it is over.
+        whole: nothing is left of what was asked for.
+        traced: those to tell of, and those left out because their time is over, which are not `alive`.
+    """
+
+    messages: list[tuple[int, bytes]]
+    reached: int
+    whole: bool
+    traced: Sequence[Traced] = ()
+
+
+@dataclass(slots=True)
+class Insertion:
+    """How a bulk insert went; indexes are those of the documents given.
+
+    Attributes:
+        taken: documents whose `_id` or (target, seq) stands there already.
+        refused: documents that MongoDB will not have at all → its reason.
+    """
+
+    taken: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def make_document(
+    *,
+    target: str,
+    message_id: str,
+    place: tuple[int, int],
+    frame: str,
+    carried: Iterable[tuple[str, str]],
+    now_ms: int,
+    shard: int,
+    expires_ms: int,
+    trace: bool = False,
+) -> Document:
+    """Return the inbox document of a message for one target; `place` is (prev, seq)."""
+    prev, seq = place
+    document: Document = {
+        "_id": f"{target} {message_id}",
+        "target": target,
+        "seq": seq,
+        "prev": prev,
+        "id": message_id,
+        "frame": frame,
+        "shard": shard,
+        "stored_at": datetime.fromtimestamp(now_ms / 1000, UTC),
+        "expires_at": datetime.fromtimestamp(expires_ms / 1000, UTC),
+    }
+    headers = dict(carried)
+    if headers:
+        document["carried"] = headers
+    if trace:
+        document["trace"] = True
+    return document
