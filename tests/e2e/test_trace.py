@@ -131,10 +131,18 @@ async def test_waterfall_without_a_terminal(stack: Stack) -> None:
 
 async def test_nobody_there(stack: Stack) -> None:
     """It ends at once, and says whom it has not reached and why."""
-    sent = await _run(stack, "send", "user:nobody", "1", "--trace", "--wait", "20")
+    sent = await _run(stack, "send", "user:nobody", "1", "--id", "nobody-there", "--trace", "--wait", "20")
     assert sent.returncode == 1
     assert "user:nobody: offline: no_route" in sent.stderr
-    assert [line.split()[0] for line in sent.stdout.splitlines()[2:]] == ["appended", "stored", "offline"]
+    told = [line.split()[0] for line in sent.stdout.splitlines()[2:]]
+    assert (told[0], told[-1]) == ("appended", "offline")
+    # Collect tells behind its work, and may not have come to it by then.
+    with anyio.fail_after(TIMEOUT_S):
+        while "stored" not in (
+            stages := _stages(json.loads((await _run(stack, "trace", "nobody-there", "--json")).stdout), "user:nobody")
+        ):
+            pass
+    assert stages == ["appended", "stored", "offline"]
 
 
 async def test_replayed_to_who_comes_back(stack: Stack) -> None:
