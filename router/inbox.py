@@ -7,6 +7,7 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
@@ -43,6 +44,11 @@ Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.
 _IDS_A_QUERY: Final = 128
 """Most ids in one query. To the embedded store they cost the square of their number: all of a batch at once would take longer
 than `mongo_timeout_s`, and so would every further try.
+"""
+
+_NEWEST_SPANS_US: Final = (600_000_000, 43_200_000_000, 2_592_000_000_000, 2**53)
+"""How far back a target's newest message is looked for, one after the other: ten minutes, half a day, thirty days, everything.
+The embedded store reads all that lies in the span, and a target may have a hundred thousand; seqs are microseconds.
 """
 
 _TARGETS_A_QUERY: Final = 256
@@ -189,9 +195,16 @@ class Inbox:
     @cancelled_once
     async def newest_above(self, target: str, above: int) -> int:
         """Return the highest seq stored of a target, or `above` where none is higher."""
-        wanted = {"target": target, "seq": {"$gt": above}}
-        document = await self._documents.find_one(wanted, {"_id": 0, "seq": 1}, sort=[("seq", DESCENDING)])
-        return int(document["seq"]) if document else above
+        now_us = time.time_ns() // 1_000
+        for span_us in _NEWEST_SPANS_US:
+            lowest = max(above, now_us - span_us)
+            wanted = {"target": target, "seq": {"$gt": lowest}}
+            document = await self._documents.find_one(wanted, {"_id": 0, "seq": 1}, sort=[("seq", DESCENDING)])
+            if document:
+                return int(document["seq"])
+            if lowest == above:
+                break
+        return above
 
     @_timed("page")
     @cancelled_once

@@ -18,8 +18,9 @@ from router.settings import Settings
 from router.shards import shard_of_target
 from router.trace import Stage, TraceEvent, read_event
 
-REST_S: Final = 1.0
-"""How long the rest is waited for once all is over: collect tells behind dispatch at times, and many a client sends no ack."""
+REST_S: Final = 2.0
+"""How long the rest is waited for once all is over: collect tells behind dispatch at times, client libraries acknowledge once a
+second, and many a client not at all."""
 
 _BLOCK_MS: Final = 200
 """How long one read waits for news: well below any timeout of the connection."""

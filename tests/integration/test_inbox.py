@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,6 +90,18 @@ async def test_newest_of_many_targets(site: Site) -> None:
     newest = await site.inbox.newest([f"user:{n}" for n in range(310)])
     assert newest == {f"user:{n}": 1_000 * n + 2 for n in range(300)}
     assert await site.inbox.newest([]) == {}
+
+
+@pytest.mark.parametrize("ago_s", [-5, 1, 3_600, 86_400, 10**8])
+async def test_newest_above_a_seq(site: Site, ago_s: int) -> None:
+    """The highest of one target, however long ago it was and though a clock be ahead; without a higher one the seq itself."""
+    newest = time.time_ns() // 1_000 - ago_s * 1_000_000
+    await site.inbox.insert([_document("user:a", f"m{n}", newest - n) for n in range(3)])
+    await site.inbox.insert([_document("user:b", "m", newest + 1)])
+    assert await site.inbox.newest_above("user:a", 0) == newest
+    assert await site.inbox.newest_above("user:a", newest - 2) == newest
+    assert await site.inbox.newest_above("user:a", newest) == newest
+    assert await site.inbox.newest_above("user:nobody", 7) == 7
 
 
 async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
