@@ -64,6 +64,19 @@ async def send(pane: Locator, content: str) -> None:
     await pane.get_by_label("Message").press("Enter")
 
 
+async def send_to(pane: Locator, target: str, content: str) -> None:
+    """Send to somebody else than the pane was for."""
+    await pane.get_by_label("To").fill(target)
+    await send(pane, content)
+
+
+async def name_user(pane: Locator, user: str) -> None:
+    """Type a name, press Enter, and wait until they are connected."""
+    await pane.get_by_label("User").fill(user)
+    await pane.get_by_label("User").press("Enter")
+    await expect(pane.get_by_role("status")).to_contain_text(f"connected as {user}")
+
+
 def messages(pane: Locator) -> Locator:
     """Return the messages in a pane."""
     return pane.locator(".messages .content")
@@ -122,13 +135,72 @@ async def test_users_and_edges_are_chosen(address: str) -> None:
         await expect(alice.locator(".node")).to_contain_text("edge-2.")
         await alice.get_by_label("User").fill("carol")
         await alice.get_by_label("User").press("Tab")
-        await expect(alice).to_have_attribute("data-state", "open")
+        await expect(alice.get_by_role("status")).to_contain_text("connected as carol")
         await send(pane_of(page, 2), "for nobody")
         await pane_of(page, 2).get_by_label("To").fill("user:carol")
         await send(pane_of(page, 2), "for carol")
         await expect(messages(alice)).to_have_text(["for carol"])
         await alice.get_by_role("button", name="Disconnect").press("Enter")
         await expect(alice).to_have_attribute("data-state", "closed")
+
+
+@needs_chromium
+async def test_enter_connects_another_user(address: str) -> None:
+    """Enter behind a new name connects them, also where nobody was; behind the name that is connected it disconnects."""
+    async with opened(address) as page:
+        alice = pane_of(page, 1)
+        await name_user(alice, "dora")
+        await send_to(pane_of(page, 2), "user:dora", "for dora")
+        await expect(messages(alice)).to_have_text(["for dora"])
+        await alice.get_by_label("User").press("Enter")
+        await expect(alice).to_have_attribute("data-state", "closed")
+        await name_user(alice, "emil")
+        await expect(alice.get_by_role("button", name="Disconnect")).to_be_visible()
+
+
+@needs_chromium
+async def test_connect_does_what_it_says_behind_a_new_name(address: str) -> None:
+    """A click on Connect, with a name just typed, connects them and leaves it so."""
+    async with opened(address) as page:
+        alice = pane_of(page, 1)
+        await alice.get_by_role("button", name="Disconnect").click()
+        await expect(alice).to_have_attribute("data-state", "closed")
+        await alice.get_by_label("User").fill("dora")
+        await alice.get_by_role("button", name="Connect", exact=True).click()
+        await expect(alice.get_by_role("status")).to_contain_text("connected as dora")
+
+
+@needs_chromium
+async def test_what_came_while_disconnected_is_shown(address: str) -> None:
+    """Connect, and the choice of another edge, go on where the pane was: nothing is missed, nothing shown twice."""
+    async with opened(address) as page:
+        alice, bob = pane_of(page, 1), pane_of(page, 2)
+        await send(bob, "first")
+        await expect(messages(alice)).to_have_text(["first"])
+        await alice.get_by_role("button", name="Disconnect").click()
+        await expect(alice).to_have_attribute("data-state", "closed")
+        await send(bob, "second")
+        await expect(bob.get_by_label("Message")).to_have_value("")
+        await alice.get_by_role("button", name="Connect", exact=True).click()
+        await expect(messages(alice)).to_have_text(["first", "second"])
+        await alice.get_by_role("button", name="Disconnect").click()
+        await expect(alice).to_have_attribute("data-state", "closed")
+        await send(bob, "third")
+        await expect(bob.get_by_label("Message")).to_have_value("")
+        await alice.get_by_label("Edge").select_option("1")
+        await expect(messages(alice)).to_have_text(["first", "second", "third"])
+
+
+@needs_chromium
+async def test_a_user_who_is_none_is_told_why(address: str) -> None:
+    """An id that breaks the rule gets the rule in words, for as long as it stands there."""
+    async with opened(address) as page:
+        pane = pane_of(page, 1)
+        await pane.get_by_label("User").fill("a b")
+        await pane.get_by_label("User").press("Enter")
+        await expect(pane.get_by_role("alert")).to_contain_text("'a b' is not an id")
+        await name_user(pane, "dora")
+        await expect(pane.get_by_role("alert")).to_be_hidden()
 
 
 @needs_chromium

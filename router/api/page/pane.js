@@ -1,6 +1,6 @@
 // One pane: a user, their connection, what they get and what they send.
 
-import { Client } from "./pushway.js";
+import { Client, memoryCursors } from "./pushway.js";
 
 /** So many messages are shown; older ones leave. */
 const SHOWN = 200;
@@ -15,22 +15,49 @@ export function openPane({ places, user, edge, label }) {
   const { user: name, edge: choice } = who.elements;
   const { to, content } = sending.elements;
   const toggle = find(".who button");
+  const complain = (text) => (find(".problem").textContent = text);
   let client = null;
+  /** Who is, or is being, connected, and to which edge; null when nobody is. */
+  let session = null;
+  /** How far the pane's user has come: it outlives connections, so that what comes between two of them is shown too. */
+  let progress = { user: null, cursors: null };
 
   name.value = user;
   choice.append(...places.edges.map((url, n) => new Option(`edge-${n + 1} (${new URL(url).port})`, n)));
   choice.value = edge;
 
   const connect = async () => {
+    const mine = { user: name.value, edge: choice.value };
+    session = mine;
+    complain("");
     await client?.close();
-    const chosen = Number(choice.value);
-    // The chosen one first; the others are where it goes when that one is gone.
-    const urls = [...places.edges.slice(chosen), ...places.edges.slice(0, chosen)];
-    const token = async () => (await post("/page/token", { user: name.value })).token;
-    client = new Client({ urls, token, onMessage: (message) => show(find(".messages"), message), onStatus });
+    if (session !== mine) return;
+    if (progress.user !== mine.user) progress = { user: mine.user, cursors: memoryCursors() };
+    client = new Client({
+      urls: from(places.edges, Number(mine.edge)),
+      // Of the session, not of the box: somebody may be typing another name there.
+      token: () => tokenOf(mine),
+      cursors: progress.cursors,
+      onMessage: (message) => show(find(".messages"), message),
+      onStatus: (status) => session === mine && onStatus(status),
+    });
     client.start();
     toggle.textContent = "Disconnect";
   };
+
+  const tokenOf = async (mine) => {
+    const tell = (text) => session === mine && complain(text);
+    try {
+      const { token } = await post("/page/token", { user: mine.user });
+      tell("");
+      return token;
+    } catch (error) {
+      tell(error.message);
+      throw error;
+    }
+  };
+
+  const isChosen = () => session !== null && session.user === name.value && session.edge === choice.value;
 
   const onStatus = (status) => {
     const words = said(status);
@@ -38,7 +65,9 @@ export function openPane({ places, user, edge, label }) {
     element.dataset.state = status.type;
     find(".state .words").textContent = words;
     find(".state .node").textContent = status.type === "open" ? status.node : "";
-    if (status.type === "closed") toggle.textContent = "Connect";
+    if (status.type !== "closed") return;
+    session = null;
+    toggle.textContent = "Connect";
   };
 
   const writeLines = () => {
@@ -51,20 +80,23 @@ export function openPane({ places, user, edge, label }) {
 
   who.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (client !== null && client.role !== null) client.close();
+    if (isChosen()) client?.close();
     else connect();
   });
-  who.addEventListener("change", connect);
+  choice.addEventListener("change", connect);
+  // Not `change`: Enter fires that too, right before `submit`, which would end what it began. And a click on Connect takes the
+  // focus from the name first.
+  name.addEventListener("blur", () => session !== null && !isChosen() && connect());
   sending.addEventListener("input", writeLines);
   sending.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
       await post("/page/send", { to: to.value, ...parsed(content.value) });
       content.value = "";
-      find(".problem").textContent = "";
+      complain("");
       writeLines();
     } catch (error) {
-      find(".problem").textContent = error.message;
+      complain(error.message);
     }
   });
   for (const button of element.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
@@ -73,10 +105,15 @@ export function openPane({ places, user, edge, label }) {
   return { element, writeTo: (target) => ((to.value = target), writeLines()) };
 }
 
+/** Return edges in the order to try: the chosen one first; the others are where to go when that one is gone. */
+function from(edges, chosen) {
+  return [...edges.slice(chosen), ...edges.slice(0, chosen)];
+}
+
 /** Say a status in words; null for one that does not change how the connection stands. */
-function said({ type, retryInMs, code, reason }) {
+function said({ type, user, retryInMs, code, reason }) {
   if (type === "connecting") return "connecting …";
-  if (type === "open") return "connected to";
+  if (type === "open") return `connected as ${user} to`;
   if (type === "waiting") return `${reason}${code === null ? "" : ` (${code})`}; next try in ${(retryInMs / 1_000).toFixed(1)} s`;
   if (type === "paused") return "too much at once: reading on soon";
   if (type === "closed") return code === 1000 ? "not connected" : `closed: ${reason}${code === null ? "" : ` (${code})`}`;
