@@ -278,8 +278,13 @@ async def test_tabs_share_a_connection_and_hand_it_over(stack: Stack, user: str,
         await role(leader, "leader")
         follower = await visit(context, stack, user, **wishes)
         await role(follower, "follower")
-        stop = anyio.Event()
-        tasks.start_soon(lambda: producer.send_until(stop, pause_s=0.005))
+        stop, sent = anyio.Event(), anyio.Event()
+
+        async def traffic() -> None:
+            await producer.send_until(stop, pause_s=0.005)
+            sent.set()
+
+        tasks.start_soon(traffic)
         had = await received(leader, 40)
         assert had[:40] == producer.sent[user][:40]
         await received(follower, 40)
@@ -291,6 +296,8 @@ async def test_tabs_share_a_connection_and_hand_it_over(stack: Stack, user: str,
         await role(follower, "leader")
         await received(follower, 200)
         stop.set()
+        # Two appends on two connections would be in no order.
+        await sent.wait()
         await producer.send(1)
         assert await received(follower, len(producer.sent[user])) == producer.sent[user]
         await until_connections(stack, 1)

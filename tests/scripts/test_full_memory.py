@@ -124,7 +124,9 @@ async def test_out_drains(real_shard: Shard, start: str) -> None:
     with anyio.fail_after(20):
         while (result := await shard.outlet.dispatch(HELD, start, 500)).taken:
             assert result.offline
-    assert not await _refuses_producers(shard)
+        # The buffers of clients count too, and shrink by and by.
+        while await _refuses_producers(shard):  # noqa: ASYNC110 - it is the memory of Redis
+            await anyio.sleep(0.05)
 
 
 async def test_failing_entry_is_buried(real_shard: Shard) -> None:
