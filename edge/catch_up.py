@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final
 
 import anyio
@@ -32,9 +33,6 @@ from router.outage import Outages
 from router.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-PAGE_MAX: Final = 1_000
-"""Most messages a page."""
 
 _PAGE_MAX_BYTES: Final = 262_144
 _PAGES_A_BUFFER: Final = 4
@@ -88,7 +86,7 @@ class CatchUp:
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
-        self._put(position, Replay(announce, Stride(PAGE_MAX)))
+        self._put(position, Replay(announce, Stride()))
 
     def _put(self, position: Position, replay: Replay) -> None:
         self._queue[position] = replay
@@ -127,6 +125,7 @@ class CatchUp:
                 continue
             self._outages.over()
             if not done:
+                await anyio.sleep(replay.stride.rest_s)
                 self._put(position, replay)
 
     async def _next(self) -> tuple[Position, Replay]:
@@ -147,10 +146,12 @@ class CatchUp:
             return True
         until = replay.stride.until(at, goal)
         async with self._reading:
-            page = await self._inbox.page(position.target, at, until, PAGE_MAX, self._page_max_bytes)
+            began_s = perf_counter()
+            page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes)
+            took_s = perf_counter() - began_s
         if outlet.gone:
             return True
-        replay.stride.went(len(page.messages), page.reached - at, whole=page.whole)
+        replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         position.read(page.reached)
         REPLAYED.inc(len(page.messages))

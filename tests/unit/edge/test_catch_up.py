@@ -10,10 +10,11 @@ import anyio
 import pytest
 from pymongo.errors import AutoReconnect
 
-from edge.catch_up import PAGE_MAX, CatchUp
+from edge.catch_up import CatchUp
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position, Verdict
+from edge.stride import PAGE_MAX
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
