@@ -18,9 +18,10 @@
 -- ARGV[6] offline_max  about how many offline reports are kept
 -- ARGV[7] trace_max    about how many trace events are kept
 --
--- Returns {taken, done, published, offline, failed_id, failed_text}. `done` entries, the first of those taken, are
+-- Returns {taken, done, published, offline, failed_id, failed_text, waited}. `done` entries, the first of those taken, are
 -- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry is at fault, what precedes it is done, and
--- its id and what is wrong with it come in failed_id and failed_text ('' otherwise).
+-- its id and what is wrong with it come in failed_id and failed_text ('' otherwise). The first of those taken had waited for
+-- `waited` ms in the stream.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
 -- ACL failure, when the caller may not read routes or publish.
 -- Cost: O(entries × log(nodes of a user) + bytes).
@@ -154,7 +155,7 @@ end
 
 local taken = take()
 if #taken == 0 then
-  return {0, 0, 0, 0, '', ''}
+  return {0, 0, 0, 0, '', '', 0}
 end
 local done, failed_id, failed_text = 0, '', ''
 for at, entry in ipairs(taken) do
@@ -262,4 +263,5 @@ if done > 0 then
   redis.call('XTRIM', stream, 'MINID', '=', ids[done])
   redis.call('XDEL', stream, ids[done])
 end
-return {#taken, done, published, offline_count, failed_id, failed_text}
+local waited = math.max(0, tonumber(now) - tonumber(string.match(taken[1][1], '^%d+')))
+return {#taken, done, published, offline_count, failed_id, failed_text, waited}

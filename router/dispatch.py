@@ -6,7 +6,7 @@ done its work or not: what it did is acknowledged, so taking again what was take
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -45,6 +45,7 @@ class Dispatched:
         offline: reports added to the offline stream.
         failed_id: the entry that failed, or "".
         failure: what Redis said of it.
+        waited_ms: how long the first entry had waited in the stream, by Redis' clock.
     """
 
     taken: int
@@ -53,6 +54,7 @@ class Dispatched:
     offline: int
     failed_id: str
     failure: str
+    waited_ms: int = field(default=0, compare=False)
 
 
 class Outlet:
@@ -78,9 +80,9 @@ class Outlet:
         limits = [most, settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
         args = [held, start, *limits]
         reply = await take_from_group(self._redis, self._dispatch, keys.out(), GROUP, names, args)
-        taken, done, published, offline, failed_id, failure = reply
+        taken, done, published, offline, failed_id, failure, waited_ms = reply
         # The failure quotes the entry, which may hold any bytes.
-        return Dispatched(taken, done, published, offline, failed_id.decode(), failure.decode(errors="replace"))
+        return Dispatched(taken, done, published, offline, failed_id.decode(), failure.decode(errors="replace"), waited_ms)
 
     async def bury(self, held: str, entry_id: str, reason: str) -> None:
         """Move an entry that fails again and again to the dead-letter stream.

@@ -6,7 +6,7 @@ import pytest
 
 from router.dispatch import Dispatched
 from router.streams import NEW, TAKEN_BEFORE
-from tests.scripts.shard import HELD, Shard, line
+from tests.scripts.shard import HELD, Shard, line, now_ms
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +24,14 @@ async def test_nothing_to_do(shard: Shard) -> None:
     """An empty stream is no error, whether asked for new entries or for those taken before."""
     assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(0, 0)
     assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10) == _went_well(0, 0)
+
+
+async def test_how_long_the_first_entry_had_waited(shard: Shard) -> None:
+    """It is told in ms, by Redis' clock; nothing taken has waited for nothing."""
+    assert (await shard.outlet.dispatch(HELD, NEW, 10)).waited_ms == 0
+    await shard.redis.xadd(shard.keys.out(), {"line": line("user:a", 1)}, id=f"{now_ms() - 5_000}-0")
+    await shard.put_out(line("user:a", 2))
+    assert 5_000 <= (await shard.outlet.dispatch(HELD, NEW, 10)).waited_ms < 65_000
 
 
 async def test_one_payload_a_node_in_order(shard: Shard) -> None:
