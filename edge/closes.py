@@ -26,6 +26,7 @@ class Close(Enum):
     TOO_MANY_SESSIONS = (4007, "too many sessions")
     NOT_AUTHENTICATED = (4500, "not authenticated")
     REPLACED = (4502, "replaced")
+    KICKED = (4502, "kicked")
     BAD_FRAME = (4504, "bad frame")
     TOO_LARGE = (4505, "too large")
     UNKNOWN_SUBPROTOCOL = (4506, "unknown subprotocol")

@@ -22,7 +22,6 @@ import structlog
 
 from edge.frames import text_frame
 from edge.position import DELIVER, Outlet, Position, Verdict
-from edge.replaced import WORD as REPLACED
 from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_traced, untraced
 from router.metrics import DELIVERED, EXPIRED
 
@@ -49,7 +48,8 @@ class Delivery:
         audiences: target → positions; the live table, read for every line.
         catch_up: is told of each position that has fallen behind.
         tracing: is told of messages that are traced; None where nobody is.
-        replaced: is told what stands in a line of another node's about one of its devices; None where nobody is.
+        notices: word in the place of the target → is told what stands in the place of the frame, when the chunk is delivered
+            (`edge.replaced`, `edge.kicked`).
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Delivery:
         audiences: Mapping[bytes, Sequence[Position]],
         catch_up: Callable[[Position], None],
         tracing: Tells | None = None,
-        replaced: Callable[[bytes], None] | None = None,
+        notices: Mapping[bytes, Callable[[bytes], None]] | None = None,
     ) -> None:
         self._audiences = audiences
         self._catch_up = catch_up
         self._tracing = tracing
-        self._replaced = replaced
+        self._notices = notices or {}
         self._overfull: list[Outlet] = []
-        self._newer: list[bytes] = []
+        self._noted: list[tuple[bytes, bytes]] = []
 
     def receive(self, payloads: Iterable[bytes]) -> None:
         """Deliver the payloads of one chunk, and write to every session that gets something of it."""
@@ -83,22 +83,21 @@ class Delivery:
             outlet.flush()
         while self._overfull:
             self._overfull.pop().overfull()
-        if self._newer:
-            self._tell_replaced()
+        if self._noted:
+            self._tell_noted()
 
-    def _note_replaced(self, target: bytes, payload: bytes) -> int:
-        if target == REPLACED:
-            self._newer.append(payload)
+    def _note(self, word: bytes, payload: bytes) -> int:
+        if word in self._notices:
+            self._noted.append((word, payload))
         return 0
 
-    def _tell_replaced(self) -> None:
-        newer, self._newer = self._newer, []
-        for line in newer:
+    def _tell_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        for word, payload in noted:
             try:
-                if self._replaced is not None:
-                    self._replaced(line)
+                self._notices[word](payload)
             except ValueError:
-                log.exception("line_refused", head=line[:64])
+                log.exception("line_refused", head=payload[:64])
 
     def _deliver(self, line: bytes, dirty: list[Outlet]) -> int:
         """Put one line's frame out and return to how many sessions.
@@ -109,7 +108,7 @@ class Delivery:
         target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
         audience = self._audiences.get(target)
         if audience is None:
-            return self._note_replaced(target, payload)
+            return self._note(target, payload)
         transient = seq_text == _TRANSIENT
         prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
         if opts != _NO_OPTS:

@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from edge import kicked, replaced
 from edge.admission import Admission
 from edge.catch_up import CatchUp
 from edge.connection import Connection
@@ -29,7 +30,6 @@ from edge.drain import drain
 from edge.heads import READERS, Heads
 from edge.node import Node
 from edge.position import Outlet
-from edge.replaced import hear
 from edge.resync import Resync
 from edge.routes import Routes
 from edge.sessions import Sessions
@@ -109,7 +109,8 @@ async def _serve(
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
-    delivery = Delivery(sessions.audiences, catch_up.ask, tracing, partial(hear, sessions.find))
+    notices = {replaced.WORD: partial(replaced.hear, sessions.find), kicked.WORD: partial(kicked.hear, sessions.of_user)}
+    delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)

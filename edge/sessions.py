@@ -53,6 +53,10 @@ class Sessions(Generic[C]):
         """Return the positions in a user's own order; empty where none of the user's sessions is here."""
         return self._audiences.get(_target(user), [])
 
+    def of_user(self, user: str) -> list[C]:
+        """Return who holds sessions of a user, in the order of their coming."""
+        return list(self._users.get(user, ()))
+
     def find(self, user: str, device: str) -> list[C]:
         """Return who holds sessions of that device, in the order of their coming."""
         return [holder for holder, (named, _) in self._users.get(user, {}).items() if named == device]

@@ -15,6 +15,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+from edge import kicked, replaced
 from edge.admission import Admission
 from edge.connection import Connection
 from edge.delivery import Delivery
@@ -22,7 +23,6 @@ from edge.heads import Tell
 from edge.ledger import Waiter
 from edge.liveness import Pulse
 from edge.position import Position
-from edge.replaced import hear
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
@@ -220,7 +220,11 @@ class Desk:
         catch_up: Any = self
         verifier = FakeVerifier()
         self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, cursors, catch_up, tasks)
-        self.delivery = Delivery(self.sessions.audiences, self.ask, replaced=partial(hear, self.sessions.find))
+        notices = {
+            replaced.WORD: partial(replaced.hear, self.sessions.find),
+            kicked.WORD: partial(kicked.hear, self.sessions.of_user),
+        }
+        self.delivery = Delivery(self.sessions.audiences, self.ask, notices=notices)
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Keep who is behind."""
@@ -406,6 +410,20 @@ async def test_a_line_of_nobody_here_is_passed_over(desk: Desk) -> None:
     await desk.live("alice")
     desk.delivery.receive([b'replaced - - - {"user":"bob","device":"phone","session":"s","at_us":1}', b"replaced - - - x"])
     assert len(desk.sessions) == 1
+
+
+async def test_a_kicked_user_has_no_session_left(desk: Desk) -> None:
+    """Whatever state it is in, and whether or not the device has a name; others stay, and what follows is for them."""
+    _, plain = await desk.live("alice")
+    _, device = await desk.live_device("alice", "phone")
+    _, other = await desk.live("bob")
+    _, coming = await desk.registering("alice")
+    line = b'kicked - - - {"user":"alice","code":4502,"reason":"the account is closed"}'
+    message = build_line("user:bob", None, None, None, build_frame("user:bob", None, "m", 0, '"text":"x"')).encode()
+    desk.delivery.receive([line + b"\n" + message, line])
+    assert [socket.close_code for socket in (plain, device, coming, other)] == [4502, 4502, 4502, None]
+    assert '"message"' in other.frames()[-1]
+    assert list(desk.sessions.users) == ["bob"]
 
 
 async def test_a_device_gone_before_its_cursor_was_found(desk: Desk) -> None:

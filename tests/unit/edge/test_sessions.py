@@ -63,6 +63,16 @@ def test_a_device_may_come_again_to_a_full_table() -> None:
     sessions.add("c5", "alice", "tablet", position())
 
 
+def test_all_sessions_of_a_user_are_found() -> None:
+    """In the order of their coming, as they are when it is asked."""
+    sessions = Sessions[str](99)
+    for holder, user, device in (("c1", "alice", "phone"), ("c2", "bob", None), ("c3", "alice", None)):
+        sessions.add(holder, user, device, position())
+    found = sessions.of_user("alice")
+    sessions.remove("c1", "alice")
+    assert (found, sessions.of_user("alice"), sessions.of_user("carol")) == (["c1", "c3"], ["c3"], [])
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["u", "v"]), st.booleans())))
 def test_the_table_is_what_was_added_and_not_removed(steps: list[tuple[str, str, bool]]) -> None:
     """Users, audiences and count agree, and only a user's last session is the last."""
