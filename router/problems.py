@@ -8,15 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Annotated, Final, Literal
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from router.errors import RuleBroken
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemDocument(msgspec.Struct, frozen=True):
+    """What was wrong with a request (RFC 9457)."""
+
+    type: Literal["about:blank"]
+    title: Annotated[str, msgspec.Meta(description="The status in words.")]
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    detail: Annotated[str, msgspec.Meta(description="What was wrong and what is expected, for people.")]
+    field: Annotated[str, msgspec.Meta(description="The part of the request at fault.")] | msgspec.UnsetType = msgspec.UNSET
+    rule: Annotated[str, msgspec.Meta(description="The rule that it breaks.")] | msgspec.UnsetType = msgspec.UNSET
+
+
+_USUAL_DETAILS: Final = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this address; /v1/openapi.json tells what there is",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this address does not answer that method; the header Allow tells which it answers",
+}
+"""What to say where Starlette itself refuses."""
 
 
 class Problem(HTTPException):
@@ -55,33 +75,36 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
+def problem_response(problem: HTTPException) -> Response:
+    """Return the answer to a request that is refused."""
+    status = HTTPStatus(problem.status_code)
+    detail = _USUAL_DETAILS.get(status, problem.detail) if problem.detail == status.phrase else problem.detail
+    field = problem.field if isinstance(problem, Problem) else None
+    return _response(status, detail, field=field, headers=problem.headers)
+
+
 async def _refused(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette's signature is wider than what it calls this with
-    phrase = HTTPStatus(exc.status_code).phrase
-    detail = exc.detail if exc.detail != phrase else ""
-    field = exc.field if isinstance(exc, Problem) else None
-    return _document(exc.status_code, detail, field=field, headers=exc.headers)
+    return problem_response(exc)
 
 
 async def _rule_broken(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RuleBroken)  # noqa: S101 - likewise
-    return _document(HTTPStatus.BAD_REQUEST, str(exc), field=exc.field, rule=exc.rule)
+    return _response(HTTPStatus.BAD_REQUEST, str(exc), field=exc.field, rule=exc.rule)
 
 
 async def _failed(_request: Request, _exc: Exception) -> Response:
     """Answer without details: Starlette raises the error on, and it is logged with its traceback."""
-    return _document(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of this service tells")
+    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of this service tells")
 
 
-def _document(
-    status: int,
+def _response(
+    status: HTTPStatus,
     detail: str,
     *,
     field: str | None = None,
     rule: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    members = {"detail": detail, "field": field, "rule": rule}
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    document |= {name: value for name, value in members.items() if value}
-    return JSONResponse(document, status, headers=headers, media_type=MEDIA_TYPE)
+    document = ProblemDocument("about:blank", status.phrase, status, detail, field or msgspec.UNSET, rule or msgspec.UNSET)
+    return Response(msgspec.json.encode(document), status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""The routes of the API, and what all answers share: the API key, problem documents, an outage that is told as one."""
+"""The operations of the API and who answers them, and an outage that is told as one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from router.access import check_api_key
-from router.api.health import Readiness
-from router.api.messages import Messages
+from router.api.health import GET_READYZ, Readiness
+from router.api.messages import GET_MESSAGE, Messages
+from router.api.openapi import ABOUT
 from router.api.page import Page
+from router.http_app import Handler, http_app
+from router.operations import Operation
 from router.ops import Health
-from router.problems import Problem, problem_handlers
+from router.problems import Problem
 from router.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,23 +30,26 @@ _RETRY_AFTER_S: Final = 2
 
 def api_app(settings: Settings, health: Health, messages: Messages, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
+    handlers: dict[Operation, Handler] = {
+        GET_MESSAGE: messages.get,
+        GET_READYZ: Readiness(settings, health).get,
+    }
+    return http_app(
+        ABOUT,
+        {operation: _telling_outages(handler) for operation, handler in handlers.items()},
+        api_key=settings.api_key,
+        others=page.routes if page else (),
+    )
 
-    async def get_message(request: Request) -> Response:
-        check_api_key(request, settings.api_key)
+
+def _telling_outages(handler: Handler) -> Handler:
+    async def answer(request: Request) -> Response:
         try:
-            return await messages.get(request)
+            return await handler(request)
         except (PyMongoError, RedisError) as exc:
             raise _away(exc) from exc
 
-    return Starlette(
-        routes=[
-            Route("/readyz", Readiness(settings, health).get, methods=["GET"]),
-            # An id may have slashes in it.
-            Route("/v1/messages/{message_id:path}", get_message, methods=["GET"]),
-            *(page.routes if page else ()),
-        ],
-        exception_handlers=problem_handlers(),
-    )
+    return answer
 
 
 def _away(exc: PyMongoError | RedisError) -> Problem:

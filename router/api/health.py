@@ -6,17 +6,41 @@ addresses stand in `api_ready_urls`.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 import anyio
 import httpx
+import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from router.operations import Answer, Operation
 from router.ops import Health
 from router.settings import Settings
 
 _ASK_TIMEOUT_S: Final = 2.0
+
+
+class ReadyState(msgspec.Struct, frozen=True):
+    """Whether all of it is ready; `reasons` says of each part that is not, why."""
+
+    ready: bool
+    reasons: dict[str, str]
+
+
+GET_READYZ: Final = Operation(
+    id="get_readyz",
+    method="GET",
+    path="/readyz",
+    summary="Whether the system is ready",
+    description="Answers for collect and, on one machine, for all services beside it (the setting `api_ready_urls`).",
+    answers=(
+        Answer(HTTPStatus.OK, ReadyState, "All of it is ready.", example=ReadyState(ready=True, reasons={})),
+        Answer(HTTPStatus.SERVICE_UNAVAILABLE, ReadyState, "Some of it is not."),
+    ),
+    key=False,
+)
 
 
 class Readiness:
@@ -36,7 +60,11 @@ class Readiness:
         reasons = {f"collect {name}": why for name, why in self._health.reasons.items()}
         reasons |= await unready(self._urls)
         ready = self._health.ready and not reasons
-        return JSONResponse({"ready": ready, "reasons": reasons}, status_code=200 if ready else 503)
+        return Response(
+            msgspec.json.encode(ReadyState(ready, reasons)),
+            HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
+            media_type="application/json",
+        )
 
 
 async def unready(urls: tuple[str, ...]) -> dict[str, str]:

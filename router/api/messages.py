@@ -7,30 +7,105 @@ letters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
 
+from router.api.openapi import AWAY
 from router.cursors import Cursors, DeviceCursor
 from router.inbox import Inbox
 from router.keys import Keys
+from router.operations import Answer, Id, Operation, Parameter, Time
 from router.problems import Problem
 from router.settings import Settings
 from router.stored import Kept
 from router.targets import USER_PREFIX, check_id
-from router.trace import describe, read_events
+from router.trace import TraceEvent, describe, read_events
 
 _DEVICES_MAX: Final = 1_000
 """Most devices of a user that are told of."""
 
 _DEAD_SCANNED_MAX: Final = 1_000
 """Newest dead letters of each shard that are looked through for an id that is not stored."""
+
+
+class DeviceState(msgspec.Struct, frozen=True):
+    """Up to where a device has acknowledged, and when it came or acknowledged last."""
+
+    device: Id
+    cursor: int
+    seen_at: Time
+
+
+class TargetState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What has become of a message for one target; `acked` and `not_acked` are there for users only."""
+
+    to: str
+    state: Literal["stored", "expired"]
+    seq: int
+    stored_at: Time
+    expires_at: Time
+    carried: Mapping[str, str] = {}
+    acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
+    not_acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class TraceState(msgspec.Struct, frozen=True):
+    """An event on a message's way; `at_us` is in Unix µs."""
+
+    to: str
+    stage: str
+    at_us: int
+    by: str
+    seq: int | msgspec.UnsetType = msgspec.UNSET
+    session: str | msgspec.UnsetType = msgspec.UNSET
+    device: str | msgspec.UnsetType = msgspec.UNSET
+    nodes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    why: str | msgspec.UnsetType = msgspec.UNSET
+    traceparent: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class MessageState(msgspec.Struct, frozen=True):
+    """What has become of a message; `trace` is there when one of its targets was stored with it."""
+
+    id: Id
+    targets: tuple[TargetState, ...]
+    trace: tuple[TraceState, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+_TIMES = ("2026-11-22T17:14:30.698Z", "2026-12-22T17:14:30.698Z")
+_EXAMPLE = MessageState(
+    "order-4711",
+    (
+        TargetState(
+            "user:alice",
+            "stored",
+            1795360470698378,
+            *_TIMES,
+            acked=(DeviceState("phone", 1795360470698378, "2026-11-22T17:14:33.120Z"),),
+            not_acked=(),
+        ),
+    ),
+)
+
+GET_MESSAGE: Final = Operation(
+    id="get_message",
+    method="GET",
+    path="/v1/messages/{id}",
+    summary="What has become of a message",
+    description="For each target: whether it is stored, its place in the target's order, and which of a user's devices have "
+    "acknowledged it; of a message sent with `trace`, its events. The id is the producer's, or the one that the API or collect "
+    "made.",
+    parameters=(Parameter("id", "path", Id, "The message's id, percent-encoded.", example="order-4711", slashes=True),),
+    answers=(Answer(HTTPStatus.OK, MessageState, "The message is stored.", example=_EXAMPLE),),
+    problems={HTTPStatus.NOT_FOUND: "No message of that id is stored; `detail` says what that may mean.", **AWAY},
+)
 
 
 class Messages:
@@ -57,30 +132,32 @@ class Messages:
             Problem: 404 when it is not stored.
             PyMongoError, RedisError: in an outage.
         """
-        message_id = check_id(request.path_params["message_id"], "id")
+        message_id = check_id(request.path_params["id"], "id")
         found = await self._inbox.with_id(message_id)
         if not found:
             raise await self._missing(message_id)
         now = datetime.now(UTC)
-        answer: dict[str, Any] = {"id": message_id, "targets": [await self._target(kept, now) for kept in found]}
-        if any(kept.trace for kept in found):
-            answer["trace"] = [describe(event) for event in await read_events(self._redis, self._settings, message_id)]
+        targets = tuple([await self._target(kept, now) for kept in found])
+        trace = await self._trace(message_id) if any(kept.trace for kept in found) else msgspec.UNSET
+        answer = MessageState(message_id, targets, trace)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _target(self, kept: Kept, now: datetime) -> dict[str, object]:
-        answer: dict[str, object] = {
-            "to": kept.target,
-            "state": "stored" if kept.expires_at > now else "expired",
-            "seq": kept.seq,
-            "stored_at": _time(kept.stored_at),
-            "expires_at": _time(kept.expires_at),
-        }
-        if kept.carried:
-            answer["carried"] = kept.carried
-        if kept.target.startswith(USER_PREFIX):
-            user = kept.target.removeprefix(USER_PREFIX)
-            answer |= _devices(await self._cursors.of_user(user, kept.target, _DEVICES_MAX), kept.seq)
-        return answer
+    async def _target(self, kept: Kept, now: datetime) -> TargetState:
+        state = TargetState(
+            to=kept.target,
+            state="stored" if kept.expires_at > now else "expired",
+            seq=kept.seq,
+            stored_at=_time(kept.stored_at),
+            expires_at=_time(kept.expires_at),
+            carried=kept.carried,
+        )
+        if not kept.target.startswith(USER_PREFIX):
+            return state
+        user = kept.target.removeprefix(USER_PREFIX)
+        return _with_devices(state, await self._cursors.of_user(user, kept.target, _DEVICES_MAX))
+
+    async def _trace(self, message_id: str) -> tuple[TraceState, ...]:
+        return tuple(map(_told, await read_events(self._redis, self._settings, message_id)))
 
     async def _missing(self, message_id: str) -> Problem:
         return Problem(
@@ -110,17 +187,22 @@ def find_letter(letters: Iterable[Any], message_id: bytes) -> tuple[str, str] | 
     return None
 
 
-def _devices(devices: Sequence[DeviceCursor], seq: int) -> dict[str, object]:
+def _with_devices(state: TargetState, devices: Sequence[DeviceCursor]) -> TargetState:
     """Tell who has acknowledged, and who is yet to. A device that began behind the message is none of its own."""
-    own = [device for device in devices if device.began < seq]
-    return {
-        "acked": [_device(device) for device in own if device.seq >= seq],
-        "not_acked": [_device(device) for device in own if device.seq < seq],
-    }
+    own = [device for device in devices if device.began < state.seq]
+    return msgspec.structs.replace(
+        state,
+        acked=tuple(_device(device) for device in own if device.seq >= state.seq),
+        not_acked=tuple(_device(device) for device in own if device.seq < state.seq),
+    )
 
 
-def _device(device: DeviceCursor) -> dict[str, object]:
-    return {"device": device.device, "cursor": device.seq, "seen_at": _time(device.seen_at)}
+def _device(device: DeviceCursor) -> DeviceState:
+    return DeviceState(device.device, device.seq, _time(device.seen_at))
+
+
+def _told(event: TraceEvent) -> TraceState:
+    return msgspec.convert(describe(event), TraceState)
 
 
 def _time(time: datetime) -> str:

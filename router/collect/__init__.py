@@ -8,7 +8,3 @@ eras.py      MongoDB: which Redis a shard was last worked on
 owner.py     the steps of a batch, and what happens when one fails
 service.py   leases and owners, one a shard, and the API
 """
-
-from router.collect.service import serve
-
-__all__ = ["serve"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from router.api import api_app
+from router.api.app import api_app
 from router.api.messages import Messages
 from router.api.page import Page
 from router.bell import Bell

@@ -25,7 +25,7 @@ def collect(config: Config = None, settings: Assignments = None) -> None:
 
     Example: pushway collect --config pushway.toml --set ops_port=8010
     """
-    _run("collect", "router.collect", service_settings(config, settings))
+    _run("collect", "router.collect.service", service_settings(config, settings))
 
 
 def dispatch(config: Config = None, settings: Assignments = None) -> None:

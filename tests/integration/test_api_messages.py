@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from router.api import api_app
+from router.api.app import api_app
 from router.api.messages import Messages
 from router.cursors import CursorKey, Cursors
 from router.mongo_client import open_mongo

@@ -1,0 +1,140 @@
+"""The OpenAPI 3.1 document of an HTTP service, made of its operations' descriptions.
+
+Source: the OpenAPI Specification 3.1.1. Schemas are JSON Schema 2020-12, as msgspec writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from router.operations import Answer, Body, Operation, Parameter, Type
+from router.problems import MEDIA_TYPE, ProblemDocument
+
+OPENAPI_VERSION: Final = "3.1.1"
+KEY_SCHEME: Final = "api_key"
+
+_REF: Final = "#/components/schemas/{name}"
+
+_ANY_REQUEST: Final = {
+    HTTPStatus.BAD_REQUEST: "The address cannot be read, or has a query parameter that does not exist or breaks its rule.",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "The address is too long.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong in the service; its log tells.",
+}
+_WITH_KEY: Final = {HTTPStatus.UNAUTHORIZED: "The API key is missing or wrong."}
+_WITH_BODY: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long."}
+
+Json = dict[str, Any]
+
+
+def make_document(title: str, version: str, description: str, operations: Iterable[Operation]) -> Json:
+    """Return the document of some operations."""
+    described = tuple(operations)
+    schemas = _Schemas(described)
+    paths: dict[str, Json] = {}
+    for operation in described:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": {"title": title, "version": version, "description": description},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {
+                KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": "The setting `api_key` of the service."}
+            },
+        },
+    }
+
+
+class _Schemas:
+    """The schemas of all types that the operations name; Structs are components."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        types = [ProblemDocument, *_types(operations)]
+        made, self.components = msgspec.json.schema_components(types, ref_template=_REF)
+        # Types need not be hashable: Annotated with a list in its Meta is not.
+        self._made = list(zip(types, made, strict=True))
+
+    def of(self, type_: Type) -> Json:
+        """Return the schema of a type."""
+        return next(schema for known, schema in self._made if known is type_)
+
+
+def _types(operations: Iterable[Operation]) -> Iterator[Type]:
+    for operation in operations:
+        yield from (parameter.type for parameter in operation.parameters)
+        yield from (answer.type for answer in operation.answers if answer.type is not None)
+        if operation.body is not None:
+            yield operation.body.type
+
+
+def _operation(operation: Operation, schemas: _Schemas) -> Json:
+    described: Json = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.description,
+        "responses": _responses(operation, schemas),
+        "security": [{KEY_SCHEME: []}] if operation.key else [],
+    }
+    if operation.parameters:
+        described["parameters"] = [_parameter(parameter, schemas) for parameter in operation.parameters]
+    if operation.body is not None:
+        described["requestBody"] = _body(operation.body, schemas)
+    return described
+
+
+def _parameter(parameter: Parameter, schemas: _Schemas) -> Json:
+    described: Json = {
+        "name": parameter.name,
+        "in": parameter.where,
+        "required": parameter.required or parameter.where == "path",
+        "description": parameter.description,
+        "schema": schemas.of(parameter.type),
+    }
+    return described | _example(parameter.example)
+
+
+def _body(body: Body, schemas: _Schemas) -> Json:
+    content = {"schema": schemas.of(body.type)} | _example(body.example)
+    return {"required": True, "description": body.description, "content": dict.fromkeys(body.media_types, content)}
+
+
+def _responses(operation: Operation, schemas: _Schemas) -> Json:
+    answers = {str(answer.status.value): _answer(answer, schemas) for answer in operation.answers}
+    problems = {
+        str(status.value): _problem(description, schemas)
+        for status, description in sorted(_problems(operation).items())
+        if str(status.value) not in answers
+    }
+    return answers | problems
+
+
+def _answer(answer: Answer, schemas: _Schemas) -> Json:
+    described: Json = {"description": answer.description}
+    if answer.type is not None:
+        described["content"] = {answer.media_type: {"schema": schemas.of(answer.type)} | _example(answer.example)}
+    if answer.headers:
+        described["headers"] = {
+            name: {"description": says, "schema": {"type": "string"}} for name, says in answer.headers.items()
+        }
+    return described
+
+
+def _problems(operation: Operation) -> dict[HTTPStatus, str]:
+    shared = dict(_ANY_REQUEST)
+    shared |= _WITH_KEY if operation.key else {}
+    shared |= _WITH_BODY if operation.body else {}
+    return {**shared, **operation.problems}
+
+
+def _problem(description: str, schemas: _Schemas) -> Json:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schemas.of(ProblemDocument)}}}
+
+
+def _example(example: object) -> Json:
+    return {} if example is None else {"example": msgspec.to_builtins(example)}
