@@ -22,7 +22,7 @@ from router.targets import check_id, check_target
 FIELDS: Final = frozenset({"to", "body", "text", "id", "ttl", "transient", "trace", "traceparent"})
 """Fields that the contract names; besides, any that begins with `x-` is carried along."""
 
-_CARRIED_PREFIX: Final = "x-"
+CARRIED_PREFIX: Final = "x-"
 _CARRIED_MAX_CHARS: Final = 1_024
 """Longest carried name or value: they are labels, and as many as four belong in 4 KiB."""
 
@@ -113,7 +113,7 @@ def _by_name(entry: Entry) -> dict[str, bytes]:
     values: dict[str, bytes] = {}
     for raw_name, value in entry.fields:
         name = raw_name.decode("utf-8", "backslashreplace")
-        if name not in FIELDS and not name.startswith(_CARRIED_PREFIX):
+        if name not in FIELDS and not name.startswith(CARRIED_PREFIX):
             raise RuleBroken(name[:64], f"there is no such field (fields: {', '.join(sorted(FIELDS))}, x-*)")
         if name in values:
             raise RuleBroken(name[:64], "given twice")
@@ -143,8 +143,11 @@ def _targets(values: dict[str, bytes], most: int) -> tuple[str, ...]:
 
 def _message_id(values: dict[str, bytes], entry: Entry, shard: int) -> str:
     given = _text(values, "id")
-    if given is not None:
-        return check_id(given, "id")
+    return made_id(entry, shard) if given is None else check_id(given, "id")
+
+
+def made_id(entry: Entry, shard: int) -> str:
+    """Return the message id of an entry that gives none: always the same for the same entry of a shard's stream."""
     # The digest tells entries apart whose stream began anew and counts the same ids once more.
     digest = blake2b(digest_size=4)
     for name, value in entry.fields:
@@ -203,7 +206,7 @@ def _flag(values: dict[str, bytes], name: str) -> bool:
 
 
 def _carried(values: dict[str, bytes]) -> tuple[tuple[str, str], ...]:
-    names = [name for name in values if name == "traceparent" or name.startswith(_CARRIED_PREFIX)]
+    names = [name for name in values if name == "traceparent" or name.startswith(CARRIED_PREFIX)]
     if len(names) > _CARRIED_MAX:
         raise RuleBroken("x-*", f"more than {_CARRIED_MAX} carried fields")
     return tuple((name, _carried_value(values, name)) for name in names)

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "shard": ("shard", "shard", "Print which shard an id belongs to."),
     "nodes": ("nodes", "nodes", "Print the nodes: where they are, how many sessions they hold, whether they live."),
     "trace": ("trace", "trace", "Draw what became of a message sent with --trace, stage by stage."),
+    "dead": ("dead", "dead", "List dead letters (what no service could accept), append them anew, or drop them."),
     "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),
 }
 
@@ -45,10 +46,13 @@ class LazyCommand(TyperCommand):
         self._function = function
 
     def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's signature, passed on
-        """Hand over to the real command."""
-        single = typer.Typer(add_completion=False)
-        single.command(self.name)(getattr(import_module(f"{__name__}.{self._module}"), self._function))
-        return typer.main.get_command(single).make_context(*args, **options)
+        """Hand over to the real command, or to the group of commands that its module calls `app`."""
+        module = import_module(f"{__name__}.{self._module}")
+        found = getattr(module, "app", None)
+        if found is None:
+            found = typer.Typer(add_completion=False)
+            found.command(self.name)(getattr(module, self._function))
+        return typer.main.get_command(found).make_context(*args, **options)
 
 
 class Pushway(TyperGroup):

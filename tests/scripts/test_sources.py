@@ -167,16 +167,18 @@ def server(request: pytest.FixtureRequest) -> EmbeddedValkey | DebianRedis:
         redis.hset("push:{0}:era", mapping={"era": "1", "server": replid, "recovered": "1"})
         redis.xadd("push:{0}:in", {"to": "user:a", "text": "hi"}, id="1732262400999-0")
         redis.xadd("push:{0}:out", {"line": "user:a - - - {}"})
+        redis.xadd("push:{0}:dead", {"reason": "no", "source": "push:{0}:in", "entry": "1-1", "to": "all"}, id="1732262400999-0")
     return running
 
 
 # What each line must have done, so that it not only ran.
 _DONE: dict[str, Callable[[Any], bool]] = {
     "append": lambda redis: redis.xlen("push:{0}:out") == 2,
-    "bury": lambda redis: redis.xlen("push:{0}:dead") == 1,
+    "bury": lambda redis: redis.xlen("push:{0}:dead") == 2,
     "dispatch": lambda redis: redis.xlen("push:{0}:out") == 0,
     "lease_release": lambda redis: redis.get("push:{0}:lease:collect") is None,
     "lease_renew": lambda redis: 0 < redis.pttl("push:{0}:lease:collect") <= 5_000,
+    "retry": lambda redis: (redis.xlen("push:{0}:dead"), redis.xlen("push:{0}:in")) == (0, 2),
     "sequence": lambda redis: redis.hlen("push:{0}:pending") == 1,
     "take": lambda redis: redis.xpending("push:{0}:in", "collect")["pending"] == 1,
 }

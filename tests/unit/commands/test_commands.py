@@ -246,3 +246,30 @@ def test_store_away_is_one_line_with_advice() -> None:
     assert done.stderr == (
         "pushway: MongoDB at 127.0.0.1:1 cannot be reached (Connection refused; set by mongo_url): is `scripts/up` running?\n"
     )
+
+
+@pytest.mark.parametrize("name", ["list", "show", "retry", "drop"])
+def test_dead_has_commands_of_its_own(name: str) -> None:
+    """Each with an example, and for machines."""
+    shown = _run("dead", name, "--help").stdout
+    assert f"pushway dead {name}" in shown.partition("Example: ")[2]
+    assert "--json" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "--source", "inn"), "--source: 'inn' is not one of in, out, fast"),
+        (("list", "--since", "yesterday"), "--since: 'yesterday' is not an age like 90s, 10m, 2h or 7d"),
+        (("retry",), "give either ids, as `pushway dead list` prints them, or --all"),
+        (("retry", "1-0", "--all"), "give either ids"),
+        (("retry", "1-0", "--source", "in"), "--source: is for --all"),
+        (("retry", "1-0", "--set", "to"), "--set: 'to' is not FIELD=VALUE"),
+        (("drop", "--all"), "--yes: is needed to drop all dead letters where nobody can be asked"),
+    ],
+)
+def test_dead_says_what_it_takes(words: tuple[str, ...], said: str) -> None:
+    """Wrong usage is one line, and nothing is asked of Redis; exit code 2."""
+    done = _run("dead", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
