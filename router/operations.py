@@ -23,9 +23,15 @@ Type = Any
 # As router.targets has it, but for halves of surrogate pairs, which many dialects of regular expressions cannot name.
 _ID_PATTERN: Final = r'^[^\s,{}"\\\x00-\x1f\x7f-\x9f]+$'
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_MAX_CHARS, pattern=_ID_PATTERN, description=f"An id: {ID_RULE}.")]
-"""An id of a user, topic, device, node or message in an answer or an address. In a request's body take `str` and check with
-`router.targets.check_id`, which names the field and the rule in its problem."""
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        description=f"An id: {ID_RULE}.",
+        extra_json_schema={"minLength": 1, "maxLength": ID_MAX_CHARS, "pattern": _ID_PATTERN},
+    ),
+]
+"""An id of a user, topic, device, node or message. For schemas only: msgspec takes any string for it, so that
+`router.targets.check_id` can refuse with the field and the rule."""
 
 Time = Annotated[str, msgspec.Meta(description="RFC 3339, in UTC.", extra_json_schema={"format": "date-time"})]
 """A moment in an answer."""

@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from http import HTTPStatus
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import parse_qs
 
 import anyio
@@ -20,40 +20,34 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from router import metrics
-from router.access import check_api_key
+from router.auth.client import Issued
 from router.auth.jwk import to_key_set
-from router.auth.jwks import JWKS_PATH
 from router.auth.keyfile import SigningKey, load_or_make
+from router.auth.openapi import (
+    ABOUT,
+    FORM,
+    GET_JWKS,
+    POST_TOKENS,
+    POST_VERIFY,
+    Introspection,
+    TokenRequest,
+    VerifyRequest,
+)
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, SetupError, TokenRefused
+from router.http_app import http_app
+from router.operations import JSON
 from router.ops import Health, listen, serve_on
-from router.problems import problem_handlers, read_body
+from router.problems import read_body
 from router.settings import Settings
 from router.targets import check_id
-
-FORM: Final = "application/x-www-form-urlencoded"
 
 NO_STORE: Final = {"cache-control": "no-store"}
 """An answer with a token in it, or about one, is nobody's to keep (RFC 6749, section 5.1)."""
 
 log = structlog.get_logger(__name__)
-
-
-class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /v1/tokens."""
-
-    user: str
-    ttl_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    topics: list[str] = []
-
-
-class VerifyRequest(msgspec.Struct):
-    """The body of POST /v1/verify as JSON; RFC 7662's `token_type_hint` may stand beside it."""
-
-    token: str
 
 
 class Auth:
@@ -72,31 +66,22 @@ class Auth:
 
     def app(self) -> Starlette:
         """Return the application."""
-        return Starlette(
-            routes=[
-                Route("/v1/tokens", self.post_token, methods=["POST"]),
-                Route("/v1/verify", self.post_verify, methods=["POST"]),
-                Route(JWKS_PATH, self.get_jwks, methods=["GET"]),
-            ],
-            exception_handlers=problem_handlers(),
-        )
+        handlers = {POST_TOKENS: self.post_token, POST_VERIFY: self.post_verify, GET_JWKS: self.get_jwks}
+        return http_app(ABOUT, handlers, api_key=self._settings.api_key)
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
-        check_api_key(request, self._settings.api_key)
         asked = _decode(await self._body(request), TokenRequest)
         now = int(time.time())
         claims = self._claims(asked, now)
         token = issue(claims, self._key.private, self._key.kid, self._rules, now)
         metrics.TOKENS_ISSUED.inc()
-        answer = {"token": token, "user": claims.user, "jti": claims.jti, "expires_at": claims.expires_at}
-        return JSONResponse(answer, HTTPStatus.CREATED, headers=NO_STORE)
+        return _answer(Issued(token, claims.user, claims.jti, claims.expires_at), HTTPStatus.CREATED)
 
     async def post_verify(self, request: Request) -> Response:
         """Say whether a token is good, and if so what it says (RFC 7662)."""
-        check_api_key(request, self._settings.api_key)
         token = _token_of(request, await self._body(request))
-        return JSONResponse(self._introspect(token), headers=NO_STORE)
+        return _answer(self._introspect(token), HTTPStatus.OK)
 
     async def get_jwks(self, _request: Request) -> Response:
         """Publish the public key."""
@@ -122,22 +107,22 @@ class Auth:
             jti=str(uuid.uuid4()),
         )
 
-    def _introspect(self, token: str) -> dict[str, object]:
+    def _introspect(self, token: str) -> Introspection:
         try:
             claims = verify(token, self._key_named(kid_of(token)), self._rules)
         except TokenRefused as exc:
             log.debug("token_refused", reason=exc.reason)
             # RFC 7662, section 2.2: an inactive token's answer tells nothing else.
-            return {"active": False}
-        return {
-            "active": True,
-            "sub": claims.user,
-            "exp": claims.expires_at,
-            "iss": self._rules.issuer,
-            "aud": self._rules.audience,
-            "jti": claims.jti,
-            "topics": claims.topics,
-        }
+            return Introspection(active=False)
+        return Introspection(
+            active=True,
+            sub=claims.user,
+            exp=claims.expires_at,
+            iss=self._rules.issuer,
+            aud=self._rules.audience,
+            jti=claims.jti,
+            topics=claims.topics,
+        )
 
     def _key_named(self, kid: str) -> Ed25519PublicKey:
         if kid != self._key.kid:
@@ -172,6 +157,10 @@ async def _serve(listener: socket.socket, app: Starlette, settings: Settings, he
         log.info("auth_opened", host=settings.auth_host, port=settings.auth_port)
         await stop.wait()
         health.set("http", ok=False, why="stopping")
+
+
+def _answer(answer: Issued | Introspection, status: HTTPStatus) -> Response:
+    return Response(msgspec.json.encode(answer), status, headers=NO_STORE, media_type=JSON)
 
 
 def _token_of(request: Request, body: bytes) -> str:

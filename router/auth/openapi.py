@@ -1,0 +1,123 @@
+"""What auth says of itself: its operations, and the shapes of what they take and give."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import msgspec
+
+from router import __version__
+from router.auth.client import Issued
+from router.auth.jwks import JWKS_PATH
+from router.operations import JSON, Answer, Body, Id, Operation
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+ABOUT: Final = (
+    "Pushway auth",
+    __version__,
+    "Gives back ends tokens, says whether one is good, publishes the key. Errors are problem documents (RFC 9457).",
+)
+
+_TOKEN = "eyJhbGciOiJFZERTQSIsImtpZCI6IlJQX3gy…"  # noqa: S105 - the beginning of any
+_JTI = "8f608a21-e233-4b0c-a82e-41db053f7a51"
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/tokens."""
+
+    user: Id
+    ttl_s: (
+        Annotated[int, msgspec.Meta(ge=1, description="Seconds, at most `token_ttl_max_s`; null is `token_ttl_s`.")] | None
+    ) = None
+    topics: Annotated[list[Id], msgspec.Meta(description="Patterns, at most `token_topics_max`.")] = []
+
+
+class VerifyRequest(msgspec.Struct):
+    """The body of POST /v1/verify; RFC 7662's `token_type_hint` may stand beside it."""
+
+    token: str
+
+
+class Introspection(msgspec.Struct, frozen=True):
+    """What a good token says; of one that is not good, nothing but that (RFC 7662, section 2.2)."""
+
+    active: bool
+    sub: Id | msgspec.UnsetType = msgspec.UNSET
+    exp: Annotated[int, msgspec.Meta(description="Unix seconds.")] | msgspec.UnsetType = msgspec.UNSET
+    iss: str | msgspec.UnsetType = msgspec.UNSET
+    aud: str | msgspec.UnsetType = msgspec.UNSET
+    jti: str | msgspec.UnsetType = msgspec.UNSET
+    topics: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class PublicKey(msgspec.Struct, frozen=True):
+    """An Ed25519 key as a JWK (RFC 8037); `kid` is its thumbprint (RFC 7638)."""
+
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    alg: str
+    use: str
+
+
+class KeySet(msgspec.Struct, frozen=True):
+    """A JWK Set (RFC 7517)."""
+
+    keys: tuple[PublicKey, ...]
+
+
+POST_TOKENS: Final = Operation(
+    id="post_tokens",
+    method="POST",
+    path="/v1/tokens",
+    summary="A token for a user",
+    description="A back end does this for a user that it has logged in, and hands the token to the user's app.",
+    body=Body(TokenRequest, "Whom it is for, and for how long.", example={"user": "alice", "ttl_s": 600}),
+    answers=(
+        Answer(
+            HTTPStatus.CREATED,
+            Issued,
+            "The token.",
+            example=Issued(_TOKEN, "alice", _JTI, 1795362661),
+            headers={"cache-control": "`no-store`: nobody on the way keeps it."},
+        ),
+    ),
+)
+
+POST_VERIFY: Final = Operation(
+    id="post_verify",
+    method="POST",
+    path="/v1/verify",
+    summary="Whether a token is good",
+    description="Token introspection, as RFC 7662 has it. Edges do not need it: they check tokens with the public key.",
+    body=Body(VerifyRequest, "The token, as a form or as JSON.", example={"token": _TOKEN}, media_types=(FORM, JSON)),
+    answers=(
+        Answer(
+            HTTPStatus.OK,
+            Introspection,
+            "What the token says, or that it is not good.",
+            example=Introspection(active=True, sub="alice", exp=1795362661, iss="pushway", aud="pushway", jti=_JTI, topics=()),
+            headers={"cache-control": "`no-store`: nobody on the way keeps it."},
+        ),
+    ),
+)
+
+GET_JWKS: Final = Operation(
+    id="get_jwks",
+    method="GET",
+    path=JWKS_PATH,
+    summary="The public key",
+    description="The key that checks tokens, as a JWK Set. Edges read it every `jwks_refresh_s`.",
+    answers=(
+        Answer(
+            HTTPStatus.OK,
+            KeySet,
+            "The key.",
+            headers={"cache-control": "How long it may be kept: `jwks_refresh_s`."},
+        ),
+    ),
+    key=False,
+)
