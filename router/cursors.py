@@ -62,6 +62,15 @@ class DeviceCursor(NamedTuple):
     seen_at: datetime
 
 
+class KeptCursor(NamedTuple):
+    """Up to where a device has handled a target's messages, and when it was last seen."""
+
+    device: str
+    target: str
+    seq: int
+    seen_at: datetime
+
+
 class Cursors:
     """The cursors of one database."""
 
@@ -78,13 +87,30 @@ class Cursors:
     @cancelled_once
     async def of_user(self, user: str, target: str, most: int) -> list[DeviceCursor]:
         """Return the cursors of up to `most` devices of a user in a target's order, by device."""
-        # Ids have no spaces, and "!" is the character behind one: this is all that begins with "<user> ".
-        of_user = {"_id": {"$gt": f"{user} ", "$lt": f"{user}!"}, "target": target, "seq": {"$gte": 0}}
-        found = self._documents.find(of_user).sort("_id", ASCENDING).limit(most)
+        wanted = {**_of_user(user), "target": target, "seq": {"$gte": 0}}
+        found = self._documents.find(wanted).sort("_id", ASCENDING).limit(most)
         return [
             DeviceCursor(document["device"], int(document["seq"]), int(document.get("began", 0)), document["seen_at"])
             async for document in found
         ]
+
+    @cancelled_once
+    async def all_of_user(self, user: str, most: int) -> list[KeptCursor]:
+        """Return up to `most` cursors of a user, whatever the target, by device and target."""
+        found = self._documents.find({**_of_user(user), "seq": {"$gte": 0}}).sort("_id", ASCENDING).limit(most)
+        return [
+            KeptCursor(document["device"], document["target"], int(document["seq"]), document["seen_at"])
+            async for document in found
+        ]
+
+    @cancelled_once
+    async def forget(self, user: str) -> int:
+        """Remove all cursors of a user, durably, and return how many those were.
+
+        Raises:
+            PyMongoError: when it is unknown which are gone; forget again.
+        """
+        return (await self._documents.delete_many(_of_user(user))).deleted_count
 
     @cancelled_once
     async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
@@ -150,6 +176,11 @@ class Cursors:
             if exc.code not in _INDEX_CONFLICTS:
                 raise
             raise SetupError(f"an index of the cursors stands there with other options; drop it first: {exc}") from exc
+
+
+def _of_user(user: str) -> dict[str, Any]:
+    # Ids have no spaces, and "!" is the character behind one: this is all that begins with "<user> ".
+    return {"_id": {"$gt": f"{user} ", "$lt": f"{user}!"}}
 
 
 def _whole(key: CursorKey, seq: int, now: datetime) -> dict[str, Any]:

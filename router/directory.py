@@ -7,6 +7,7 @@ it is returned, and says that it is over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -21,13 +22,20 @@ class Route:
 
     Attributes:
         node: the node id.
-        left_ms: until the route expires, unless renewed; not above 0 when it has lapsed.
+        expiry_ms: when the route expires, unless renewed; Unix ms by Redis' clock.
+        left_ms: until then; not above 0 when it has lapsed.
         node_alive: whether the node's heartbeat is current.
     """
 
     node: str
+    expiry_ms: int
     left_ms: int
     node_alive: bool
+
+    @property
+    def live(self) -> bool:
+        """Whether messages go there, to somebody who is there."""
+        return self.left_ms > 0 and self.node_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,9 @@ class Node:
     Attributes:
         id: the node id.
         alive: whether its heartbeat is current in every shard.
-        left_ms: until it counts as dead, unless it is heard from; in the shard where that is soonest.
+        expiry_ms: when it counts as dead, unless it is heard from, in the shard where that is soonest; Unix ms by Redis' clock,
+            0 where a shard does not list it.
+        left_ms: until then; not above 0 when it is past.
         address: where clients reach it.
         version: of its program.
         state: `live` or `draining`.
@@ -47,6 +57,7 @@ class Node:
 
     id: str
     alive: bool
+    expiry_ms: int
     left_ms: int
     address: str
     version: str
@@ -69,7 +80,7 @@ async def read_routes(redis: Redis, settings: Settings, user: str) -> list[Route
         time, routes, nodes = await pipe.execute()
     now_ms = _ms(time)
     alive = {node for node, expiry_ms in nodes if expiry_ms > now_ms}
-    return [Route(node.decode(), int(expiry_ms) - now_ms, node in alive) for node, expiry_ms in routes]
+    return [Route(node.decode(), int(expiry_ms), int(expiry_ms) - now_ms, node in alive) for node, expiry_ms in routes]
 
 
 async def read_nodes(redis: Redis, settings: Settings) -> list[Node]:
@@ -79,24 +90,21 @@ async def read_nodes(redis: Redis, settings: Settings) -> list[Node]:
         RedisError, OSError: when Redis cannot be asked.
     """
     shards = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
-    lefts = [await _lefts_ms(redis, keys) for keys in shards]
-    left_ms = {
-        node: min(left.get(node, 0) for left in lefts)  # a shard that does not list it counts it as dead
-        for node in sorted({node for left in lefts for node in left})
+    listed = [await _expiries_ms(redis, keys) for keys in shards]
+    expiry_ms = {
+        node: min(expiries.get(node, 0) for expiries in listed)  # a shard that does not list it counts it as dead
+        for node in sorted({node for expiries in listed for node in expiries})
     }
-    return [await _node(redis, shards[0], node, left) for node, left in left_ms.items()]
+    return [await _node(redis, shards[0], node, expiry) for node, expiry in expiry_ms.items()]
 
 
-async def _lefts_ms(redis: Redis, keys: Keys) -> dict[str, int]:
-    """Return node → ms left, for the nodes that a shard lists."""
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.time()
-        pipe.zrange(keys.nodes(), 0, -1, withscores=True)
-        time, nodes = await pipe.execute()
-    return {node.decode(): int(expiry_ms) - _ms(time) for node, expiry_ms in nodes}
+async def _expiries_ms(redis: Redis, keys: Keys) -> dict[str, int]:
+    """Return node → expiry, for the nodes that a shard lists."""
+    nodes: Any = await redis.zrange(keys.nodes(), 0, -1, withscores=True)
+    return {node.decode(): int(expiry_ms) for node, expiry_ms in nodes}
 
 
-async def _node(redis: Redis, keys: Keys, node: str, left_ms: int) -> Node:
+async def _node(redis: Redis, keys: Keys, node: str, expiry_ms: int) -> Node:
     # Every shard has the same description of it.
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
@@ -105,8 +113,9 @@ async def _node(redis: Redis, keys: Keys, node: str, left_ms: int) -> Node:
     info = {name.decode(): value.decode() for name, value in fields.items()}
     return Node(
         id=node,
-        alive=left_ms > 0,
-        left_ms=left_ms,
+        alive=expiry_ms > _ms(time),
+        expiry_ms=expiry_ms,
+        left_ms=expiry_ms - _ms(time) if expiry_ms else 0,
         address=info.get("address", ""),
         version=info.get("version", ""),
         state=info.get("state", ""),

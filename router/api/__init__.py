@@ -3,6 +3,9 @@
 app.py       the operations and who answers them
 health.py    /readyz, for the whole of a system that runs on one machine
 messages.py  GET /v1/messages/{id}
+nodes.py     GET /v1/nodes
 openapi.py   what the API says of itself; how to add an operation
 page.py      the page at the root and what it asks for, in development
+times.py     times as the API gives them
+users.py     /v1/users/{user}: where a user is, what is stored for them, the end of their sessions
 """

@@ -14,8 +14,10 @@ from starlette.responses import Response
 
 from router.api.health import GET_READYZ, Readiness
 from router.api.messages import GET_MESSAGE, Messages
+from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
+from router.api.users import DELETE_SESSIONS, GET_USER, GET_USER_MESSAGES, Users
 from router.http_app import Handler, http_app
 from router.operations import Operation
 from router.ops import Health
@@ -28,10 +30,16 @@ _RETRY_AFTER_S: Final = 2
 """When to come again after an outage: about as soon as collect itself tries again."""
 
 
-def api_app(settings: Settings, health: Health, messages: Messages, page: Page | None = None) -> Starlette:
+def api_app(
+    settings: Settings, health: Health, messages: Messages, users: Users, nodes: Nodes, page: Page | None = None
+) -> Starlette:
     """Return the application; the page is for development."""
     handlers: dict[Operation, Handler] = {
         GET_MESSAGE: messages.get,
+        GET_USER: users.get,
+        GET_USER_MESSAGES: users.get_messages,
+        DELETE_SESSIONS: users.delete_sessions,
+        GET_NODES: nodes.get,
         GET_READYZ: Readiness(settings, health).get,
     }
     return http_app(

@@ -6,7 +6,9 @@ import anyio
 
 from router.api.app import api_app
 from router.api.messages import Messages
+from router.api.nodes import Nodes
 from router.api.page import Page
+from router.api.users import Users
 from router.bell import Bell
 from router.collect.eras import Eras
 from router.collect.intake import Intake
@@ -42,7 +44,9 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
         page = Page(redis, settings) if settings.api_page else None
-        api = api_app(settings, health, Messages(redis, inbox, Cursors(mongo, settings), settings), page)
+        cursors = Cursors(mongo, settings)
+        messages, users = Messages(redis, inbox, cursors, settings), Users(redis, inbox, cursors, settings)
+        api = api_app(settings, health, messages, users, Nodes(redis, settings), page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

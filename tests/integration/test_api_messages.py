@@ -12,6 +12,8 @@ import pytest
 
 from router.api.app import api_app
 from router.api.messages import Messages
+from router.api.nodes import Nodes
+from router.api.users import Users
 from router.cursors import CursorKey, Cursors
 from router.mongo_client import open_mongo
 from router.ops import Health, serve_http
@@ -54,7 +56,8 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
-        app = api_app(settings, Health(), Messages(redis, site.inbox, cursors, settings))
+        users = Users(redis, site.inbox, cursors, settings)
+        app = api_app(settings, Health(), Messages(redis, site.inbox, cursors, settings), users, Nodes(redis, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router.api.app import api_app
-from router.api.messages import Messages
 from router.http_app import ADDRESS_MAX_BYTES, http_app
 from router.openapi import make_document
 from router.operations import Answer, Id, Operation, Parameter
@@ -151,7 +150,8 @@ def test_shared_problems_are_described() -> None:
 
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
-    return api_app(settings, Health(), cast("Messages", _Nothing()))
+    nothing = cast("Any", _Nothing())
+    return api_app(settings, Health(), nothing, nothing, nothing)
 
 
 class _Nothing:
