@@ -24,6 +24,10 @@ class Keys:
         """Stream: field `line`, a finished payload line. Collect appends, dispatch (group `dispatch`) reads and trims."""
         return f"{self.base}out"
 
+    def fast(self) -> str:
+        """Stream: transient messages of one target each, appended by producers. Dispatch (group `dispatch`) reads and trims."""
+        return f"{self.base}fast"
+
     def route(self, user: str) -> str:
         """Sorted set: node → expiry, Unix ms. Edges write, dispatch reads; the key expires with the last of them."""
         return f"{self.base}route:{user}"
@@ -39,6 +43,10 @@ class Keys:
     def node_channel(self, node: str) -> str:
         """Sharded channel: dispatch → that edge; the edge's own probes too."""
         return f"{self.base}node:{node}"
+
+    def tap_channel(self, node: str) -> str:
+        """Sharded channel on which nothing is published: its subscribers are the taps of that node, so they can be counted."""
+        return f"{self.base}tap:{node}"
 
     def topic_channel(self, topic: str) -> str:
         """Sharded channel: dispatch → every edge with a subscriber of the topic."""

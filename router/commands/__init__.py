@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "route": ("route", "route", "Print which nodes hold a user, and for how long yet."),
     "shard": ("shard", "shard", "Print which shard an id belongs to."),
     "nodes": ("nodes", "nodes", "Print the nodes: where they are, how many sessions they hold, whether they live."),
+    "tap": ("tap", "tap", "Print what is published to a node, live, until Ctrl-C."),
     "trace": ("trace", "trace", "Draw what became of a message sent with --trace, stage by stage."),
     "dead": ("dead", "dead", "List dead letters (what no service could accept), append them anew, or drop them."),
     "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),

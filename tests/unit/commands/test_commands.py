@@ -83,7 +83,7 @@ def test_help_of_a_command_shows_an_example(name: str) -> None:
     assert f"pushway {name}" in example
 
 
-@pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "trace", "migrate"])
+@pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "tap", "trace", "migrate"])
 def test_commands_for_people_have_json(name: str) -> None:
     """Machines are served too."""
     assert "--json" in _run(name, "--help").stdout
