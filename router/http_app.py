@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.access import check_api_key
-from router.openapi import make_document
+from router.openapi import Limits, make_document
 from router.operations import Answer, Operation
 from router.problems import Problem, problem_handlers, problem_response
 
@@ -49,6 +49,7 @@ def http_app(
     *,
     api_key: str,
     others: Iterable[BaseRoute] = (),
+    limits: Limits | None = None,
 ) -> Starlette:
     """Return the application that answers some operations, and tells of them at /v1/openapi.json.
 
@@ -57,9 +58,10 @@ def http_app(
         handlers: what answers each operation. It finds the decoded path parameters in `request.path_params`.
         api_key: what requests must show, where the operation asks for it.
         others: routes that are not described.
+        limits: those of the settings in force, for the document.
     """
     described = (*handlers, OPENAPI)
-    document = msgspec.json.encode(make_document(*about, described))
+    document = msgspec.json.encode(make_document(*about, described, limits))
 
     async def get_openapi(_request: Request) -> Response:
         return Response(document, media_type="application/json")

@@ -5,13 +5,13 @@ Source: the OpenAPI Specification 3.1.1. Schemas are JSON Schema 2020-12, as msg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
-from router.operations import Answer, Body, Operation, Parameter, Type
+from router.operations import Answer, AnyOf, Body, Operation, Parameter, Type
 from router.problems import MEDIA_TYPE, ProblemDocument
 
 OPENAPI_VERSION: Final = "3.1.1"
@@ -30,10 +30,23 @@ _WITH_BODY: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long.
 Json = dict[str, Any]
 
 
-def make_document(title: str, version: str, description: str, operations: Iterable[Operation]) -> Json:
-    """Return the document of some operations."""
+Limits = Mapping[str, Mapping[str, Json]]
+"""Struct → field → keywords of JSON Schema, for limits that are settings: `{"TokenRequest": {"ttl_s": {"maximum": 60}}}`."""
+
+
+def make_document(
+    title: str, version: str, description: str, operations: Iterable[Operation], limits: Limits | None = None
+) -> Json:
+    """Return the document of some operations.
+
+    Raises:
+        KeyError: when a limit is one of a Struct or field that there is not.
+    """
     described = tuple(operations)
     schemas = _Schemas(described)
+    for struct, fields in (limits or {}).items():
+        for field, keywords in fields.items():
+            schemas.components[struct]["properties"][field].update(keywords)
     paths: dict[str, Json] = {}
     for operation in described:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
@@ -55,14 +68,20 @@ class _Schemas:
     """The schemas of all types that the operations name; Structs are components."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        types = [ProblemDocument, *_types(operations)]
+        types = [ProblemDocument, *(one for type_ in _types(operations) for one in _parts(type_))]
         made, self.components = msgspec.json.schema_components(types, ref_template=_REF)
         # Types need not be hashable: Annotated with a list in its Meta is not.
         self._made = list(zip(types, made, strict=True))
 
     def of(self, type_: Type) -> Json:
         """Return the schema of a type."""
+        if isinstance(type_, AnyOf):
+            return {"anyOf": [self.of(part) for part in type_.types]}
         return next(schema for known, schema in self._made if known is type_)
+
+
+def _parts(type_: Type) -> tuple[Type, ...]:
+    return type_.types if isinstance(type_, AnyOf) else (type_,)
 
 
 def _types(operations: Iterable[Operation]) -> Iterator[Type]:

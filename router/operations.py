@@ -38,6 +38,17 @@ Time = Annotated[str, msgspec.Meta(description="RFC 3339, in UTC.", extra_json_s
 
 
 @dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of several types, where msgspec knows no union: of Structs that no member tells apart.
+
+    Attributes:
+        types: which.
+    """
+
+    types: tuple[Type, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """A part of the address or a header that an operation reads.
 
@@ -83,7 +94,7 @@ class Answer:
 
     Attributes:
         status: the HTTP status.
-        type: the shape of the JSON; None where there is no body.
+        type: the shape of the JSON, or `AnyOf` several; None where there is no body.
         description: what this status says.
         example: such an answer.
         headers: name → what it says.

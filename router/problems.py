@@ -75,12 +75,18 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def problem_response(problem: HTTPException) -> Response:
-    """Return the answer to a request that is refused."""
+def document_of(problem: HTTPException | RuleBroken) -> ProblemDocument:
+    """Return the document that says what was wrong; also for one item of many, within an answer that is none itself."""
+    if isinstance(problem, RuleBroken):
+        return _document(HTTPStatus.BAD_REQUEST, str(problem), field=problem.field, rule=problem.rule)
     status = HTTPStatus(problem.status_code)
     detail = _USUAL_DETAILS.get(status, problem.detail) if problem.detail == status.phrase else problem.detail
-    field = problem.field if isinstance(problem, Problem) else None
-    return _response(status, detail, field=field, headers=problem.headers)
+    return _document(status, detail, field=problem.field if isinstance(problem, Problem) else None)
+
+
+def problem_response(problem: HTTPException) -> Response:
+    """Return the answer to a request that is refused."""
+    return _response(document_of(problem), problem.headers)
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
@@ -90,21 +96,17 @@ async def _refused(_request: Request, exc: Exception) -> Response:
 
 async def _rule_broken(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RuleBroken)  # noqa: S101 - likewise
-    return _response(HTTPStatus.BAD_REQUEST, str(exc), field=exc.field, rule=exc.rule)
+    return _response(document_of(exc))
 
 
 async def _failed(_request: Request, _exc: Exception) -> Response:
     """Answer without details: Starlette raises the error on, and it is logged with its traceback."""
-    return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of this service tells")
+    return _response(_document(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; the log of this service tells"))
 
 
-def _response(
-    status: HTTPStatus,
-    detail: str,
-    *,
-    field: str | None = None,
-    rule: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    document = ProblemDocument("about:blank", status.phrase, status, detail, field or msgspec.UNSET, rule or msgspec.UNSET)
-    return Response(msgspec.json.encode(document), status, headers=headers, media_type=MEDIA_TYPE)
+def _document(status: HTTPStatus, detail: str, *, field: str | None = None, rule: str | None = None) -> ProblemDocument:
+    return ProblemDocument("about:blank", status.phrase, status, detail, field or msgspec.UNSET, rule or msgspec.UNSET)
+
+
+def _response(document: ProblemDocument, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(document), document.status, headers=headers, media_type=MEDIA_TYPE)

@@ -37,7 +37,7 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
 class VerifyRequest(msgspec.Struct):
     """The body of POST /v1/verify; RFC 7662's `token_type_hint` may stand beside it."""
 
-    token: str
+    token: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Introspection(msgspec.Struct, frozen=True):

@@ -67,7 +67,13 @@ class Auth:
     def app(self) -> Starlette:
         """Return the application."""
         handlers = {POST_TOKENS: self.post_token, POST_VERIFY: self.post_verify, GET_JWKS: self.get_jwks}
-        return http_app(ABOUT, handlers, api_key=self._settings.api_key)
+        limits = {
+            "TokenRequest": {
+                "ttl_s": {"maximum": self._settings.token_ttl_max_s},
+                "topics": {"maxItems": self._settings.token_topics_max},
+            }
+        }
+        return http_app(ABOUT, handlers, api_key=self._settings.api_key, limits=limits)
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
@@ -170,7 +176,7 @@ def _token_of(request: Request, body: bytes) -> str:
 
 def _form_token(body: bytes) -> str:
     try:
-        found = parse_qs(body.decode(), strict_parsing=True).get("token", [])
+        found = parse_qs(body.decode(), errors="strict").get("token", [])
     except ValueError:
         found = []
     if len(found) != 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any, cast
 
+import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -17,11 +19,14 @@ from router.api.app import api_app
 from router.http_app import ADDRESS_MAX_BYTES, http_app
 from router.openapi import make_document
 from router.operations import Answer, Id, Operation, Parameter
-from router.ops import Health
+from router.ops import Health, serve_http
 from router.problems import MEDIA_TYPE
 from router.settings import Settings
+from tests.servers import free_ports
 
 pytestmark = pytest.mark.anyio
+
+TIMEOUT_S = 20
 
 KEY = {"authorization": "Bearer k"}
 
@@ -148,6 +153,15 @@ def test_shared_problems_are_described() -> None:
     assert "401" not in paths["/v1/things"]["get"]["responses"]
 
 
+def test_limits_of_the_settings() -> None:
+    """They stand in the schema of the field that they limit; one that is misspelt does not pass unseen."""
+    limits = {"ProblemDocument": {"detail": {"maxLength": 9}}}
+    schemas = make_document("Things", "1", "All.", [FIND_THINGS], limits)["components"]["schemas"]
+    assert schemas["ProblemDocument"]["properties"]["detail"]["maxLength"] == 9
+    with pytest.raises(KeyError):
+        make_document("Things", "1", "All.", [FIND_THINGS], {"ProblemDocument": {"details": {}}})
+
+
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
     nothing = cast("Any", _Nothing())
@@ -172,3 +186,20 @@ async def test_every_route_of_the_api_is_described() -> None:
         if isinstance(route, Route)
     }
     assert routed == {path: {method.upper() for method in methods} for path, methods in paths.items()}
+
+
+@pytest.mark.parametrize("request_line", [b"no http at all", b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"GET /\xff HTTP/1.1"])
+async def test_what_is_no_http_is_a_problem_too(request_line: bytes) -> None:
+    """What uvicorn refuses by itself gets a document, and the connection is closed."""
+    port, stop = free_ports(), anyio.Event()
+    with anyio.fail_after(TIMEOUT_S):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(serve_http, _api(), "127.0.0.1", port, stop)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(request_line + b"\r\n\r\n")
+                answer = b"".join([chunk async for chunk in stream])
+            stop.set()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-type: {MEDIA_TYPE}".encode() in head.lower()
+    assert json.loads(body)["status"] == HTTPStatus.BAD_REQUEST
