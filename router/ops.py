@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from router.errors import SetupError
+from router.http_protocol import ProblemProtocol
 
 GRACE_S: Final = 5
 """How long requests in hand may take to finish when the server stops. They are all short."""
@@ -119,6 +120,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=ProblemProtocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
