@@ -38,11 +38,12 @@ _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _FRAME_BYTES: Final = 4_096
 """What stands around a message's content in a request."""
 
+_MODULES: Final = ("api", "log", "page", "pane", "shell", "ways")
+
 # The client belongs to the edge, and is read as a file: router imports nothing of edge.
 _FILES: Final = {
     "/": ("router", "api/page/index.html", "text/html"),
-    "/page/page.js": ("router", "api/page/page.js", "text/javascript"),
-    "/page/pane.js": ("router", "api/page/pane.js", "text/javascript"),
+    **{f"/page/{name}.js": ("router", f"api/page/{name}.js", "text/javascript") for name in _MODULES},
     "/page/page.css": ("router", "api/page/page.css", "text/css"),
     "/page/pushway.js": ("edge", "js/pushway.js", "text/javascript"),
 }
@@ -62,6 +63,7 @@ class _Sending(msgspec.Struct, forbid_unknown_fields=True):
     to: str
     body: msgspec.Raw = msgspec.Raw()
     text: str | None = None
+    id: str | None = None
 
 
 class Page:
@@ -109,7 +111,8 @@ class Page:
         """Append a message, as `pushway send` does."""
         sending = await self._read(request, _Sending)
         content = {"text": sending.text} if sending.text is not None else {"body": bytes(sending.body)}
-        fields: dict[str, str | bytes] = {"to": sending.to, **content}
+        own = {} if sending.id is None else {"id": sending.id}
+        fields: dict[str, str | bytes] = {"to": sending.to, **content, **own}
         now_ms = time.time_ns() // 1_000_000
         pairs = [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in fields.items()]
         message = read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, self._settings)

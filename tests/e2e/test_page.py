@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Iterator
 
 import anyio
 import httpx
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, expect
 
 from router.settings import Settings
-from tests.browser import chromium, needs_chromium
+from tests.browser import needs_chromium
+from tests.e2e.two_panes import box_of, browsing, connected, messages, opened, pane_of, send, send_to, sent
 from tests.servers import free_ports
-from tests.stack import Stack
+from tests.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.anyio
-
-TIMEOUT_S: Final = 60.0
-PHONE: Final = {"width": 375, "height": 700}
 
 
 @pytest.fixture(scope="module")
@@ -37,49 +34,11 @@ def address(stack: Stack) -> str:
     return f"http://127.0.0.1:{stack.settings.api_port}"
 
 
-@asynccontextmanager
-async def opened(address: str) -> AsyncIterator[Page]:
-    """Yield the page when both panes are connected; it has made no mistake at the end."""
-    with anyio.fail_after(TIMEOUT_S):
-        async with chromium() as browser:
-            page = await browser.new_page()
-            mistakes: list[object] = []
-            page.on("pageerror", lambda mistake: mistakes.append(mistake))  # noqa: PLW0108 - Playwright sets attributes on it
-            expect.set_options(timeout=TIMEOUT_S * 1_000)
-            await page.goto(address)
-            for pane in (pane_of(page, 1), pane_of(page, 2)):
-                await expect(pane).to_have_attribute("data-state", "open")
-            yield page
-            assert mistakes == []
-
-
-def pane_of(page: Page, number: int) -> Locator:
-    """Return the first or the second pane."""
-    return page.get_by_role("region", name=f"Pane {number}")
-
-
-async def send(pane: Locator, content: str) -> None:
-    """Send with the keyboard alone."""
-    await pane.get_by_label("Message").fill(content)
-    await pane.get_by_label("Message").press("Enter")
-
-
-async def send_to(pane: Locator, target: str, content: str) -> None:
-    """Send to somebody else than the pane was for."""
-    await pane.get_by_label("To").fill(target)
-    await send(pane, content)
-
-
 async def name_user(pane: Locator, user: str) -> None:
     """Type a name, press Enter, and wait until they are connected."""
     await pane.get_by_label("User").fill(user)
     await pane.get_by_label("User").press("Enter")
     await expect(pane.get_by_role("status")).to_contain_text(f"connected as {user}")
-
-
-def messages(pane: Locator) -> Locator:
-    """Return the messages in a pane."""
-    return pane.locator(".messages .content")
 
 
 @needs_chromium
@@ -98,6 +57,9 @@ async def test_both_panes_send_and_receive_over_the_kill_of_their_edge(stack: St
             await send(bob, '{"are":["you","there"]}')
             await expect(alice.locator(".node")).to_contain_text("edge-2.")
             await expect(messages(alice)).to_have_text(["hello alice, in plain text", '{"are":["you","there"]}'])
+            await expect(alice.locator(".note")).to_contain_text(
+                ["alice is on edge-1.", "no longer on edge-1.", "alice is on edge-2."]
+            )
         finally:
             stack["edge-1"].launch()
             await anyio.to_thread.run_sync(stack["edge-1"].wait_ready)
@@ -105,10 +67,10 @@ async def test_both_panes_send_and_receive_over_the_kill_of_their_edge(stack: St
 
 @needs_chromium
 async def test_the_lines_to_copy_do_what_the_box_does(address: str) -> None:
-    """What is written into the box stands in both lines, quotes and all; the curl line, pasted, delivers it."""
+    """What is written into the box stands in both lines, quotes and all; the key is read where it is, and not shown."""
     async with opened(address) as page:
-        alice, bob = pane_of(page, 1), pane_of(page, 2)
-        await alice.get_by_label("Message").fill('it\'s "so"; $HOME & `all`')
+        alice = pane_of(page, 1)
+        await box_of(alice).fill('it\'s "so"; $HOME & `all`')
         xadd = shlex.split(await alice.locator(".xadd").inner_text())
         assert xadd[:1] + xadd[3:] == [
             "redis-cli",
@@ -120,10 +82,11 @@ async def test_the_lines_to_copy_do_what_the_box_does(address: str) -> None:
             "text",
             'it\'s "so"; $HOME & `all`',
         ]
-        line = await alice.locator(".curl").inner_text()
-        command = ["curl", "--silent", "--noproxy", "*", *shlex.split(line)[1:]]
-        await anyio.run_process(command, stderr=subprocess.STDOUT)
-        await expect(messages(bob)).to_have_text(['it\'s "so"; $HOME & `all`'])
+        key_line, line = (await alice.locator(".curl").inner_text()).splitlines()
+        assert key_line.startswith("key=$(")
+        assert API_KEY not in await page.content()
+        assert shlex.split(line)[:4] == ["curl", f"{address}/v1/messages", "-H", "Authorization: Bearer $key"]
+        assert json.loads(shlex.split(line)[-1]) == {"to": "user:bob", "text": 'it\'s "so"; $HOME & `all`'}
 
 
 @needs_chromium
@@ -180,13 +143,13 @@ async def test_what_came_while_disconnected_is_shown(address: str) -> None:
         await alice.get_by_role("button", name="Disconnect").click()
         await expect(alice).to_have_attribute("data-state", "closed")
         await send(bob, "second")
-        await expect(bob.get_by_label("Message")).to_have_value("")
+        await expect(sent(bob, "second")).to_contain_text("appended")
         await alice.get_by_role("button", name="Connect", exact=True).click()
         await expect(messages(alice)).to_have_text(["first", "second"])
         await alice.get_by_role("button", name="Disconnect").click()
         await expect(alice).to_have_attribute("data-state", "closed")
         await send(bob, "third")
-        await expect(bob.get_by_label("Message")).to_have_value("")
+        await expect(sent(bob, "third")).to_contain_text("appended")
         await alice.get_by_label("Edge").select_option("1")
         await expect(messages(alice)).to_have_text(["first", "second", "third"])
 
@@ -205,24 +168,76 @@ async def test_a_user_who_is_none_is_told_why(address: str) -> None:
 
 @needs_chromium
 async def test_what_breaks_a_rule_is_told(address: str) -> None:
-    """A target that is none is refused with the rule in words."""
+    """A target that is none is refused with the rule in words; what was written is there again, and nothing looks sent."""
     async with opened(address) as page:
         pane = pane_of(page, 1)
-        await pane.get_by_label("To").fill("nobody")
-        await send(pane, "hello")
+        await send_to(pane, "nobody", "hello")
         await expect(pane.get_by_role("alert")).to_contain_text("user:")
+        await expect(pane.get_by_label("To")).to_have_attribute("aria-invalid", "true")
+        await expect(box_of(pane)).to_have_value("hello")
+        await expect(pane.locator(".sent")).to_have_count(0)
+        await pane.get_by_label("To").fill("user:bob")
+        await expect(pane.get_by_label("To")).to_have_attribute("aria-invalid", "false")
+        await box_of(pane).press("Enter")
+        await expect(messages(pane_of(page, 2))).to_have_text(["hello"])
+        await expect(pane.get_by_role("alert")).to_be_hidden()
 
 
 @needs_chromium
-async def test_it_fits_a_phone(address: str) -> None:
-    """At 375 pixels nothing has to be scrolled sideways, and the panes stand one above the other."""
+async def test_the_way_of_a_message_is_told(address: str) -> None:
+    """Where it was sent it says how long it took to be appended and shown; where it came, how long it was under way."""
     async with opened(address) as page:
-        await page.set_viewport_size({"width": 375, "height": 700})
-        assert await page.evaluate("document.documentElement.scrollWidth") <= 375
-        boxes = [await pane_of(page, number).bounding_box() for number in (1, 2)]
-        assert boxes[0] is not None
-        assert boxes[1] is not None
-        assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+        alice, bob = pane_of(page, 1), pane_of(page, 2)
+        await send_to(alice, "user:alice,user:bob", "to both")
+        way = sent(alice, "to both").get_by_role("listitem")
+        for stage in (r"^appended [\d.]+ m?s$", r"^shown to alice [\d.]+ m?s$", r"^shown to bob [\d.]+ m?s$"):
+            await expect(way.filter(has_text=re.compile(stage))).to_have_count(1)
+        await expect(bob.locator(".came .took")).to_have_text(re.compile(r"^\+[\d.]+ m?s$"))
+
+
+@needs_chromium
+async def test_an_api_that_is_away_is_told(address: str) -> None:
+    """A message that cannot be sent says so in words, and goes when it is sent again."""
+    async with opened(address) as page:
+        pane = pane_of(page, 1)
+        await page.route("**/page/send", lambda route: route.abort())
+        await send(pane, "hello")
+        await expect(pane.get_by_role("alert")).to_contain_text("cannot be reached")
+        await expect(box_of(pane)).to_have_value("hello")
+        await page.unroute("**/page/send")
+        await box_of(pane).press("Enter")
+        await expect(messages(pane_of(page, 2))).to_have_text(["hello"])
+
+
+@needs_chromium
+async def test_a_page_that_finds_nothing_says_so(address: str) -> None:
+    """Without the API's answer it says what is the matter and tries again; without edges, which setting is empty."""
+    async with browsing() as context:
+        page = await context.new_page()
+        await page.route("**/page/places", lambda route: route.abort())
+        await page.goto(address)
+        await expect(page.get_by_role("status")).to_contain_text("Is pushway up still running? Trying again")
+        await page.unroute("**/page/places")
+        await connected(page)
+        await page.route("**/page/places", lambda route: route.fulfill(json={"edges": []}))
+        await page.reload()
+        await expect(page.get_by_role("status")).to_contain_text("edge_urls")
+
+
+@needs_chromium
+async def test_lines_are_copied(address: str) -> None:
+    """A button copies the line beside it; where the browser does not allow that, it is selected, to be copied by hand."""
+    async with opened(address, permissions=["clipboard-read", "clipboard-write"]) as page:
+        pane = pane_of(page, 1)
+        button = pane.locator(".copy").first
+        await button.press("Enter")
+        await expect(page.get_by_text("Copied.", exact=True)).to_have_count(1)
+        line = await pane.locator(".xadd").inner_text()
+        assert await page.evaluate("navigator.clipboard.readText()") == line
+        await page.evaluate("() => void (navigator.clipboard.writeText = () => Promise.reject(new Error('no')))")
+        await button.press("Enter")
+        await expect(page.get_by_text("press Ctrl-C")).to_have_count(1)
+        assert await page.evaluate("getSelection().toString()") == line
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,31 @@
 // One pane: a user, their connection, what they get and what they send.
 
+import { post } from "./api.js";
+import { openLog } from "./log.js";
 import { Client, memoryCursors } from "./pushway.js";
+import { copies, curlLines, xaddLine } from "./shell.js";
+import { newId } from "./ways.js";
 
-/** So many messages are shown; older ones leave. */
-const SHOWN = 200;
-
-/** Return a pane with a user who is connecting; `writeTo` says whom the message box is for. */
-export function openPane({ places, user, edge, label }) {
+/** Return a pane with a user who is connecting, and who writes to a peer unless told otherwise. */
+export function openPane({ places, ways, say, user, peer, edge, label }) {
   const element = document.getElementById("pane").content.firstElementChild.cloneNode(true);
   element.setAttribute("aria-label", label);
   const find = (selector) => element.querySelector(selector);
   const who = find(".who");
-  const sending = find(".sending");
   const { user: name, edge: choice } = who.elements;
-  const { to, content } = sending.elements;
   const toggle = find(".who button");
-  const complain = (text) => (find(".problem").textContent = text);
+  const log = openLog(find(".log"));
+  const troubles = { connection: "", sending: "" };
+  /** Say what is wrong with the connection or with what was sent: neither takes back what is said of the other. */
+  const complain = (what, text) => {
+    troubles[what] = text;
+    find(".problem").textContent = Object.values(troubles).filter(Boolean).join(" ");
+  };
   let client = null;
   /** Who is, or is being, connected, and to which edge; null when nobody is. */
   let session = null;
+  /** The node of the session that is open; null while none is. */
+  let node = null;
   /** How far the pane's user has come: it outlives connections, so that what comes between two of them is shown too. */
   let progress = { user: null, cursors: null };
 
@@ -29,7 +36,7 @@ export function openPane({ places, user, edge, label }) {
   const connect = async () => {
     const mine = { user: name.value, edge: choice.value };
     session = mine;
-    complain("");
+    complain("connection", "");
     await client?.close();
     if (session !== mine) return;
     if (progress.user !== mine.user) progress = { user: mine.user, cursors: memoryCursors() };
@@ -38,7 +45,7 @@ export function openPane({ places, user, edge, label }) {
       // Of the session, not of the box: somebody may be typing another name there.
       token: () => tokenOf(mine),
       cursors: progress.cursors,
-      onMessage: (message) => show(find(".messages"), message),
+      onMessage: (message) => log.came(message, ways.reached(message.id, `shown to ${mine.user}`) ?? Math.max(0, Date.now() - message.ts)),
       onStatus: (status) => session === mine && onStatus(status),
     });
     client.start();
@@ -46,7 +53,7 @@ export function openPane({ places, user, edge, label }) {
   };
 
   const tokenOf = async (mine) => {
-    const tell = (text) => session === mine && complain(text);
+    const tell = (text) => session === mine && complain("connection", text);
     try {
       const { token } = await post("/page/token", { user: mine.user });
       tell("");
@@ -65,17 +72,17 @@ export function openPane({ places, user, edge, label }) {
     element.dataset.state = status.type;
     find(".state .words").textContent = words;
     find(".state .node").textContent = status.type === "open" ? status.node : "";
+    noteChange(status);
     if (status.type !== "closed") return;
     session = null;
     toggle.textContent = "Connect";
   };
 
-  const writeLines = () => {
-    const fields = { to: to.value, ...parsed(content.value || '{"text":"hello"}') };
-    const pairs = Object.entries(fields).map(([field, value]) => `${field} ${quoted(field === "body" ? JSON.stringify(value) : value)}`);
-    find(".xadd").textContent = `${places.redis_cli} XADD ${quoted(places.intake)} '*' ${pairs.join(" ")}`;
-    find(".curl").textContent =
-      `curl ${quoted(`${location.origin}/page/send`)} -H 'content-type: application/json' -d ${quoted(JSON.stringify(fields))}`;
+  /** Keep in the log what came between messages: an edge that went, and the one that took its place. */
+  const noteChange = ({ type, user, node: reached, reason }) => {
+    if (type === "open") log.note(`${user} is on ${reached}`);
+    else if (node !== null) log.note(`${session.user} is no longer on ${node}: ${reason ?? "the page is behind"}`);
+    node = type === "open" ? reached : null;
   };
 
   who.addEventListener("submit", (event) => {
@@ -87,22 +94,58 @@ export function openPane({ places, user, edge, label }) {
   // Not `change`: Enter fires that too, right before `submit`, which would end what it began. And a click on Connect takes the
   // focus from the name first.
   name.addEventListener("blur", () => session !== null && !isChosen() && connect());
-  sending.addEventListener("input", writeLines);
-  sending.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      await post("/page/send", { to: to.value, ...parsed(content.value) });
-      content.value = "";
-      complain("");
-      writeLines();
-    } catch (error) {
-      complain(error.message);
-    }
-  });
-  for (const button of element.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
+  listenToBox(element, { places, ways, log, complain, to: `user:${peer}` });
+  for (const button of element.querySelectorAll(".copy")) copies(button, say);
 
   connect();
-  return { element, writeTo: (target) => ((to.value = target), writeLines()) };
+  return element;
+}
+
+/** Have a pane's box send, and the lines below say the same. */
+function listenToBox(element, { places, ways, log, complain, to: first }) {
+  const box = element.querySelector(".sending");
+  const { to, content } = box.elements;
+  to.value = first;
+
+  const writeLines = () => {
+    const fields = { to: to.value, ...parsed(content.value || '{"text":"hello"}') };
+    element.querySelector(".xadd").textContent = xaddLine(places, fields);
+    element.querySelector(".curl").textContent = curlLines(fields);
+  };
+
+  const send = async (written) => {
+    const [id, what] = [newId(), parsed(written)];
+    const entry = log.sent(to.value, what);
+    ways.begin(id, entry.reached);
+    try {
+      await post("/page/send", { to: to.value, ...what, id });
+      ways.reached(id, "appended");
+      complain("sending", "");
+    } catch (error) {
+      entry.takeBack();
+      ways.forget(id);
+      // It is there to be mended, unless somebody is writing the next one already.
+      content.value ||= written;
+      complain("sending", error.message);
+      blame(error.field);
+    }
+    writeLines();
+  };
+
+  const blame = (field) => {
+    to.setAttribute("aria-invalid", field === "to");
+    content.setAttribute("aria-invalid", field === "body" || field === "text");
+  };
+
+  box.addEventListener("input", () => (blame(null), writeLines()));
+  box.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const written = content.value;
+    content.value = "";
+    send(written);
+    content.focus();
+  });
+  writeLines();
 }
 
 /** Return edges in the order to try: the chosen one first; the others are where to go when that one is gone. */
@@ -120,17 +163,6 @@ function said({ type, user, retryInMs, code, reason }) {
   return null;
 }
 
-function show(list, { text, body, ts, seq }) {
-  const item = document.getElementById("message").content.firstElementChild.cloneNode(true);
-  item.querySelector(".content").textContent = text ?? (typeof body?.text === "string" ? body.text : JSON.stringify(body));
-  item.querySelector("time").textContent = new Date(ts).toLocaleTimeString();
-  item.querySelector("time").dateTime = new Date(ts).toISOString();
-  item.querySelector(".seq").textContent = seq ?? "transient";
-  list.append(item);
-  if (list.children.length > SHOWN) list.firstElementChild.remove();
-  list.scrollTop = list.scrollHeight;
-}
-
 /** Return {body} for what is JSON, {text} for anything else. */
 function parsed(content) {
   try {
@@ -138,26 +170,4 @@ function parsed(content) {
   } catch {
     return { text: content };
   }
-}
-
-/** Quote for a shell, where it is needed. */
-function quoted(word) {
-  return /^[\w:@%+=,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-async function post(address, wish) {
-  const answer = await fetch(address, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(wish),
-  });
-  const document = await answer.json();
-  if (!answer.ok) throw new Error(document.detail ?? `${address} answered ${answer.status}`);
-  return document;
-}
-
-async function copy(button) {
-  await navigator.clipboard.writeText(button.previousElementSibling.textContent);
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = "Copy"), 1_500);
 }
