@@ -27,7 +27,7 @@ from edge.sessions import Sessions, TooManySessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
-from router.metrics import SESSIONS
+from router.metrics import SESSIONS, TOKENS_CHECKED
 from router.settings import Settings
 from router.targets import USER_PREFIX
 
@@ -183,12 +183,17 @@ class Admission:
             with anyio.fail_after(self.settings.connect_timeout_s):
                 claims = await self._verifier.verify(token)
         except TokenExpired:
+            result = "expired"
             connection.close(Close.TOKEN_EXPIRED)
         except TokenRefused as exc:
+            result = "refused"
             connection.refused(exc.reason)
         except (KeysUnavailable, TimeoutError):
+            result = "unavailable"
             connection.unverifiable()
         else:
             # The same leeway as at verification, or a token accepted by it would be refused at once.
             valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
+            result = "accepted"
             connection.verified(claims.user, valid_s)
+        TOKENS_CHECKED.labels(result).inc()

@@ -22,6 +22,7 @@ import structlog
 from redis.asyncio import Redis
 
 from edge.subscriber import PROBE, Subscriber
+from router.metrics import PROBE_AGE_SECONDS
 from router.ops import Health
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -107,6 +108,8 @@ class Deafness:
         self._health = health
         self._nonces = itertools.count(1)
         self._shut_out = False
+        self._sure_at_s = time.monotonic()
+        PROBE_AGE_SECONDS.set_function(lambda: time.monotonic() - self._sure_at_s)
 
     async def run(self) -> None:
         """Listen and probe until cancelled."""
@@ -147,6 +150,7 @@ class Deafness:
             self._now_deaf()
         if set(verdicts.values()) == {Verdict.HEARING}:
             self._health.set(CONDITION, ok=True)
+            self._sure_at_s = time.monotonic()
             return True
         for channel, verdict in verdicts.items():
             if verdict is Verdict.QUIET:

@@ -20,10 +20,11 @@ from typing import Protocol
 
 import structlog
 
+from edge.figures import write_out
 from edge.frames import text_frame
 from edge.position import DELIVER, Outlet, Position, Verdict
 from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_traced, untraced
-from router.metrics import DELIVERED, EXPIRED
+from router.metrics import EXPIRED
 
 log = structlog.get_logger(__name__)
 
@@ -77,10 +78,8 @@ class Delivery:
                 except ValueError:
                     # Only a collect of another make writes such a line; the lines around it are good.
                     log.exception("line_refused", head=line[:64])
-        DELIVERED.inc(delivered)
         # The audiences must not change above, where they are walked; from here on they may.
-        for outlet in dirty:
-            outlet.flush()
+        write_out(dirty, delivered)
         while self._overfull:
             self._overfull.pop().overfull()
         if self._noted:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 import lua
 from router import metrics
+from router.backlog import Backlog, Stream
 from router.bell import Bell
 from router.fitness import await_redis
 from router.keys import Keys
@@ -112,8 +113,7 @@ class Dispatcher:
     async def _turn(self, held: str, start: str) -> str:
         """Hand one batch on, or wait for one; return where to take from next."""
         result = await self._outlet.dispatch(held, start, self._batch_max)
-        metrics.DISPATCHED.inc(result.done)
-        metrics.OFFLINE.inc(result.offline)
+        _count(result)
         if result.failed_id:
             await self._bury(held, result)
         if result.done < result.taken:
@@ -127,6 +127,14 @@ class Dispatcher:
         await self._outlet.bury(held, result.failed_id, result.failure)
         metrics.DEAD.labels(source="out").inc()
         log.warning("entry_died", entry=result.failed_id, reason=result.failure)
+
+
+def _count(result: Dispatched) -> None:
+    if result.taken:
+        metrics.BATCH_SIZE.labels("dispatch").observe(result.taken)
+        metrics.LATENCY_SECONDS.labels("out_wait").observe(result.waited_ms / 1000)
+    metrics.DISPATCHED.inc(result.done)
+    metrics.OFFLINE.inc(result.offline)
 
 
 async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
@@ -150,5 +158,6 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Outages(health, settings, shard=shard),
                 settings,
             )
-            lease = Lease(redis, keys.lease(ROLE), ROLE, settings, health)
-            tasks.start_soon(lease.hold, dispatcher.run)
+            lease = Lease(redis, keys, ROLE, settings, health)
+            backlog = Backlog(redis, shard, [Stream("out", keys.out(), GROUP), Stream("offline", keys.offline())])
+            tasks.start_soon(lease.hold, backlog.beside(dispatcher.run))

@@ -13,7 +13,8 @@ import structlog
 from redis.asyncio import Redis
 
 import lua
-from router.metrics import LEASES
+from router.keys import Keys
+from router.metrics import LEASE_HELD
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE
@@ -32,14 +33,14 @@ class Lease:
 
     Args:
         redis: where the lease stands.
-        key: its key (`Keys.lease`).
+        keys: the shard's.
         role: `collect` or `dispatch`, for logs and metrics.
         settings: `worker`, `lease_ms` and the backoff.
         health: gets the condition `lease`, met when it is known who holds it: a standby is ready too.
     """
 
-    def __init__(self, redis: Redis, key: str, role: str, settings: Settings, health: Health) -> None:
-        self._key = key
+    def __init__(self, redis: Redis, keys: Keys, role: str, settings: Settings, health: Health) -> None:
+        key = self._key = keys.lease(role)
         self._role = role
         self._owner = settings.worker
         self._lease_ms = settings.lease_ms
@@ -49,6 +50,7 @@ class Lease:
         self._renew = redis.register_script(lua.source("lease_renew"))
         self._release = redis.register_script(lua.source("lease_release"))
         self._known_holder = ""
+        self._figure = LEASE_HELD.labels(role, keys.shard)
 
     @property
     def _pause_s(self) -> float:
@@ -64,7 +66,7 @@ class Lease:
         """
         while True:
             held = await self._acquire()
-            LEASES.labels(role=self._role).inc()
+            self._figure.set(1)
             log.info("lease_taken", key=self._key, held=held)
             try:
                 async with anyio.create_task_group() as tasks:
@@ -72,7 +74,7 @@ class Lease:
                     await work(held)
                     tasks.cancel_scope.cancel()
             finally:
-                LEASES.labels(role=self._role).dec()
+                self._figure.set(0)
                 await self._give_back(held)
             log.warning("lease_lost", key=self._key, held=held)
 

@@ -1,36 +1,247 @@
-"""The figures every service keeps, served at /metrics of its ops port.
+"""The figures every service keeps, served at /metrics of its ops port; docs/metrics.md is made from this module.
 
-Base units, `_total` for what only grows, and never a user, topic or id in a label.
+Base units, `_total` for what only grows, and never a user, topic or id in a label: a label's values are a small set that is
+known beforehand (`LABELS`). A help line says what is counted and then the question that it answers.
+
+Where a figure that never came would leave an alert without anything to compare, its label values are there from the start, as
+zeros. `OF` says which service shows which figures: one that a service can never move would only look like a fault.
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Mapping
+from typing import Final
 
-ACCEPTED = Counter("pushway_accepted", "Messages stored in MongoDB, one a target.")
-REPEATED = Counter("pushway_repeated", "Messages whose id had been accepted before.")
-RECOVERED = Counter("pushway_recovered", "Messages appended anew after Redis had restarted or failed over.")
-TRANSIENT = Counter("pushway_transient", "Transient messages handed to dispatch by collect.")
-DEAD = Counter("pushway_dead", "Entries moved to the dead-letter stream.", ["source"])
-DISPATCHED = Counter("pushway_dispatched", "Messages read by dispatch and published to the nodes that hold a route.")
-OFFLINE = Counter("pushway_offline", "Durable messages reported to the offline stream.")
-TRACE_LOST = Counter("pushway_trace_lost", "Trace events that could not be written; the messages themselves went on.")
-MONGO_SECONDS = Histogram("pushway_mongo_seconds", "Time of a call to MongoDB's inbox, by operation.", ["operation"])
-LEASES = Gauge("pushway_leases", "Shards whose lease this process holds.", ["role"])
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
 
-SESSIONS = Gauge("pushway_sessions", "Sessions that hear messages: authenticated and not closing.")
-CONNECTIONS = Gauge("pushway_connections", "Open TCP connections, those in the handshake included.")
-DELIVERED = Counter("pushway_delivered", "Message frames written to sessions.")
-DUPLICATES = Counter("pushway_duplicates", "Messages dropped because the session had that seq already.")
-EXPIRED = Counter("pushway_expired", "Messages dropped because their time was over.")
-GAPS = Counter("pushway_gaps", "Messages whose prev the session had not seen.")
-CLOSES = Counter("pushway_closes", "Sessions closed by the edge, by close code.", ["code"])
-LAPSED = Counter("pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed.")
-BEHIND = Counter("pushway_sessions_behind", "Sessions found behind the head after a loss; some of it may be on its way still.")
-REPLAYED = Counter("pushway_replayed", "Messages read from MongoDB for sessions that were behind.")
-CURSORS_WRITTEN = Counter("pushway_cursors_written", "Device cursors written to MongoDB, behind the acks that moved them.")
-CURSORS_WAITING = Gauge("pushway_cursors_waiting", "Device cursors that wait to be written.")
-CURSORS_DROPPED = Counter("pushway_cursors_dropped", "Device cursors never written, because too many waited.")
-RESUBSCRIBED = Counter("pushway_resubscribed", "Times the edge subscribed anew, by reason.", ["reason"])
+from router import __version__
 
-TOKENS_ISSUED = Counter("pushway_tokens_issued", "Tokens issued by auth.")
+# When each series was born is a series more for every one there is, and nobody asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # of the library
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""From one call on one machine to what a failover takes. The whole path takes some 10 ms, so most bounds lie there."""
+
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+"""`batch_max` is 2,048."""
+
+LABELS: Final[Mapping[str, str]] = {
+    "code": "the close code ([protocol.md](protocol.md))",
+    "method": "of HTTP; `other` for what is none",
+    "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
+    "reason": "`lost` (the connection ended), `probe` (the edge was deaf), `sunsubscribe` (Redis took a channel back)",
+    "result": "`accepted`, `expired`, `refused`, or `unavailable` where auth's keys could not be had",
+    "role": "`collect` or `dispatch`",
+    "route": "the template of the address, as in `/v1/users/{user}`; `other` for none of ours",
+    "server": "`redis` or `mongo`",
+    "shard": "its number",
+    "source": "the stream that the entry was in: `in`, `out` or `fast`",
+    "stage": "of latency: `appended_to_stored`, `out_wait` (in the dispatch stream), `appended_to_written` (to the socket); "
+    "of batches: `collect`, `dispatch`, `edge`",
+    "status": "the HTTP status of the answer",
+    "stream": "the last part of its key: `in`, `out`, `fast`, `dead` or `offline`",
+    "version": "of Pushway",
+}
+"""What the values of each label are."""
+
+# -- every service ---------------------------------------------------------------------------------------------------
+
+BUILD: Final = Gauge("pushway_build_info", "Always 1. Which version runs where?", ["version"])
+
+# -- the servers that all rest on ------------------------------------------------------------------------------------
+
+OUTAGES: Final = Gauge(
+    "pushway_outages",
+    "Parts of the process that wait for a server to come back. Which server is away, and for whom?",
+    ["server"],
+)
+REDIS_SECONDS: Final = Histogram(
+    "pushway_redis_seconds",
+    "Time of a call to Redis, failed ones too; waiting for news is left out. Is Redis slow, or one of the scripts?",
+    ["operation"],
+    buckets=SECONDS,
+)
+MONGO_SECONDS: Final = Histogram(
+    "pushway_mongo_seconds",
+    "Time of a call to MongoDB, failed ones too. Is MongoDB slow, and at what?",
+    ["operation"],
+    buckets=SECONDS,
+)
+
+# -- collect and dispatch --------------------------------------------------------------------------------------------
+
+LEASE_HELD: Final = Gauge(
+    "pushway_lease_held",
+    "1 where this process holds the lease, 0 where it stands by. Does anybody work on the shard?",
+    ["role", "shard"],
+)
+STREAM_ENTRIES: Final = Gauge(
+    "pushway_stream_entries",
+    "Entries in a stream, told by the holder of the lease. How much waits (in, out, fast) or lies there (dead, offline)?",
+    ["stream", "shard"],
+)
+STREAM_PENDING: Final = Gauge(
+    "pushway_stream_pending",
+    "Entries taken and not acknowledged. Is a batch in hand, and does it end?",
+    ["stream", "shard"],
+)
+STREAM_OLDEST_SECONDS: Final = Gauge(
+    "pushway_stream_oldest_seconds",
+    "Age of the oldest entry that is not done with, 0 where there is none. How far behind is the stream's reader?",
+    ["stream", "shard"],
+)
+LATENCY_SECONDS: Final = Histogram(
+    "pushway_latency_seconds",
+    "How long messages had been on their way at a stage, one sample a batch. Where does the time go?",
+    ["stage"],
+    buckets=SECONDS,
+)
+BATCH_SIZE: Final = Histogram(
+    "pushway_batch_size",
+    "Entries a batch of collect or dispatch, frames a chunk of the edge. Does load fill the batches, as it should?",
+    ["stage"],
+    buckets=SIZES,
+)
+DEAD: Final = Counter(
+    "pushway_dead", "Entries moved to the dead-letter stream. Does somebody append what breaks a rule?", ["source"]
+)
+
+ACCEPTED: Final = Counter("pushway_accepted", "Messages stored in MongoDB, one a target. How much is accepted?")
+REPEATED: Final = Counter(
+    "pushway_repeated", "Messages whose id had been accepted before. Do producers repeat themselves, or a shard its batches?"
+)
+RECOVERED: Final = Counter(
+    "pushway_recovered", "Messages appended anew after Redis had restarted or failed over. How much was recovered?"
+)
+TRANSIENT: Final = Counter("pushway_transient", "Transient messages handed to dispatch by collect. How much goes unstored?")
+
+DISPATCHED: Final = Counter(
+    "pushway_dispatched",
+    "Messages read by dispatch and published to the nodes that hold a route. How much leaves for the edges?",
+)
+FAST: Final = Counter("pushway_fast", "Messages of the fast lane among those dispatched. How much takes it?")
+MOVED: Final = Counter(
+    "pushway_moved", "Entries of the fast lane appended to the shard they belong to. Do producers choose the wrong one?"
+)
+OFFLINE: Final = Counter("pushway_offline", "Durable messages reported to the offline stream. How much finds nobody connected?")
+
+# -- the edge --------------------------------------------------------------------------------------------------------
+
+SESSIONS: Final = Gauge(
+    "pushway_sessions", "Sessions that hear messages: authenticated and not closing. How many people are connected?"
+)
+CONNECTIONS: Final = Gauge(
+    "pushway_connections", "Open TCP connections, those in the handshake included. Do connections come that never get in?"
+)
+DELIVERED: Final = Counter("pushway_delivered", "Message frames written to sessions as they came. How much is delivered live?")
+DUPLICATES: Final = Counter(
+    "pushway_duplicates", "Messages dropped because the session had that seq already. Is something sent twice?"
+)
+EXPIRED: Final = Counter("pushway_expired", "Messages dropped because their time was over. Do messages come too late?")
+REFUSED: Final = Counter(
+    "pushway_refused",
+    "Lines of the fast lane that the edge refused to send. Does somebody append what is not JSON, or not UTF-8?",
+)
+GAPS: Final = Counter("pushway_gaps", "Messages whose prev the session had not seen. Is something lost on the way to the edge?")
+CLOSES: Final = Counter("pushway_closes", "Sessions closed by the edge. Why are clients sent away?", ["code"])
+LAPSED: Final = Counter(
+    "pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed. Do routes lapse?"
+)
+BEHIND: Final = Counter(
+    "pushway_sessions_behind",
+    "Sessions found behind the head after a loss; some of it may be on its way still. Whom did the loss concern?",
+)
+REPLAYED: Final = Counter(
+    "pushway_replayed", "Messages read from MongoDB for sessions that were behind. How much is delivered late?"
+)
+CURSORS_WRITTEN: Final = Counter(
+    "pushway_cursors_written", "Device cursors written to MongoDB, behind the acks that moved them. Do acks get through?"
+)
+CURSORS_WAITING: Final = Gauge(
+    "pushway_cursors_waiting", "Device cursors that wait to be written. Does MongoDB keep up with acks?"
+)
+CURSORS_DROPPED: Final = Counter(
+    "pushway_cursors_dropped", "Device cursors never written, because too many waited. Will devices get messages once more?"
+)
+RESUBSCRIBED: Final = Counter(
+    "pushway_resubscribed", "Times the edge subscribed anew. Does the edge lose its ears, and how?", ["reason"]
+)
+PROBE_AGE_SECONDS: Final = Gauge(
+    "pushway_probe_age_seconds", "Since the edge was last sure that it hears each of its channels. Is it deaf?"
+)
+TRACE_LOST: Final = Counter(
+    "pushway_trace_lost", "Trace events that could not be written; the messages themselves went on. Is a trace incomplete?"
+)
+
+# -- tokens and HTTP -------------------------------------------------------------------------------------------------
+
+TOKENS_ISSUED: Final = Counter("pushway_tokens_issued", "Tokens issued by auth. Do back ends get their tokens?")
+TOKENS_CHECKED: Final = Counter(
+    "pushway_tokens_checked", "Tokens looked at, by auth or at an edge's door. Why do clients not get in?", ["result"]
+)
+HTTP_REQUESTS: Final = Counter(
+    "pushway_http_requests", "Requests answered. Who asks for what, and what fails?", ["method", "route", "status"]
+)
+HTTP_SECONDS: Final = Histogram(
+    "pushway_http_seconds", "Time to answer a request. Is the API slow, and where?", ["method", "route"], buckets=SECONDS
+)
+
+_STREAMS: Final = (STREAM_ENTRIES, STREAM_PENDING, STREAM_OLDEST_SECONDS)
+_STAGES: Final = (LATENCY_SECONDS, BATCH_SIZE)
+_HTTP: Final = (HTTP_REQUESTS, HTTP_SECONDS)
+_STORES: Final = (OUTAGES, REDIS_SECONDS, MONGO_SECONDS)
+
+OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
+    "auth": (BUILD, TOKENS_ISSUED, TOKENS_CHECKED, *_HTTP),
+    "collect": (
+        *(BUILD, *_STORES, LEASE_HELD, *_STREAMS, *_STAGES, *_HTTP),
+        *(ACCEPTED, REPEATED, RECOVERED, TRANSIENT, DEAD, TRACE_LOST),
+    ),
+    "dispatch": (
+        BUILD,
+        OUTAGES,
+        REDIS_SECONDS,
+        LEASE_HELD,
+        *_STREAMS,
+        *_STAGES,
+        DISPATCHED,
+        FAST,
+        MOVED,
+        EXPIRED,
+        OFFLINE,
+        DEAD,
+    ),
+    "edge": (
+        *(BUILD, *_STORES, *_STAGES),
+        *(SESSIONS, CONNECTIONS, CLOSES, TOKENS_CHECKED, DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
+        *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),
+        *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
+    ),
+}
+"""Service → the figures that it shows. The process' own (`process_…`, `python_…`) come with each."""
+
+BUILD.labels(version=__version__).set(1)
+for _source in ("in", "out", "fast"):
+    DEAD.labels(source=_source)
+for _server in ("redis", "mongo"):
+    OUTAGES.labels(server=_server)
+for _result in ("accepted", "expired", "refused", "unavailable"):
+    TOKENS_CHECKED.labels(result=_result)
+
+
+def registry_of(service: str) -> CollectorRegistry:
+    """Return what /metrics of a service shows."""
+    registry = CollectorRegistry()
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR, *OF.get(service, (BUILD,))):
+        registry.register(collector)
+    return registry

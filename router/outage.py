@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import structlog
 
+from router.metrics import OUTAGES
 from router.ops import Health
 from router.retry import Backoff
 from router.settings import Settings
@@ -31,6 +32,7 @@ class Outages:
         """Pause before the next try, after `server` (`redis` or `mongo`) failed with `error`."""
         if server not in self._out:
             self._out.add(server)
+            OUTAGES.labels(server=server).inc()
             self._health.set(server, ok=False, why=f"{type(error).__name__}: {error}")
             self._log.warning("outage_began", server=server, error=str(error), kind=type(error).__name__)
         await anyio.sleep(self._backoff.next_s())
@@ -38,13 +40,17 @@ class Outages:
     def forget(self) -> None:
         """Note that there will be no further try: nothing is out as far as this one knows."""
         for server in self._out:
-            self._health.set(server, ok=True)
+            self._end(server)
         self._out.clear()
 
     def over(self) -> None:
         """Note that a whole try went well."""
         self._backoff.reset()
         for server in sorted(self._out):
-            self._health.set(server, ok=True)
+            self._end(server)
             self._log.info("outage_ended", server=server)
         self._out.clear()
+
+    def _end(self, server: str) -> None:
+        self._health.set(server, ok=True)
+        OUTAGES.labels(server=server).dec()

@@ -19,6 +19,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from router.errors import SetupError
 from router.keys import config_key
 from router.settings import Settings
+from router.timed_redis import TimedRedis
 
 SCHEMA: Final = 1
 """Version of the keys' layout. Schema n and n - 1 run together."""
@@ -30,8 +31,8 @@ _MIN_REDIS: Final = (7, 0)
 _MIN_VALKEY: Final = (7, 2)
 
 _CONNECTIONS: Final = 16
-_CONNECTIONS_A_SHARD: Final = 2
-"""An owner waits on one and renews its lease on the other."""
+_CONNECTIONS_A_SHARD: Final = 3
+"""An owner works or waits on one, renews its lease on another, and looks at what waits on the third."""
 
 # Valkey gives its own number in valkey_version, and the Redis it is compatible with in redis_version.
 
@@ -61,7 +62,7 @@ class _ToPrimary(AbstractConnection):
 
 def open_redis(settings: Settings) -> Redis:
     """Return a client that has not connected yet."""
-    redis: Redis = Redis.from_url(
+    redis: Redis = TimedRedis.from_url(
         settings.redis_url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),

@@ -1,7 +1,8 @@
 """How a service lives: from its settings to its exit code.
 
 SIGTERM or SIGINT sets the stop event, and the service ends in its own time; a second signal cancels it at once. The ops
-port is served beside it to the very end, so that a draining service still says that it is draining.
+port is served beside it to the very end, so that a draining service still says that it is draining. SIGUSR1 has it log more,
+SIGUSR2 as much as it is set to.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import anyio
 import structlog
 
 from router.errors import SetupError
-from router.logs import configure
+from router.logs import Logs, configure
+from router.metrics import registry_of
 from router.ops import Health, ops_app, serve_http
 from router.settings import Settings
 
 OK: Final = 0
 FAILED: Final = 1
 WRONG_SETUP: Final = 2
+
+MORE_LOGS: Final = signal.SIGUSR1
+LOGS_AS_SET: Final = signal.SIGUSR2
+"""What changes the level of the logs; `up` hands both on to its services."""
 
 Serve = Callable[[Settings, Health, anyio.Event], Awaitable[None]]
 """A service: runs until the event is set, then ends cleanly. Raises SetupError when it must not start."""
@@ -37,9 +43,9 @@ def run(name: str, settings: Settings, serve: Serve) -> int:
         settings: the settings in force.
         serve: the service itself.
     """
-    configure(settings, name)
+    logs = configure(settings, name)
     try:
-        return anyio.run(_until_stopped, settings, serve, backend_options={"use_uvloop": True})
+        return anyio.run(_until_stopped, name, settings, serve, logs, backend_options={"use_uvloop": True})
     except ExceptionGroup as group:  # the task groups below wrap whatever ends a service
         unfit, crash = group.split(SetupError)
         if crash is None and unfit is not None:
@@ -47,6 +53,8 @@ def run(name: str, settings: Settings, serve: Serve) -> int:
             return WRONG_SETUP
         log.critical("service_crashed", exc_info=group)
         return FAILED
+    finally:
+        logs.tell_suppressed(at_end=True)
 
 
 async def cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
@@ -55,33 +63,39 @@ async def cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _until_stopped(settings: Settings, serve: Serve) -> int:
+async def _until_stopped(name: str, settings: Settings, serve: Serve, logs: Logs) -> int:
     stop = anyio.Event()
     code = FAILED  # which is what remains when a second signal cuts the service off
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, MORE_LOGS, LOGS_AS_SET) as signals:
         async with anyio.create_task_group() as tg:
-            tg.start_soon(_obey, signals, stop, tg.cancel_scope)
-            await _beside_ops(settings, serve, stop)
+            tg.start_soon(_obey, signals, stop, tg.cancel_scope, logs)
+            tg.start_soon(logs.run)
+            await _beside_ops(name, settings, serve, stop)
             code = OK
             tg.cancel_scope.cancel()
     return code
 
 
-async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event, scope: anyio.CancelScope) -> None:
+async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event, scope: anyio.CancelScope, logs: Logs) -> None:
     async for signum in signals:
-        if stop.is_set():
+        if signum == MORE_LOGS:
+            logs.say_more()
+        elif signum == LOGS_AS_SET:
+            logs.say_as_set()
+        elif stop.is_set():
             log.warning("service_cancelled", signal=signum.name)
             scope.cancel()
             return
-        log.info("stop_requested", signal=signum.name)
-        stop.set()
+        else:
+            log.info("stop_requested", signal=signum.name)
+            stop.set()
 
 
-async def _beside_ops(settings: Settings, serve: Serve, stop: anyio.Event) -> None:
+async def _beside_ops(name: str, settings: Settings, serve: Serve, stop: anyio.Event) -> None:
     health = Health()
     ended = anyio.Event()
     async with anyio.create_task_group() as tg:
-        await tg.start(serve_http, ops_app(health), settings.ops_host, settings.ops_port, ended)
+        await tg.start(serve_http, ops_app(health, registry_of(name)), settings.ops_host, settings.ops_port, ended)
         await serve(settings, health, stop)
         ended.set()
     log.info("service_ended")

@@ -98,6 +98,7 @@ class Owner:
         """
         now_ms = time.time_ns() // 1_000_000
         plan, count = plan_batch(entries, self._shard, now_ms, self._settings)
+        metrics.BATCH_SIZE.labels("collect").observe(count)
         if plan.dead:
             await self._bury(held, plan.dead)
         if plan.transient.entry_ids:
@@ -154,6 +155,7 @@ class Owner:
         documents = [self._document(item, place, now_ms) for item, place in placed]
         insertion = await self._inbox.insert(documents)
         settled.at_us = time.time_ns() // 1_000
+        _note_latency(settled.at_us, placed)
         repeated = await self._inbox.find([placed[index][0].id for index in insertion.taken])
         taken = self._settle(settled, placed, documents, insertion, repeated)
         metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
@@ -218,3 +220,10 @@ class Owner:
         while await self._intake.out_length() > self._settings.out_high_water / 2:  # noqa: ASYNC110 - it is Redis' length
             await anyio.sleep(self._settings.wait_ms / 1000)
         log.info("out_drained", shard=self._shard)
+
+
+def _note_latency(stored_at_us: int, placed: Sequence[tuple[Item, Place]]) -> None:
+    """Note how long the first message of a batch took to be stored; its `ts` is by Redis' clock, which may be ahead."""
+    if placed:
+        took_s = stored_at_us / 1_000_000 - placed[0][0].message.ts_ms / 1000
+        metrics.LATENCY_SECONDS.labels("appended_to_stored").observe(max(0.0, took_s))

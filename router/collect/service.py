@@ -9,9 +9,10 @@ from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.page import Page
 from router.api.users import Users
+from router.backlog import Backlog, Stream
 from router.bell import Bell
 from router.collect.eras import Eras
-from router.collect.intake import Intake
+from router.collect.intake import GROUP, Intake
 from router.collect.owner import Owner
 from router.cursors import Cursors
 from router.fitness import await_inbox, await_redis
@@ -60,5 +61,6 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Outages(health, settings, shard=shard),
                 settings,
             )
-            lease = Lease(redis, keys.lease(ROLE), ROLE, settings, health)
-            tasks.start_soon(lease.hold, owner.run)
+            lease = Lease(redis, keys, ROLE, settings, health)
+            backlog = Backlog(redis, shard, [Stream("in", keys.intake(), GROUP), Stream("dead", keys.dead())])
+            tasks.start_soon(lease.hold, backlog.beside(owner.run))

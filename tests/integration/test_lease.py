@@ -10,6 +10,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
+from router.keys import Keys
 from router.lease import Lease
 from router.ops import Health
 from router.redis_client import open_redis
@@ -19,7 +20,8 @@ from tests.servers import EmbeddedValkey
 
 pytestmark = pytest.mark.anyio
 
-KEY = "push:{0}:lease:test"
+KEYS = Keys("push", 0)
+KEY = KEYS.lease("test")
 LEASE_MS = 600
 
 
@@ -29,7 +31,7 @@ class Worker:
     def __init__(self, redis: Redis, name: str, lease_ms: int = LEASE_MS) -> None:
         settings = Settings(worker=name, lease_ms=lease_ms, backoff_min_ms=5, backoff_max_ms=50)
         self.health = Health()
-        self.lease = Lease(redis, KEY, "test", settings, self.health)
+        self.lease = Lease(redis, KEYS, "test", settings, self.health)
         self.scope = anyio.CancelScope()
         self.held: list[str] = []
         self.working = False

@@ -29,7 +29,9 @@ def test_ready_when_every_condition_is_met() -> None:
 
 
 def _client(health: Health) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=ops_app(health)), base_url="http://ops")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=ops_app(health, metrics.registry_of("edge"))), base_url="http://ops"
+    )
 
 
 @pytest.mark.anyio
@@ -54,9 +56,10 @@ async def test_readyz_follows_conditions() -> None:
 
 @pytest.mark.anyio
 async def test_metrics_are_prometheus_text() -> None:
-    """/metrics is the text format with our figures in it."""
-    metrics.SESSIONS.inc(0)
+    """/metrics is the text format with the service's figures in it, and no other's."""
     async with _client(Health()) as client:
         answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
     assert "pushway_sessions " in answer.text
+    assert "process_open_fds " in answer.text
+    assert "pushway_accepted" not in answer.text

@@ -1,0 +1,128 @@
+"""What waits in a shard's streams, told as figures by whoever works on the shard.
+
+One look is one round trip of a few commands that do not depend on how much waits. Who holds no lease tells nothing, so no two
+processes ever tell of one stream; and while Redis does not answer nothing is told either, for a figure does not show its age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+from redis.asyncio import Redis
+
+from router.metrics import STREAM_ENTRIES, STREAM_OLDEST_SECONDS, STREAM_PENDING
+from router.redis_client import OUTAGE
+
+LOOK_EVERY_S: Final = 5.0
+"""As often as Prometheus looks at most."""
+
+Work = Callable[[str], Awaitable[None]]
+"""What is done while a lease is held; see `router.lease`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream to look at.
+
+    Attributes:
+        name: the last part of its key, for the label.
+        key: its key.
+        group: who is to be done with its entries; "" where that is nobody, and only its length says anything.
+    """
+
+    name: str
+    key: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What was found in a stream.
+
+    Attributes:
+        entries: its length.
+        pending: how many of them are taken and not acknowledged.
+        oldest_s: the age of the first.
+    """
+
+    entries: int
+    pending: int
+    oldest_s: float
+
+
+class Backlog:
+    """The figures of a shard's streams.
+
+    Args:
+        redis: where the streams are.
+        shard: its number.
+        streams: those of the role that the lease is for.
+    """
+
+    def __init__(self, redis: Redis, shard: int, streams: Sequence[Stream]) -> None:
+        self._redis = redis
+        self._shard = shard
+        self._streams = streams
+
+    def beside(self, work: Work) -> Work:
+        """Return work that has the figures kept while it goes on."""
+
+        async def both(held: str) -> None:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._run)
+                    await work(held)
+                    tasks.cancel_scope.cancel()
+            finally:
+                self.forget()
+
+        return both
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except OUTAGE:
+                # Whoever works here meets it too, and says so.
+                self.forget()
+            await anyio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Look once, and tell.
+
+        Raises:
+            RedisError, OSError: when Redis is away.
+        """
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for stream in self._streams:
+                pipe.xlen(stream.key)
+                pipe.xpending(stream.key, stream.group or "-")
+                pipe.xrange(stream.key, count=1)
+            # A group that is not there yet is an answer like any other.
+            (seconds, micros), *replies = await pipe.execute(raise_on_error=False)
+        for stream, reply in zip(self._streams, zip(*[iter(replies)] * 3, strict=True), strict=True):
+            self._tell(stream, read_waiting(reply, (seconds * 1_000_000 + micros) // 1_000))
+
+    def _tell(self, stream: Stream, waiting: Waiting) -> None:
+        place = (stream.name, self._shard)
+        STREAM_ENTRIES.labels(*place).set(waiting.entries)
+        if stream.group:
+            STREAM_PENDING.labels(*place).set(waiting.pending)
+            STREAM_OLDEST_SECONDS.labels(*place).set(waiting.oldest_s)
+
+    def forget(self) -> None:
+        """Tell nothing any more."""
+        for stream in self._streams:
+            for figure in (STREAM_ENTRIES, STREAM_PENDING, STREAM_OLDEST_SECONDS):
+                figure.remove(stream.name, self._shard)
+
+
+def read_waiting(reply: Sequence[Any], now_ms: int) -> Waiting:
+    """Return what XLEN, XPENDING and XRANGE with COUNT 1 say together; an error in place of one counts as nothing."""
+    length, pending, first = (None if isinstance(part, Exception) else part for part in reply)
+    oldest_ms = int(first[0][0].partition(b"-")[0]) if first else now_ms
+    return Waiting(length or 0, pending["pending"] if pending else 0, max(0, now_ms - oldest_ms) / 1000)

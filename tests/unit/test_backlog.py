@@ -1,0 +1,74 @@
+"""router.backlog: what is told of a shard's streams, and when it is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.lowlevel
+import pytest
+from fakeredis import FakeAsyncRedis
+from prometheus_client import REGISTRY
+from redis.exceptions import ResponseError
+
+from router.backlog import Backlog, Stream, Waiting, read_waiting
+
+pytestmark = pytest.mark.anyio
+
+SHARD = 7
+IN = Stream("in", "push:{7}:in", "collect")
+DEAD = Stream("dead", "push:{7}:dead")
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[FakeAsyncRedis]:
+    """A Redis of the test's own."""
+    async with FakeAsyncRedis(protocol=2) as client:
+        yield client
+
+
+def _figure(name: str, stream: str) -> float | None:
+    return REGISTRY.get_sample_value(f"pushway_stream_{name}", {"stream": stream, "shard": str(SHARD)})
+
+
+def test_nothing_there_reads_as_nothing() -> None:
+    """A stream that is missing has no group either, which is told as an error."""
+    assert read_waiting([0, ResponseError("NOGROUP"), []], 1_000) == Waiting(0, 0, 0.0)
+
+
+def test_oldest_entry_is_as_old_as_its_id() -> None:
+    """An entry of the future, by a server that came back with another clock, is of no age."""
+    assert read_waiting([2, {"pending": 1}, [(b"400-3", {})]], 1_000) == Waiting(2, 1, 0.6)
+    assert read_waiting([2, {"pending": 1}, [(b"2000-0", {})]], 1_000) == Waiting(2, 1, 0.0)
+
+
+async def test_tells_length_pending_and_age(redis: FakeAsyncRedis) -> None:
+    """Of a stream with a reader; of one without, the length is all there is."""
+    backlog = Backlog(redis, SHARD, [IN, DEAD])
+    await redis.xadd(IN.key, {"to": "user:a"}, id=f"{int((time.time() - 60) * 1000)}-0")
+    await redis.xadd(IN.key, {"to": "user:a"})
+    await redis.xgroup_create(IN.key, "collect", id="0")
+    await redis.xreadgroup("collect", "collect", {IN.key: ">"}, count=1)
+    await redis.xadd(DEAD.key, {"reason": "none"})
+    await backlog.look()
+    assert (_figure("entries", "in"), _figure("pending", "in"), _figure("entries", "dead")) == (2, 1, 1)
+    age_s = _figure("oldest_seconds", "in")
+    assert age_s is not None
+    assert 59 < age_s < 600
+    assert _figure("oldest_seconds", "dead") is None
+
+
+async def test_tells_only_while_at_work(redis: FakeAsyncRedis) -> None:
+    """Who stands by, or has lost the lease, tells nothing: not even a zero."""
+    backlog = Backlog(redis, SHARD, [IN])
+    assert _figure("entries", "in") is None
+
+    async def work(held: str) -> None:
+        assert held == "me 1"
+        with anyio.fail_after(10):
+            while _figure("entries", "in") is None:
+                await anyio.lowlevel.checkpoint()
+
+    await backlog.beside(work)("me 1")
+    assert _figure("entries", "in") is None
