@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.access import check_api_key
+from router.http_figures import count_requests
 from router.openapi import Limits, make_document
 from router.operations import Answer, Operation
 from router.problems import Problem, problem_handlers, problem_response
@@ -73,7 +74,7 @@ def http_app(
     )
     # A path with a slash too many is another path, and not there.
     app.router.redirect_slashes = False
-    return app
+    return count_requests(app)
 
 
 def _routes(handlers: Mapping[Operation, Handler], api_key: str) -> list[Route]:

@@ -36,7 +36,7 @@ from router.auth.openapi import (
     VerifyRequest,
 )
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
-from router.errors import RuleBroken, SetupError, TokenRefused
+from router.errors import RuleBroken, SetupError, TokenExpired, TokenRefused
 from router.http_app import http_app
 from router.operations import JSON
 from router.ops import Health, listen, serve_on
@@ -117,9 +117,11 @@ class Auth:
         try:
             claims = verify(token, self._key_named(kid_of(token)), self._rules)
         except TokenRefused as exc:
+            metrics.TOKENS_CHECKED.labels("expired" if isinstance(exc, TokenExpired) else "refused").inc()
             log.debug("token_refused", reason=exc.reason)
             # RFC 7662, section 2.2: an inactive token's answer tells nothing else.
             return Introspection(active=False)
+        metrics.TOKENS_CHECKED.labels("accepted").inc()
         return Introspection(
             active=True,
             sub=claims.user,

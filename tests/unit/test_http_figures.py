@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from router.http_app import http_app
 from router.http_figures import count_requests
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +60,13 @@ async def test_strange_methods_are_one() -> None:
     async with _client() as client:
         await client.request("BREW", "/v1/things/coffee")
     assert _counted("other", "/v1/things/{id}", 405) == before + 1
+
+
+async def test_every_service_of_http_is_counted() -> None:
+    """What is refused before any route is found counts too."""
+    app = http_app(("Test", "1", "It is one."), {}, api_key="")
+    before = _counted("GET", "/v1/openapi.json", 200), _counted("GET", "other", 400)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
+        await client.get("/v1/openapi.json")
+        assert (await client.get("/v1/%zz")).status_code == 400
+    assert (_counted("GET", "/v1/openapi.json", 200), _counted("GET", "other", 400)) == (before[0] + 1, before[1] + 1)
