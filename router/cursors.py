@@ -24,7 +24,7 @@ from pymongo import ASCENDING, AsyncMongoClient, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from router.errors import SetupError
-from router.mongo_client import cancelled_once, durable_collection
+from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
 
 IDLE_INDEX: Final = "seen_at"
@@ -77,6 +77,7 @@ class Cursors:
     def __init__(self, client: AsyncMongoClient[dict[str, Any]], settings: Settings) -> None:
         self._documents = durable_collection(client, settings, "cursors")
 
+    @timed("cursors_find")
     @cancelled_once
     async def find(self, keys: Collection[CursorKey]) -> dict[CursorKey, int]:
         """Return the cursors that there are. A document that somebody has spoilt is one device's trouble: it is left out."""
@@ -84,6 +85,7 @@ class Cursors:
         found = self._documents.find({"_id": {"$in": list(ids)}, "seq": {"$gte": 0, "$lte": _SEQ_MAX}}, {"seq": 1})
         return {ids[document["_id"]]: int(document["seq"]) async for document in found}
 
+    @timed("cursors_of_user")
     @cancelled_once
     async def of_user(self, user: str, target: str, most: int) -> list[DeviceCursor]:
         """Return the cursors of up to `most` devices of a user in a target's order, by device."""
@@ -112,6 +114,7 @@ class Cursors:
         """
         return (await self._documents.delete_many(_of_user(user))).deleted_count
 
+    @timed("cursors_begin")
     @cancelled_once
     async def begin(self, seqs: Mapping[CursorKey, int]) -> dict[CursorKey, int]:
         """Begin cursors where there are none yet, durably, and return what stands: somebody else may have been faster.
@@ -126,6 +129,7 @@ class Cursors:
         others = [key for key in keys if key not in ours]
         return {key: seqs[key] for key in ours} | (await self.find(others) if others else {})
 
+    @timed("cursors_advance")
     @cancelled_once
     async def advance(self, seqs: Mapping[CursorKey, int]) -> None:
         """Move cursors forward, durably, and note that their devices were seen; a lower seq moves nothing back.

@@ -8,23 +8,18 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from router.errors import SetupError
-from router.metrics import MONGO_SECONDS
-from router.mongo_client import cancelled_once, durable_collection
+from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
 from router.stored import Document, Insertion, Kept, Page, Recent, Stored, Traced
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 ORDER_INDEX: Final = "target_seq"
 ID_INDEX: Final = "id"
@@ -55,27 +50,13 @@ _TARGETS_A_QUERY: Final = 256
 """Most targets in one query for the newest."""
 
 
-def _timed(operation: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
-    """Have the time of each call counted as one of that operation, failed ones too."""
-
-    def wrap(call: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        @wraps(call)
-        async def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            with MONGO_SECONDS.labels(operation).time():
-                return await call(*args, **kwargs)
-
-        return timed
-
-    return wrap
-
-
 class Inbox:
     """The inbox of one database."""
 
     def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
         self._documents = durable_collection(client, settings, "inbox")
 
-    @_timed("insert")
+    @timed("insert")
     @cancelled_once
     async def insert(self, documents: Sequence[Document]) -> Insertion:
         """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
@@ -116,7 +97,7 @@ class Inbox:
             async for document in self._documents.find({"_id": {"$in": some}}, fields):
                 yield document
 
-    @_timed("find")
+    @timed("find")
     @cancelled_once
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these `_id`s; one that is missing is not there."""
@@ -131,6 +112,7 @@ class Inbox:
             async for document in self._with_ids(ids)
         }
 
+    @timed("with_id")
     @cancelled_once
     async def with_id(self, message_id: str) -> list[Kept]:
         """Return what is stored of the message of this id: one a target, by target."""
@@ -167,7 +149,7 @@ class Inbox:
         finally:
             await cancelled_once(found.close)()
 
-    @_timed("newest")
+    @timed("newest")
     @cancelled_once
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq stored of each target; a target without any is not there.
@@ -191,7 +173,7 @@ class Inbox:
             newest[target] = found["seq"] if found else 0
         return {target: int(seq) for target, seq in newest.items()}
 
-    @_timed("newest")
+    @timed("newest")
     @cancelled_once
     async def newest_above(self, target: str, above: int) -> int:
         """Return the highest seq stored of a target, or `above` where none is higher."""
@@ -206,7 +188,7 @@ class Inbox:
                 break
         return above
 
-    @_timed("page")
+    @timed("page")
     @cancelled_once
     async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.

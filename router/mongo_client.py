@@ -16,7 +16,7 @@ So whatever awaits the driver is wrapped in `cancelled_once`; a test walks the m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
+from router.metrics import MONGO_SECONDS
 from router.settings import Settings
 
 P = ParamSpec("P")
@@ -67,6 +68,20 @@ def cancelled_once(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Cor
         return task.result()
 
     return run
+
+
+def timed(operation: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """Have the time of each call counted as one of that operation, failed ones too."""
+
+    def wrap(call: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        @wraps(call)
+        async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with MONGO_SECONDS.labels(operation).time():
+                return await call(*args, **kwargs)
+
+        return run
+
+    return wrap
 
 
 async def _end(task: asyncio.Task[Any], call: str) -> None:
