@@ -240,6 +240,10 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least a log line must be.")
     log_format: Literal["console", "json"] = Field("console", description="For people, or a JSON object a line.")
+    log_repeats_max: Count = Field(
+        10, description="Most lines of one kind written within log_repeats_s; how many more there were is told after it."
+    )
+    log_repeats_s: Seconds = Field(10.0, description="How long a kind of line is counted, in seconds, from its first on.")
 
     @field_validator("cursor_idle_s")
     @classmethod

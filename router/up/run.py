@@ -9,6 +9,7 @@ import anyio
 
 from router.auth.client import request_token
 from router.errors import PushwayError, SetupError
+from router.service import LOGS_AS_SET, MORE_LOGS
 from router.settings import Settings
 from router.up.folder import kept, locked
 from router.up.plan import CONFIG_NAME, Plan, Request, make_plan
@@ -52,7 +53,8 @@ async def _supervise(plan: Plan, say: Callable[[str], None], show: Callable[[Rep
         show(make_report(plan, await _token(plan.settings), supervisor.pids))
 
     # SIGHUP: the terminal was closed.
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, MORE_LOGS, LOGS_AS_SET)
+    with anyio.open_signal_receiver(*asked) as signals:
         async with anyio.create_task_group() as tg:
             tg.start_soon(_obey, signals, supervisor, stop, say)
             say(f"Starting {', '.join(spec.name for spec in plan.children)} …")
@@ -63,9 +65,11 @@ async def _supervise(plan: Plan, say: Callable[[str], None], show: Callable[[Rep
 async def _obey(
     signals: AsyncIterator[signal.Signals], supervisor: Supervisor, stop: anyio.Event, say: Callable[[str], None]
 ) -> None:
-    """End calmly at the first signal, and at once at the second."""
-    async for _ in signals:
-        if stop.is_set():
+    """End calmly at the first signal, and at once at the second; those for the logs are for the services."""
+    async for signum in signals:
+        if signum in {MORE_LOGS, LOGS_AS_SET}:
+            supervisor.signal_services(signum)
+        elif stop.is_set():
             supervisor.kill_all()
         else:
             say("Ending …")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable
+from signal import Signals
 from typing import Final
 
 import anyio
@@ -78,6 +79,11 @@ class Supervisor:
         """End every child at once."""
         for process in self._processes.values():
             process.kill()
+
+    def signal_services(self, signum: Signals) -> None:
+        """Send a signal to every service, and to none of the servers: who knows what it means to them."""
+        for process in self._running(self._plan.core + self._plan.edges):
+            process.send_signal(signum)
 
     async def _start_all(self, tg: TaskGroup) -> None:
         for url in self._plan.given_urls:
