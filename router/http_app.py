@@ -25,6 +25,7 @@ from router.http_figures import count_requests
 from router.openapi import Limits, make_document
 from router.operations import Answer, Operation
 from router.problems import Problem, problem_handlers, problem_response
+from router.reference import reference_routes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -52,7 +53,7 @@ def http_app(
     others: Iterable[BaseRoute] = (),
     limits: Limits | None = None,
 ) -> Starlette:
-    """Return the application that answers some operations, and tells of them at /v1/openapi.json.
+    """Return the application that answers some operations, and tells of them at /v1/openapi.json and, to people, at /v1/docs.
 
     Args:
         about: title, version and description of the service.
@@ -68,7 +69,7 @@ def http_app(
         return Response(document, media_type="application/json")
 
     app = Starlette(
-        routes=[*_routes({**handlers, OPENAPI: get_openapi}, api_key), *others],
+        routes=[*_routes({**handlers, OPENAPI: get_openapi}, api_key), *reference_routes(), *others],
         exception_handlers=problem_handlers(),
         middleware=[Middleware(_StrictAddress)],
     )

@@ -25,7 +25,10 @@ _ANY_REQUEST: Final = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong in the service; its log tells.",
 }
 _WITH_KEY: Final = {HTTPStatus.UNAUTHORIZED: "The API key is missing or wrong."}
-_WITH_BODY: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long."}
+_WITH_BODY: Final = {
+    HTTPStatus.BAD_REQUEST: "The body, or the address, breaks a rule: `field` and `detail` say which.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long.",
+}
 
 Json = dict[str, Any]
 

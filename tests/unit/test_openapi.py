@@ -21,6 +21,7 @@ from router.openapi import make_document
 from router.operations import Answer, Id, Operation, Parameter
 from router.ops import Health, serve_http
 from router.problems import MEDIA_TYPE
+from router.reference import REFERENCE_PATH
 from router.settings import Settings
 from tests.servers import free_ports
 
@@ -146,6 +147,22 @@ async def test_document_is_served_without_a_key(client: httpx.AsyncClient) -> No
     assert set(document["paths"]["/v1/things/{place}/part"]) == {"get", "delete"}
 
 
+async def test_page_may_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    """Its policy allows its own files and requests to its own service, and no inline script or style."""
+    answer = await client.get(REFERENCE_PATH)
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
+async def test_files_of_the_page(client: httpx.AsyncClient) -> None:
+    """Each is served with the type that browsers ask of it."""
+    for name, media_type in (("reference.css", "text/css"), ("schema.js", "text/javascript"), ("trial.js", "text/javascript")):
+        answer = await client.get(f"{REFERENCE_PATH}/{name}")
+        assert answer.headers["content-type"].partition(";")[0] == media_type
+
+
 def test_shared_problems_are_described() -> None:
     """What any request may meet need not be written for each operation."""
     paths = make_document("Things", "1", "All.", [GET_THING, FIND_THINGS])["paths"]
@@ -165,7 +182,7 @@ def test_limits_of_the_settings() -> None:
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
     nothing = cast("Any", _Nothing())
-    return api_app(settings, Health(), nothing, nothing, nothing)
+    return api_app(settings, Health(), nothing, nothing, nothing, nothing)
 
 
 class _Nothing:
@@ -180,11 +197,8 @@ async def test_every_route_of_the_api_is_described() -> None:
     app = _api()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         paths = (await client.get("/v1/openapi.json")).json()["paths"]
-    routed = {
-        route.path.replace(":path}", "}"): (route.methods or set()) - {"HEAD"}
-        for route in app.routes
-        if isinstance(route, Route)
-    }
+    routes = [route for route in app.routes if isinstance(route, Route) and not route.path.startswith(REFERENCE_PATH)]
+    routed = {route.path.replace(":path}", "}"): (route.methods or set()) - {"HEAD"} for route in routes}
     assert routed == {path: {method.upper() for method in methods} for path, methods in paths.items()}
 
 
