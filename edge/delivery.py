@@ -5,7 +5,8 @@ What makes it fast, in the order of what it saves:
 - One write a session and chunk. A chunk is everything that one read from Redis completed; each frame is put into its
   session's `out` list, and at the end of the chunk each session that got something joins its list and writes once.
 - The frame's header and bytes are built once a message, however many sessions get it.
-- A line is split, never parsed: the target is looked up as bytes, and the JSON behind it is sent as it came.
+- A line is split, never parsed: the target is looked up as bytes, and the JSON behind it is sent as it came. Only what came
+  over the fast lane is read, once (`edge.fast`).
 - Per session and message there is one comparison (`Position.take`). All else is in the branches behind it.
 
 A line that nobody here hears of is passed over: its route is older than the session's end, or it is this edge's own probe,
@@ -20,11 +21,13 @@ from typing import Protocol
 
 import structlog
 
+from edge.fast import fault_of
 from edge.figures import write_out
 from edge.frames import text_frame
 from edge.position import DELIVER, Outlet, Position, Verdict
-from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_traced, untraced
-from router.metrics import EXPIRED
+from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_fast, is_traced, looked_at, untraced
+from router.metrics import EXPIRED, REFUSED
+from router.seldom import Seldom
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +67,7 @@ class Delivery:
         self._catch_up = catch_up
         self._tracing = tracing
         self._notices = notices or {}
+        self._refusals = Seldom()
         self._overfull: list[Outlet] = []
         self._noted: list[tuple[bytes, bytes]] = []
 
@@ -98,7 +102,7 @@ class Delivery:
             except ValueError:
                 log.exception("line_refused", head=payload[:64])
 
-    def _deliver(self, line: bytes, dirty: list[Outlet]) -> int:
+    def _deliver(self, line: bytes, dirty: list[Outlet]) -> int:  # noqa: C901 - the hot path: a call saved for every line
         """Put one line's frame out and return to how many sessions.
 
         Raises:
@@ -111,9 +115,12 @@ class Delivery:
         transient = seq_text == _TRANSIENT
         prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
         if opts != _NO_OPTS:
+            over = _is_over(opts)
+            if not over and is_fast(opts) and (fault := fault_of(payload)):
+                return self._refuse(target, fault)
             if self._tracing is not None and is_traced(opts):
                 return self._deliver_traced(self._tracing, line, audience, dirty)
-            if _is_over(opts):
+            if over:
                 return self._pass_over(audience, prev, seq)
         frame = text_frame(payload)
         delivered = 0
@@ -131,6 +138,12 @@ class Delivery:
                 self._overfull.append(position.outlet)
         return delivered
 
+    def _refuse(self, target: bytes, fault: str) -> int:
+        REFUSED.inc()
+        if count := self._refusals.due():
+            log.warning("fast_lines_refused", count=count, to=target.decode(errors="replace"), reason=fault)
+        return 0
+
     def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> int:
         EXPIRED.inc()
         for position in audience:
@@ -144,7 +157,7 @@ class Delivery:
         seq = None if seq_text == _TRANSIENT else int(seq_text)
         over = _is_over(opts)
         had = [len(position.outlet.out) for position in audience]
-        delivered = self._deliver(b" ".join((target, prev, seq_text, untraced(opts), frame)), dirty)
+        delivered = self._deliver(b" ".join((target, prev, seq_text, untraced(looked_at(opts)), frame)), dirty)
         if over:
             tells.expired(target.decode(), seq, frame)
             return delivered

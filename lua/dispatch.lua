@@ -6,9 +6,11 @@
 --
 -- KEYS[1] lease        string: "<owner> <token>"
 -- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
+--                      `fast`: what producers append, of which the line is made here; see "The fast lane" below
 -- KEYS[3] nodes        sorted set: node → expiry, Unix ms, of its heartbeat
 -- KEYS[4] offline      stream, capped
 -- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
+-- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
 -- ARGV[1] held         what the lease must say
 -- ARGV[2] from         '0' for entries taken before and not acknowledged, '>' for new ones; '>' only when '0' finds none
 -- ARGV[3] max          most entries to take, which bounds the look-ups too (one target an entry)
@@ -17,20 +19,31 @@
 --                      counts it as reached
 -- ARGV[6] offline_max  about how many offline reports are kept
 -- ARGV[7] trace_max    about how many trace events are kept
+-- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone
+-- ARGV[9] dead_max     about how many dead letters are kept
+-- ARGV[10] shards      how many there are
+-- ARGV[11] body_max    longest body or text, bytes
+-- ARGV[12] age_max     how long after it was appended a message is handed on, ms
+-- ARGV[13] ttl_max     longest ttl, seconds
 --
--- Returns {taken, done, published, offline, failed_id, failed_text, waited}. `done` entries, the first of those taken, are
--- acknowledged and trimmed; the rest wait for a call with from '0'. When an entry is at fault, what precedes it is done, and
--- its id and what is wrong with it come in failed_id and failed_text ('' otherwise). The first of those taken had waited for
--- `waited` ms in the stream.
+-- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved}. `done` entries, the first of
+-- those taken, are acknowledged and trimmed; the rest wait for a call with from '0'. The first of those taken had waited for
+-- `waited` ms in the stream. When an entry of `out` is at fault, what precedes it is done, and its id and what is wrong with
+-- it come in failed_id and failed_text ('' otherwise). One of `fast` is done with by then: `dead` are in the dead-letter
+-- stream, failed_id and failed_text tell of the last of them, and what surrounds them goes on. `expired` were dropped because
+-- their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …} each, for the
+-- caller to append to that shard's `fast`.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
 -- ACL failure, when the caller may not read routes or publish.
--- Cost: O(entries × log(nodes of a user) + bytes).
+-- Cost: O(entries × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target.
 --
--- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000 10000
-local lease, stream, nodes, offline, trace = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000 10000 out
+local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
 local offline_max, trace_max = ARGV[6], ARGV[7]
+local is_fast, dead_max, shards = ARGV[8] == 'fast', ARGV[9], tonumber(ARGV[10])
+local body_max, age_max, ttl_max = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local GROUP = 'dispatch'
 
 if redis.call('GET', lease) ~= held then
@@ -39,7 +52,21 @@ end
 
 local base = string.match(stream, '^(.*:)')
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = string.format('%.0f', now_ms)
+local now_us = string.format('%.0f', time[1] * 1000000 + time[2])
+
+-- How much of read_max an entry uses up.
+local function size_of(fields)
+  if not is_fast then
+    return #fields[2]
+  end
+  local bytes = 0
+  for _, part in ipairs(fields) do
+    bytes = bytes + #part
+  end
+  return bytes
+end
 
 -- Takes entries up to max and read_max. An entry deleted while it was pending has no fields; it passes as done.
 local function take()
@@ -49,7 +76,7 @@ local function take()
     local entries = reply and reply[1][2] or {}
     for _, entry in ipairs(entries) do
       taken[#taken + 1] = entry
-      bytes = bytes + (entry[2] and #(entry[2][2]) or 0)
+      bytes = bytes + (entry[2] and size_of(entry[2]) or 0)
     end
     if #entries < want then
       break
@@ -153,16 +180,337 @@ local function group(at, line)
   return true
 end
 
+-- Trace events are for people: one that Redis refuses is left out (pcall), and nothing else fails for it.
+local function tell(id, target, stage, at, ...)
+  redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*',
+    'id', id, 'to', target, 'stage', stage, 'at', at, 'by', string.match(held, '^%S*'), ...)
+end
+
+-- The fast lane. A producer appends here what is transient, in the shard of its one target, and this makes the line of it:
+--
+--   <target> - - exp=<ms>;fast=1 {"type":"message","to":…,"id":…,"ts":…,"body":<as it came>}
+--
+-- What an entry may say is the contract of router/collect/entries.py, and the reasons are worded alike. Three rules are
+-- stricter: one target, `transient` only 1, and no control character in a body, not even between the parts of its JSON, since a
+-- newline would end the line. Whether a body is JSON, and all of it UTF-8, is left to the edge, which is told by `fast=1` to
+-- look.
+--
+-- All of it within a condition, because making these functions costs a call about a fifth of what it costs for one entry.
+local read_fast, bury, tell_appended
+local dead_count, expired_count, moved, last_dead = 0, 0, {}, nil
+if is_fast then
+  local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, transient = 1, trace = 1, traceparent = 1}
+  local FIELD_NAMES = 'body, id, text, to, trace, traceparent, transient, ttl, x-*'
+  local CARRIED_MAX, CARRIED_MAX_CHARS = 16, 1024
+  local ID_MAX_CHARS = 128
+  local CONTENT_MAX = 16000000
+
+  -- unpack fails at 8,000 values; an entry with more fields than fit is kept as one JSON array.
+  local MAX_VALUES = 7000
+
+  local C1_CONTROL = '\194[\128-\159]'
+  -- What Unicode calls white space beyond ASCII and C1: U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F and
+  -- U+3000.
+  local WHITE_SPACE = {'\194\160', '\225\154\128', '\226\128[\128-\138\168\169\175]', '\226\129\159', '\227\128\128'}
+
+  local ESCAPES = {['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\t'] = '\\t', ['\n'] = '\\n', ['\f'] = '\\f',
+    ['\r'] = '\\r'}
+  local function escape(character)
+    return ESCAPES[character] or string.format('\\u%04x', string.byte(character))
+  end
+
+  -- Makes the beginning of what a producer wrote fit to be read, whatever its bytes.
+  local function shown(value)
+    return (string.gsub(string.sub(value, 1, 64), '[^\32-\126]', function(byte)
+      return string.format('\\x%02x', string.byte(byte))
+    end))
+  end
+
+  -- Tells whether a text is UTF-8: RFC 3629, section 4, whose bounds of the second byte leave out overlong forms, halves of
+  -- surrogate pairs and what is above U+10FFFF.
+  local function is_utf8(text)
+    local at = string.find(text, '[\128-\255]')
+    while at do
+      local lead, second, third, fourth = string.byte(text, at, at + 3)
+      local low = lead == 0xE0 and 0xA0 or lead == 0xF0 and 0x90 or 0x80
+      local high = lead == 0xED and 0x9F or lead == 0xF4 and 0x8F or 0xBF
+      local size = lead < 0xE0 and 2 or lead < 0xF0 and 3 or 4
+      if lead < 0xC2 or lead > 0xF4 or not second or second < low or second > high
+        or size > 2 and (not third or third < 0x80 or third > 0xBF)
+        or size > 3 and (not fourth or fourth < 0x80 or fourth > 0xBF) then
+        return false
+      end
+      at = string.find(text, '[\128-\255]', at + size)
+    end
+    return true
+  end
+
+  -- Counts the characters of UTF-8.
+  local function characters(text)
+    local _, count = string.gsub(text, '[^\128-\191]', '')
+    return count
+  end
+
+  local function is_id(id)
+    if id == '' or string.find(id, '[%z\1-\32\127,{}"\\]') then
+      return false
+    end
+    if not string.find(id, '[\128-\255]') then
+      return #id <= ID_MAX_CHARS
+    end
+    if not is_utf8(id) or characters(id) > ID_MAX_CHARS or string.find(id, C1_CONTROL) then
+      return false
+    end
+    for _, space in ipairs(WHITE_SPACE) do
+      if string.find(id, space) then
+        return false
+      end
+    end
+    return true
+  end
+
+  -- Exclusive or of two numbers from 0 to 15, for a key hash: Redis has `bit`, fakeredis has not.
+  local xor
+  local function make_xor()
+    xor = {}
+    for a = 0, 15 do
+      xor[a] = {}
+      for b = 0, 15 do
+        local half = a > 1 and xor[math.floor(a / 2)][math.floor(b / 2)] or math.floor(b / 2)
+        xor[a][b] = 2 * half + (a + b) % 2
+      end
+    end
+  end
+
+  -- The slot that Redis Cluster gives a key: CRC16 with polynomial 0x1021, started at 0, modulo 16384; as router/shards.py. It
+  -- goes half a byte at a time: the remainder of half a byte t is 0x1021 × t, whose digits in base 16 are t, t ÷ 8, 2t mod 16
+  -- and t. An id has no braces, so the rule for hash tags has nothing to apply to.
+  local function keyslot(id)
+    if not xor then
+      make_xor()
+    end
+    local a, b, c, d = 0, 0, 0, 0
+    for at = 1, #id do
+      local byte = string.byte(id, at)
+      local t = xor[a][math.floor(byte / 16)]
+      a, b, c, d = xor[b][t], xor[c][math.floor(t / 8)], xor[d][t * 2 % 16], t
+      t = xor[a][byte % 16]
+      a, b, c, d = xor[b][t], xor[c][math.floor(t / 8)], xor[d][t * 2 % 16], t
+    end
+    return (a * 4096 + b * 256 + c * 16 + d) % 16384
+  end
+
+  -- Judges a target, once a call. Returns its shard, or nil and which rule it breaks.
+  local own_shard = tonumber(string.match(stream, '{(%d+)}'))
+  local shard_of = {}
+  local function judge_target(target)
+    if not target or target == '' then
+      return nil, 'to: is missing (one target)'
+    end
+    if shard_of[target] then
+      return shard_of[target]
+    end
+    if string.find(target, ',', 1, true) then
+      return nil, 'to: more than one target (an entry of `fast` has one)'
+    end
+    local kind, id = string.match(target, '^(%a+):(.*)$')
+    if target == 'all' then
+      id = target
+    elseif kind ~= 'user' and kind ~= 'topic' then
+      return nil, 'to: "' .. shown(target) .. '" is not a target (user:<id>, topic:<name> or all)'
+    elseif not is_id(id) then
+      return nil, 'to: "' .. shown(id) .. '" is not an id'
+    end
+    shard_of[target] = shards > 1 and keyslot(id) % shards or own_shard
+    return shard_of[target]
+  end
+
+  -- Returns the values of an entry by their names, or nil and which rule it breaks.
+  local function by_name(fields)
+    local values, carried = {}, 0
+    for at = 1, #fields, 2 do
+      local name, value = fields[at], fields[at + 1]
+      if values[name] then
+        return nil, shown(name) .. ': given twice'
+      end
+      if not FIELDS[name] and string.sub(name, 1, 2) ~= 'x-' then
+        return nil, shown(name) .. ': there is no such field (fields: ' .. FIELD_NAMES .. ')'
+      end
+      if not FIELDS[name] or name == 'traceparent' then
+        carried = carried + 1
+        if carried > CARRIED_MAX then
+          return nil, 'x-*: more than ' .. CARRIED_MAX .. ' carried fields'
+        end
+        if name ~= 'traceparent' and not string.find(name, '^x%-[%w._-]+$') then
+          return nil, shown(name) .. ": a carried field's name takes letters, digits, dot, underscore and hyphen"
+        end
+        if #name > CARRIED_MAX_CHARS or string.find(value, '%c') or not is_utf8(value) or string.find(value, C1_CONTROL)
+          or characters(value) > CARRIED_MAX_CHARS then
+          return nil, shown(name) .. ': a carried field takes at most ' .. CARRIED_MAX_CHARS .. ' characters of UTF-8, no control'
+        end
+      end
+      values[name] = value
+    end
+    return values
+  end
+
+  -- Returns which rule the values other than target and content break, or nil.
+  local function fault_of(values)
+    local id, ttl, transient, flag = values.id, values.ttl, values.transient, values.trace
+    if id and not is_id(id) then
+      return 'id: "' .. shown(id) .. '" is not an id'
+    end
+    if ttl and (#ttl > 10 or not string.find(ttl, '^%d+$') or tonumber(ttl) < 1 or tonumber(ttl) > ttl_max) then
+      return 'ttl: "' .. shown(ttl) .. '" is not a whole number of seconds from 1 to ' .. string.format('%.0f', ttl_max)
+    end
+    if transient and transient ~= '1' then
+      return 'transient: "' .. shown(transient) .. '" is not 1 (what is in `fast` is transient)'
+    end
+    if flag and flag ~= '0' and flag ~= '1' then
+      return 'trace: "' .. shown(flag) .. '" is not 1 (or 0)'
+    end
+  end
+
+  -- Returns an entry's content as it stands in the frame, or nil and which rule it breaks.
+  local function content_of(values)
+    local body, text = values.body, values.text
+    if (body == nil) == (text == nil) then
+      return nil, 'body: exactly one of body and text is needed'
+    end
+    local name, value = body and 'body' or 'text', body or text
+    if #value > body_max then
+      return nil, string.format('%s: longer than %.0f bytes (%.0f)', name, body_max, #value)
+    end
+    if body then
+      if not string.find(body, '^%C*$') then
+        return nil, 'body: a control character (on the fast lane there is none between the parts of the JSON either)'
+      end
+      return '"body":' .. body
+    end
+    local escaped = string.find(text, '[%c"\\]') and string.gsub(text, '[%c"\\]', escape) or text
+    if #escaped > CONTENT_MAX then
+      return nil, string.format('text: longer than %.0f bytes as JSON (%.0f)', CONTENT_MAX, #escaped)
+    end
+    return '"text":"' .. escaped .. '"'
+  end
+
+  -- Returns nil, and an entry's values, shard and content; or which rule it breaks.
+  local function judge(fields)
+    local values, fault = by_name(fields)
+    if not values then
+      return fault
+    end
+    local shard, content
+    shard, fault = judge_target(values.to)
+    if not shard then
+      return fault
+    end
+    content, fault = content_of(values)
+    return fault or fault_of(values), values, shard, content
+  end
+
+  -- When an entry was appended, Unix ms, and never in the future.
+  local function appended_ms(id)
+    return math.min(tonumber(string.match(id, '^%d+')), now_ms)
+  end
+
+  function tell_appended(id, target, ms, ...)
+    tell(id, target, 'appended', string.format('%.0f', ms * 1000), ...)
+  end
+
+  -- Tells that an entry ends here, where it asks for that. Its id stands in for one not given.
+  local function tell_end(id, fields, stage, why)
+    local values = {}
+    for at = 1, #fields, 2 do
+      values[fields[at]] = string.sub(fields[at + 1], 1, 200)
+    end
+    if values.trace == '1' then
+      local message_id, target = values.id or id, values.to or ''
+      tell_appended(message_id, target, appended_ms(id))
+      tell(message_id, target, stage, now_us, 'why', why)
+    end
+  end
+
+  -- Moves an entry to the dead-letter stream, now: whatever becomes of the rest of the call, it is done with.
+  function bury(id, fields, reason)
+    -- First, because Redis allows it when memory is full, and the XADD behind it is then allowed too.
+    redis.call('XACK', stream, GROUP, id)
+    local kept = #fields > MAX_VALUES and {'fields', cjson.encode(fields)} or fields
+    redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', 'reason', reason, 'source', stream, 'entry', id, unpack(kept))
+    redis.call('XDEL', stream, id)
+    dead_count, last_dead = dead_count + 1, {id = id, reason = reason}
+    tell_end(id, fields, 'dead', reason)
+  end
+
+  -- Notes what is to be appended to another shard's `fast`: with the id that it has here, and what is left of its time in
+  -- seconds, rounded up, because over there the time is counted anew.
+  local function move(fields, shard, message_id, left_ms)
+    local entry = {shard}
+    for at = 1, #fields, 2 do
+      if fields[at] ~= 'id' and fields[at] ~= 'ttl' then
+        entry[#entry + 1], entry[#entry + 2] = fields[at], fields[at + 1]
+      end
+    end
+    entry[#entry + 1], entry[#entry + 2] = 'id', message_id
+    entry[#entry + 1], entry[#entry + 2] = 'ttl', string.format('%.0f', math.ceil(left_ms / 1000))
+    moved[#moved + 1] = entry
+  end
+
+  -- Makes an entry of `out` of one of `fast`. Returns its fields, and `appended` beside them where it is traced; or nil where
+  -- nothing is to be published: it broke a rule, came too late or belongs elsewhere.
+  function read_fast(id, fields)
+    local fault, values, shard, content = judge(fields)
+    if fault then
+      bury(id, fields, fault)
+      return nil
+    end
+    local ms = appended_ms(id)
+    local expires_ms = ms + (values.ttl and math.min(tonumber(values.ttl) * 1000, age_max) or age_max)
+    if expires_ms <= now_ms then
+      expired_count = expired_count + 1
+      tell_end(id, fields, 'expired', 'its time was over before dispatch took it')
+      return nil
+    end
+    -- No digest, as collect has it for an inbox that outlives the stream: nobody compares the ids of what is not stored.
+    local target, message_id = values.to, values.id or own_shard .. '-' .. id
+    if shard ~= own_shard then
+      move(fields, shard, message_id, expires_ms - now_ms)
+      return nil
+    end
+    local traced_opt = values.trace == '1' and ';trace=1' or ''
+    local line = target .. ' - - exp=' .. string.format('%.0f', expires_ms) .. ';fast=1' .. traced_opt
+      .. ' {"type":"message","to":"' .. target .. '","id":"' .. message_id .. '","ts":' .. string.format('%.0f', ms) .. ','
+      .. content .. '}'
+    local as_out = {'line', line}
+    if values.trace == '1' then
+      as_out.appended = {message_id, target, ms}
+      if values.traceparent then
+        as_out.appended[4], as_out.appended[5] = 'traceparent', values.traceparent
+      end
+    end
+    return as_out
+  end
+end
+
 local taken = take()
 if #taken == 0 then
-  return {0, 0, 0, 0, '', '', 0}
+  return {0, 0, 0, 0, '', '', 0, 0, 0, {}}
 end
 local done, failed_id, failed_text = 0, '', ''
 for at, entry in ipairs(taken) do
   local id, fields = entry[1], entry[2]
-  if fields then
-    local grouped, err = group(at, fields[2])
-    if err then
+  local line = fields and fields[2]
+  if fields and is_fast then
+    -- From here on it is an entry like those of `out`, or like one that was deleted.
+    entry[2] = read_fast(id, fields)
+    line = entry[2] and entry[2][2]
+  end
+  if line then
+    local grouped, err = group(at, line)
+    if err and is_fast then
+      bury(id, fields, tostring(err))
+      grouped = true
+    elseif err then
       failed_id, failed_text = id, err
     end
     if not grouped then
@@ -170,6 +518,9 @@ for at, entry in ipairs(taken) do
     end
   end
   done = at
+end
+if last_dead then
+  failed_id, failed_text = last_dead.id, last_dead.reason
 end
 
 -- Publishes, and judges each node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
@@ -207,7 +558,8 @@ for channel, payload in pairs(payloads) do
   end
 end
 local offline_count = 0
-for at = 1, done do
+-- What is transient is never reported.
+for at = 1, is_fast and 0 or done do
   local reason = reports[at]
   if reason then
     local target, seq, opts, frame = string.match(taken[at][2][2], '^(%S+) %S+ (%S+) (%S+) (.*)$')
@@ -220,35 +572,38 @@ for at = 1, done do
   end
 end
 
--- Trace events are for people: one that Redis refuses is left out (pcall), and nothing else fails for it.
-local function tell(line, stage, field, value)
+-- Tells of a line that was handed on. `value` is left out where it is ''.
+local function tell_line(line, stage, field, value)
   local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
   -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
   local id = frame and string.match(frame, '"id":"([^"]*)"')
   if not id then
     return
   end
-  local at = string.format('%.0f', time[1] * 1000000 + time[2])
-  local entry = {'id', id, 'to', target, 'stage', stage, 'at', at, 'by', string.match(held, '^%S*')}
+  local more = {}
   if seq ~= '-' then
-    entry[#entry + 1], entry[#entry + 2] = 'seq', seq
+    more[1], more[2] = 'seq', seq
   end
   if value ~= '' then
-    entry[#entry + 1], entry[#entry + 2] = field, value
+    more[#more + 1], more[#more + 2] = field, value
   end
-  redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*', unpack(entry))
+  tell(id, target, stage, now_us, unpack(more))
 end
 
 for _, message in ipairs(traced) do
-  local line, names = taken[message.at][2][2], {}
+  local fields, names = taken[message.at][2], {}
+  local line = fields[2]
   for i, payload in ipairs(message.payloads) do
     names[i] = payload.node
   end
+  if fields.appended then
+    tell_appended(unpack(fields.appended))
+  end
   if #message.payloads > 0 then
-    tell(line, 'dispatched', 'nodes', table.concat(names, ','))
+    tell_line(line, 'dispatched', 'nodes', table.concat(names, ','))
   end
   if reports[message.at] then
-    tell(line, 'offline', 'why', reports[message.at])
+    tell_line(line, 'offline', 'why', reports[message.at])
   end
 end
 
@@ -263,5 +618,5 @@ if done > 0 then
   redis.call('XTRIM', stream, 'MINID', '=', ids[done])
   redis.call('XDEL', stream, ids[done])
 end
-local waited = math.max(0, tonumber(now) - tonumber(string.match(taken[1][1], '^%d+')))
-return {#taken, done, published, offline_count, failed_id, failed_text, waited}
+local waited = math.max(0, now_ms - tonumber(string.match(taken[1][1], '^%d+')))
+return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved}

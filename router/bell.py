@@ -1,4 +1,4 @@
-"""Waiting for news on a stream without taking anything from it.
+"""Waiting for news on streams without taking anything from them.
 
 A worker takes entries only through a script that checks its lease (lua/take.lua says why), and a script cannot block. So it
 waits here first, with a plain XREAD that belongs to no group: harmless whoever is left waiting.
@@ -6,6 +6,7 @@ waits here first, with a plain XREAD that belongs to no group: harmless whoever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,27 +19,32 @@ _START = b"0-0"
 class Bell:
     """Tells when a stream has an entry that was not there before.
 
-    The worker trims what it is done with, so whatever stands in the stream behind the last ring is news.
+    The worker trims what it is done with, so whatever stands in a stream behind the last ring is news.
 
     Args:
         redis: the worker's own client. Its connections are used in turn, so one that leads to a server which is no longer the
             primary is found out by the next write.
-        stream: key of the stream.
+        streams: keys of the streams, all of one shard.
         settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`.
     """
 
-    def __init__(self, redis: Redis, stream: str, settings: Settings) -> None:
+    def __init__(self, redis: Redis, streams: Sequence[str], settings: Settings) -> None:
         self._redis = redis
-        self._stream = stream
         self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
-        self._position = _START
+        self._positions = dict.fromkeys(streams, _START)
 
-    async def wait(self) -> None:
-        """Return at the next entry, or after the longest wait without one; look at the stream in either case.
+    async def wait(self) -> Sequence[str]:
+        """Return the streams that have news; or all of them after the longest wait without any: look at them in either case.
 
         Raises:
             RedisError: when Redis is away.
         """
-        reply: Any = await self._redis.xread({self._stream: self._position}, count=1, block=self._wait_ms)
-        # After silence it begins at the start again: a stream that Redis lost counts from lower ids than we remember.
-        self._position = reply[0][1][0][0] if reply else _START
+        positions: dict[Any, Any] = {**self._positions}
+        reply: Any = await self._redis.xread(positions, count=1, block=self._wait_ms)
+        if not reply:
+            # From the start again: a stream that Redis lost counts from lower ids than we remember.
+            self._positions = dict.fromkeys(self._positions, _START)
+            return list(self._positions)
+        rung = {stream.decode(): entries[0][0] for stream, entries in reply}
+        self._positions.update(rung)
+        return list(rung)

@@ -1,12 +1,17 @@
-"""Dispatch: from the dispatch stream to the channels of the nodes that hold each target's people.
+"""Dispatch: from two streams to the channels of the nodes that hold each target's people.
 
 All that is decided stands in lua/dispatch.lua; what stands here calls it again and again. A call that was cut off may have
 done its work or not: what it did is acknowledged, so taking again what was taken before finds exactly the rest.
+
+The streams are lanes: `out`, which collect fills, and `fast`, which producers fill with what is transient. They are served in
+turns of one batch each, as long as either has something, so that neither waits for the other to become empty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Final
 
@@ -24,6 +29,7 @@ from router.lease import Lease
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import open_redis
+from router.seldom import Seldom
 from router.service import cancel_at
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE, fencing, take_from_group
@@ -35,18 +41,43 @@ ROLE: Final = "dispatch"
 GROUP: Final = "dispatch"
 
 
+class Lane(StrEnum):
+    """A stream that dispatch reads."""
+
+    OUT = "out"
+    """Finished lines of collect's."""
+    FAST = "fast"
+    """What producers append; the script makes the lines."""
+
+    @classmethod
+    def of(cls, stream: str) -> Lane:
+        """Return the lane of a stream, whose key ends in its name."""
+        return cls(stream.rpartition(":")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An entry of the fast lane that belongs to another shard: its fields and values in turn."""
+
+    shard: int
+    flat: Sequence[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Dispatched:
     """What one call of dispatch.lua did.
 
     Attributes:
         taken: entries read.
-        done: how many of them, from the first, are published and acknowledged.
+        done: how many of them, from the first, are published and acknowledged, or done with as the last three say.
         published: lines published, one a node and message.
         offline: reports added to the offline stream.
-        failed_id: the entry that failed, or "".
-        failure: what Redis said of it.
+        failed_id: the entry that failed, or "". On the fast lane it is the last of the dead.
+        failure: what was wrong with it.
         waited_ms: how long the first entry had waited in the stream, by Redis' clock.
+        dead: entries moved to the dead-letter stream by the script.
+        expired: entries dropped because their time was over.
+        moved: entries that are for the caller to append to their shards; they are in Redis no longer.
     """
 
     taken: int
@@ -56,6 +87,9 @@ class Dispatched:
     failed_id: str
     failure: str
     waited_ms: int = field(default=0, compare=False)
+    dead: int = 0
+    expired: int = 0
+    moved: tuple[Moved, ...] = ()
 
 
 class Outlet:
@@ -68,22 +102,49 @@ class Outlet:
         self._lease = keys.lease(ROLE)
         self._dispatch = redis.register_script(lua.source("dispatch"))
         self._bury = redis.register_script(lua.source("bury"))
+        self._forward = redis.register_script(lua.source("forward"))
 
-    async def dispatch(self, held: str, start: str, most: int) -> Dispatched:
-        """Hand on up to `most` entries, `TAKEN_BEFORE` or `NEW`.
+    async def dispatch(self, held: str, start: str, most: int, lane: Lane = Lane.OUT) -> Dispatched:
+        """Hand on up to `most` entries of a lane, `TAKEN_BEFORE` or `NEW`.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away; what was not done is found with `TAKEN_BEFORE`.
         """
-        settings, keys = self._settings, self._keys
-        names = [self._lease, keys.out(), keys.nodes(), keys.offline(), keys.trace()]
-        limits = [most, settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
-        args = [held, start, *limits]
-        reply = await take_from_group(self._redis, self._dispatch, keys.out(), GROUP, names, args)
-        taken, done, published, offline, failed_id, failure, waited_ms = reply
-        # The failure quotes the entry, which may hold any bytes.
-        return Dispatched(taken, done, published, offline, failed_id.decode(), failure.decode(errors="replace"), waited_ms)
+        keys = self._keys
+        stream = keys.fast() if lane is Lane.FAST else keys.out()
+        names = [self._lease, stream, keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
+        args = [held, start, most, *self._limits(lane)]
+        reply = await take_from_group(self._redis, self._dispatch, stream, GROUP, names, args)
+        taken, done, published, offline, failed_id, failure, waited_ms, dead, expired, moved = reply
+        return Dispatched(
+            *(taken, done, published, offline, failed_id.decode()),
+            # It quotes the entry, which may hold any bytes.
+            failure.decode(errors="replace"),
+            *(waited_ms, dead, expired),
+            tuple(Moved(shard, flat) for shard, *flat in moved),
+        )
+
+    def _limits(self, lane: Lane) -> list[str | int]:
+        settings = self._settings
+        limits = [settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
+        rules = [settings.dead_max, settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
+        return [*limits, lane, *rules, int(settings.retention_s)]
+
+    async def move(self, moved: Sequence[Moved]) -> None:
+        """Append to other shards' `fast`, in order. None costs nothing.
+
+        It is not tried again: they are transient, and this shard has none of them any more.
+
+        Raises:
+            RedisError: when Redis is away.
+        """
+        by_shard: dict[int, list[bytes | int]] = {}
+        for entry in moved:
+            by_shard.setdefault(entry.shard, []).extend((len(entry.flat), *entry.flat))
+        for shard, args in by_shard.items():
+            keys = Keys(self._settings.prefix, shard)
+            await self._forward(keys=[keys.fast(), keys.pending()], args=args)
 
     async def bury(self, held: str, entry_id: str, reason: str) -> None:
         """Move an entry that fails again and again to the dead-letter stream.
@@ -105,22 +166,40 @@ class Dispatcher:
         self._bell = bell
         self._outages = outages
         self._batch_max = settings.batch_max
+        self._due: dict[Lane, str] = {}
+        self._deaths = Seldom()
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
         await take_turns(partial(self._turn, held), self._outages)
 
     async def _turn(self, held: str, start: str) -> str:
-        """Hand one batch on, or wait for one; return where to take from next."""
-        result = await self._outlet.dispatch(held, start, self._batch_max)
-        _count(result)
-        if result.failed_id:
+        """Hand on one batch of each lane that is due, and wait for news when that was all of it."""
+        if start == TAKEN_BEFORE:
+            self._due = dict.fromkeys(Lane, TAKEN_BEFORE)
+        rest: dict[Lane, str] = {}
+        for lane, begin in self._due.items():
+            if go_on := await self._serve(held, lane, begin):
+                rest[lane] = go_on
+        # While one has something left, the other is looked at in each turn, and nothing waits for the bell.
+        lanes = Lane if rest else [Lane.of(stream) for stream in await self._bell.wait()]
+        self._due = dict.fromkeys(lanes, NEW) | rest
+        return NEW
+
+    async def _serve(self, held: str, lane: Lane, begin: str) -> str | None:
+        """Hand on a batch of a lane; return where to take its next one from, or None when there is none that we know of."""
+        result = await self._outlet.dispatch(held, begin, self._batch_max, lane)
+        _count(lane, result)
+        if lane is Lane.FAST:
+            await self._settle_fast(result)
+        elif result.failed_id:
             await self._bury(held, result)
         if result.done < result.taken:
             return TAKEN_BEFORE
-        if not result.taken and start == NEW:
-            await self._bell.wait()
-        return start if result.taken else NEW
+        if begin == TAKEN_BEFORE:
+            return begin if result.taken else NEW
+        # A batch that is not full was the end of the stream, or of the bytes in a batch: then the bell rings at once.
+        return NEW if result.taken == self._batch_max else None
 
     async def _bury(self, held: str, result: Dispatched) -> None:
         """Take a failing entry out of the way of those behind it. What fails is the entry's own: an outage raises instead."""
@@ -128,13 +207,25 @@ class Dispatcher:
         metrics.DEAD.labels(source="out").inc()
         log.warning("entry_died", entry=result.failed_id, reason=result.failure)
 
+    async def _settle_fast(self, result: Dispatched) -> None:
+        """Tell of the entries that died, and append elsewhere what belongs elsewhere."""
+        if result.dead and (count := self._deaths.due(result.dead)):
+            log.warning("fast_entries_died", count=count, entry=result.failed_id, reason=result.failure)
+        await self._outlet.move(result.moved)
+        metrics.MOVED.inc(len(result.moved))
 
-def _count(result: Dispatched) -> None:
+
+def _count(lane: Lane, result: Dispatched) -> None:
     if result.taken:
         metrics.BATCH_SIZE.labels("dispatch").observe(result.taken)
-        metrics.LATENCY_SECONDS.labels("out_wait").observe(result.waited_ms / 1000)
-    metrics.DISPATCHED.inc(result.done)
+        metrics.LATENCY_SECONDS.labels(f"{lane}_wait").observe(result.waited_ms / 1000)
+    handed_on = result.done - result.dead - result.expired - len(result.moved)
+    metrics.DISPATCHED.inc(handed_on)
     metrics.OFFLINE.inc(result.offline)
+    if lane is Lane.FAST:
+        metrics.FAST.inc(handed_on)
+        metrics.EXPIRED.inc(result.expired)
+        metrics.DEAD.labels(source="fast").inc(result.dead)
 
 
 async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
@@ -154,10 +245,14 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             keys = Keys(settings.prefix, shard)
             dispatcher = Dispatcher(
                 Outlet(redis, keys, settings),
-                Bell(redis, keys.out(), settings),
+                Bell(redis, [keys.out(), keys.fast()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )
             lease = Lease(redis, keys, ROLE, settings, health)
-            backlog = Backlog(redis, shard, [Stream("out", keys.out(), GROUP), Stream("offline", keys.offline())])
+            backlog = Backlog(
+                redis,
+                shard,
+                [Stream("out", keys.out(), GROUP), Stream("fast", keys.fast(), GROUP), Stream("offline", keys.offline())],
+            )
             tasks.start_soon(lease.hold, backlog.beside(dispatcher.run))

@@ -4,8 +4,9 @@
 
 Text, UTF-8, one line a message, lines joined by a newline. `prev` and `seq` are `-` when the message is transient. `opts`
 is `-` or `key=value;…`; `exp` is the Unix time in ms after which the message is not delivered, and with `trace=1` every stage
-tells of it (`router.trace`). `<frame>` is the finished JSON that the client gets; it holds no raw control byte, so a newline
-always ends a line. Collect builds it once and nothing behind collect parses or encodes it again.
+tells of it (`router.trace`). `fast=1` marks a line of the fast lane, made by dispatch.lua: its frame is not known to be JSON
+and UTF-8 until the edge has looked (`edge.fast`). `<frame>` is the finished JSON that the client gets; it holds no raw control
+byte, so a newline always ends a line. It is built once, and nothing behind parses or encodes it again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ TRANSIENT = "-"
 
 _TRACED = "trace=1"
 _TRACED_BYTES = _TRACED.encode()
+_FAST_BYTES = b"fast=1"
+
+_BEFORE_CONTENT: Final = re.compile(r'\{"type":"message","to":"[^"]*",(?:"seq":[0-9]+,)?"id":"[^"]*","ts":[0-9]+,')
+"""What `build_frame` puts before a content; neither target nor id has a quote of its own."""
 
 _MESSAGE_ID: Final = re.compile(rb'"id":"([^"]*)"')
 
@@ -66,7 +71,21 @@ def is_traced(opts: bytes) -> bool:
 
 def untraced(opts: bytes) -> bytes:
     """Return a line's opts without the wish to be told of."""
-    return b";".join(part for part in opts.split(b";") if part != _TRACED_BYTES) or NO_OPTS.encode()
+    return _without(_TRACED_BYTES, opts)
+
+
+def is_fast(opts: bytes) -> bool:
+    """Tell whether a line came over the fast lane, and its frame is still to be looked at."""
+    return _FAST_BYTES in opts.split(b";")
+
+
+def looked_at(opts: bytes) -> bytes:
+    """Return a line's opts without the mark of the fast lane."""
+    return _without(_FAST_BYTES, opts)
+
+
+def _without(part: bytes, opts: bytes) -> bytes:
+    return b";".join(one for one in opts.split(b";") if one != part) or NO_OPTS.encode()
 
 
 def id_of(frame: bytes) -> str:
@@ -74,3 +93,9 @@ def id_of(frame: bytes) -> str:
     # Type and target, which precede it, hold no quote of their own, so the first is the message's.
     found = _MESSAGE_ID.search(frame)
     return found[1].decode(errors="replace") if found else ""
+
+
+def content_of(frame: str) -> str:
+    """Return the content in a frame of ours, as `build_frame` was given it; "" where it has none."""
+    found = _BEFORE_CONTENT.match(frame)
+    return frame[found.end() : -1] if found else ""

@@ -176,7 +176,7 @@ class Workshop:
         """Return an owner with parts of the test's own."""
         stand_in: Any = intake or self.intake(shard)
         store: Any = inbox or self.inbox
-        bell = Bell(self.redis, self.keys(shard).intake(), self.settings)
+        bell = Bell(self.redis, [self.keys(shard).intake()], self.settings)
         eras: Any = self.eras
         return Owner(shard, stand_in, store, eras, bell, Outages(self.health, self.settings, shard=shard), self.settings)
 

@@ -57,7 +57,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Intake(redis, keys, settings),
                 inbox,
                 eras,
-                Bell(redis, keys.intake(), settings),
+                Bell(redis, [keys.intake()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )

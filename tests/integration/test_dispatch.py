@@ -49,7 +49,7 @@ class Floor:
     def dispatcher(self, outlet: object = None) -> Dispatcher:
         """Return a dispatcher, with an outlet of the test's own."""
         part: Any = outlet or self.outlet()
-        bell = Bell(self.redis, self.keys.out(), self.settings)
+        bell = Bell(self.redis, [self.keys.out(), self.keys.fast()], self.settings)
         return Dispatcher(part, bell, Outages(self.health, self.settings), self.settings)
 
     def outlet(self) -> Outlet:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from router.collect.eras import NONE_YET
+from router.dispatch import Lane
 from router.errors import Fenced
 from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, STALE, Shard, item, line
@@ -28,6 +29,8 @@ CALLS: dict[str, Call] = {
     "bury in": lambda shard, held: shard.intake.bury(held, [("1-0", "no")]),
     "dispatch new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10),
     "dispatch again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10),
+    "dispatch fast new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10, Lane.FAST),
+    "dispatch fast again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10, Lane.FAST),
     "bury out": lambda shard, held: shard.outlet.bury(held, "1-0", "no"),
 }
 
@@ -37,8 +40,10 @@ async def _fill(shard: Shard) -> None:
     for number in (1, 2):
         await shard.redis.xadd(shard.keys.intake(), {"to": "user:a", "text": "hi"}, id=f"{number}-0")
         await shard.redis.xadd(shard.keys.out(), {"line": line("user:a", number)}, id=f"{number}-0")
+        await shard.redis.xadd(shard.keys.fast(), {"to": "user:a", "tll": "1"}, id=f"{number}-0")
     await shard.with_settings(batch_max=1).intake.take(HELD, NEW)
-    await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"}, count=1)
+    for stream in (shard.keys.out(), shard.keys.fast()):
+        await shard.redis.xreadgroup("dispatch", "dispatch", {stream: ">"}, count=1)
     await shard.redis.hset(shard.keys.pending(), "user:a 0", "5")
     await shard.count("user:a", given=5, handed=4)
     await shard.route("a", "edge.1", node_ms=-1)
@@ -47,7 +52,8 @@ async def _fill(shard: Shard) -> None:
 async def _everything(shard: Shard) -> dict[str, Any]:
     """Return all that stands in Redis but the leases."""
     seen: dict[str, Any] = {}
-    for stream, group in ((shard.keys.intake(), "collect"), (shard.keys.out(), "dispatch")):
+    streams = ((shard.keys.intake(), "collect"), (shard.keys.out(), "dispatch"), (shard.keys.fast(), "dispatch"))
+    for stream, group in streams:
         info = await shard.redis.xinfo_groups(stream)
         seen[stream] = (
             await shard.redis.xrange(stream),

@@ -12,6 +12,7 @@ from redis.exceptions import OutOfMemoryError
 import lua
 from router.collect.batch import Forward
 from router.collect.intake import Place
+from router.dispatch import Lane, Moved
 from router.redis_client import check_redis
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE
@@ -127,6 +128,28 @@ async def test_out_drains(real_shard: Shard, start: str) -> None:
         # The buffers of clients count too, and shrink by and by.
         while await _refuses_producers(shard):  # noqa: ASYNC110 - it is the memory of Redis
             await anyio.sleep(0.05)
+
+
+@pytest.mark.parametrize("what", ["handed on", "dead", "moved"])
+async def test_fast_lane_drains(real_shard: Shard, what: str) -> None:
+    """What producers put there while there was room leaves it, whichever way it goes."""
+    shard = real_shard.with_settings(shards=2 if what == "moved" else 1, dead_max=10)
+    await shard.route("a", "edge.1", route_ms=600_000)
+    field = "tll" if what == "dead" else "text"
+    await shard.put_fast(*(("to", "user:a", field, "x" * 1_000) for _ in range(3_000)))
+    await _fill(shard)
+    with anyio.fail_after(20):
+        while (result := await shard.outlet.dispatch(HELD, NEW, 500, Lane.FAST)).taken:
+            assert {"handed on": result.published, "dead": result.dead, "moved": len(result.moved)}[what] == result.done
+        while await _refuses_producers(shard):  # noqa: ASYNC110 - it is the memory of Redis
+            await anyio.sleep(0.05)
+
+
+async def test_fast_entries_are_moved_on_to_their_shard(real_shard: Shard) -> None:
+    """They are appended there although the memory is full."""
+    await _fill(real_shard)
+    await real_shard.outlet.move([Moved(1, [b"to", b"user:a", b"text", b"hi"])])
+    assert await real_shard.redis.xlen("push:{1}:fast") == 1
 
 
 async def test_failing_entry_is_buried(real_shard: Shard) -> None:
