@@ -10,6 +10,7 @@ zeros. `OF` says which service shows which figures: one that a service can never
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import (
@@ -46,8 +47,8 @@ LABELS: Final[Mapping[str, str]] = {
     "server": "`redis` or `mongo`",
     "shard": "its number",
     "source": "the stream that the entry was in: `in`, `out` or `fast`",
-    "stage": "of latency: `appended_to_stored`, `out_wait` (in the dispatch stream), `appended_to_written` (to the socket); "
-    "of batches: `collect`, `dispatch`, `edge`",
+    "stage": "of latency: `appended_to_stored`, `out_wait` and `fast_wait` (in the stream), `appended_to_written` (to the "
+    "socket); of batches: `collect`, `dispatch`, `edge`",
     "status": "the HTTP status of the answer",
     "stream": "the last part of its key: `in`, `out`, `fast`, `dead` or `offline`",
     "version": "of Pushway",
@@ -245,3 +246,20 @@ def registry_of(service: str) -> CollectorRegistry:
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR, *OF.get(service, (BUILD,))):
         registry.register(collector)
     return registry
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a metric is, as an operator sees it: `_total` belongs to a counter's name."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def describe(metric: MetricWrapperBase) -> Facts:
+    """Return what a metric is."""
+    family = next(iter(metric.describe()))
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return Facts(name, family.type, tuple(metric._labelnames), family.documentation)  # noqa: SLF001 - nothing public tells
