@@ -36,7 +36,7 @@ BSONObjectTooLarge and a key too long for an index. Any other is the server's ow
 Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 """
 
-_IDS_A_QUERY: Final = 128
+IDS_A_QUERY: Final = 128
 """Most ids in one query. To the embedded store they cost the square of their number: all of a batch at once would take longer
 than `mongo_timeout_s`, and so would every further try.
 """
@@ -92,8 +92,8 @@ class Inbox:
         return {index for index in indexes if documents[index]["_id"] in known}
 
     async def _with_ids(self, ids: Sequence[str], fields: dict[str, int] | None = None) -> AsyncGenerator[Document]:
-        for first in range(0, len(ids), _IDS_A_QUERY):
-            some = list(ids[first : first + _IDS_A_QUERY])
+        for first in range(0, len(ids), IDS_A_QUERY):
+            some = list(ids[first : first + IDS_A_QUERY])
             async for document in self._documents.find({"_id": {"$in": some}}, fields):
                 yield document
 

@@ -225,6 +225,20 @@ class Settings(BaseModel):
     # -- watching ----------------------------------------------------------------------------------------------------
     api_host: str = Field("127.0.0.1", description="Address collect serves its API on.")
     api_port: OpsPort = Field(8000, description="Port collect serves its API on; 0 serves none.")
+    api_request_max_bytes: Bytes = Field(
+        16_777_216, description="Longest body of a request to the API, in bytes (16 MiB); read whole before it is taken apart."
+    )
+    api_messages_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        10_000, description="Most messages in one request to append."
+    )
+    api_in_max: Count = Field(
+        100_000,
+        description="The API takes no message for a shard while this many entries wait in its in: collect is behind or away. "
+        "It answers 503 with Retry-After; who appends to the stream is not held back.",
+    )
+    api_wait_max_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
+        30, description="Longest wait that a request may prefer (Prefer: wait=N), in seconds. A longer one is cut to it."
+    )
     api_page: bool = Field(
         default=False,
         description="Whether the API serves the page for development at its root. Whoever reaches it gets a token for "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from router.api.app import api_app
+from router.api.append import Append
 from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.page import Page
@@ -45,9 +46,9 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
         page = Page(redis, settings) if settings.api_page else None
-        cursors = Cursors(mongo, settings)
+        append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
         messages, users = Messages(redis, inbox, cursors, settings), Users(redis, inbox, cursors, settings)
-        api = api_app(settings, health, messages, users, Nodes(redis, settings), page)
+        api = api_app(settings, health, append, messages, users, Nodes(redis, settings), page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from router.api.app import api_app
+from router.api.append import Append
 from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.users import Users
@@ -57,7 +58,8 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
         users = Users(redis, site.inbox, cursors, settings)
-        app = api_app(settings, Health(), Messages(redis, site.inbox, cursors, settings), users, Nodes(redis, settings))
+        append, messages = Append(redis, site.inbox, settings), Messages(redis, site.inbox, cursors, settings)
+        app = api_app(settings, Health(), append, messages, users, Nodes(redis, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -14,6 +14,7 @@ import pytest
 
 import router.api.users as answers
 from router.api.app import api_app
+from router.api.append import Append
 from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.users import Users
@@ -66,7 +67,7 @@ async def _serving(site: Site) -> AsyncIterator[Api]:
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
         messages, users = Messages(redis, site.inbox, cursors, settings), Users(redis, site.inbox, cursors, settings)
-        app = api_app(settings, Health(), messages, users, Nodes(redis, settings))
+        app = api_app(settings, Health(), Append(redis, site.inbox, settings), messages, users, Nodes(redis, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

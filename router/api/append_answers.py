@@ -1,0 +1,166 @@
+"""What POST /v1/messages answers: what has become of each item, and the documents that say so. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+
+from router.api.append_reading import Posted
+from router.errors import RuleBroken
+from router.lines import content_of
+from router.operations import Id
+from router.problems import Problem, ProblemDocument, document_of
+from router.stored import Stored
+
+_Entry = Annotated[str, msgspec.Meta(description="The stream entry's id, as XADD gives it.")]
+_Stream = Annotated[str, msgspec.Meta(description="The stream it was appended to.")]
+
+
+class StoredFor(msgspec.Struct, frozen=True):
+    """A target for which the message is stored, and its place in that target's order."""
+
+    to: str
+    seq: int
+
+
+class Appended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message that is appended, or that was before (`repeated`: nothing is appended then, and there is no entry)."""
+
+    id: Id
+    to: tuple[str, ...]
+    entry: _Entry | msgspec.UnsetType = msgspec.UNSET
+    stream: _Stream | msgspec.UnsetType = msgspec.UNSET
+    repeated: bool = False
+    stored: tuple[StoredFor, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ItemResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one item of an array: as of a single message, or a problem, beside which stands what else is known."""
+
+    id: Id | msgspec.UnsetType = msgspec.UNSET
+    to: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    entry: _Entry | msgspec.UnsetType = msgspec.UNSET
+    stream: _Stream | msgspec.UnsetType = msgspec.UNSET
+    repeated: bool = False
+    stored: tuple[StoredFor, ...] | msgspec.UnsetType = msgspec.UNSET
+    problem: ProblemDocument | msgspec.UnsetType = msgspec.UNSET
+
+
+class Results(msgspec.Struct, frozen=True):
+    """What became of an array: a result each, in its order."""
+
+    results: tuple[ItemResult, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What has become of an item so far.
+
+    Attributes:
+        posted: the message, where it keeps the contract.
+        stream: where it was appended; "" while it was not.
+        entry: its id there.
+        seqs: target → seq, of those for which it is known to be stored.
+        repeated: it had been stored for all of its targets before, and was not appended again.
+        problem: why it was refused, or what became of it later that was not wanted.
+    """
+
+    posted: Posted | None = None
+    stream: str = ""
+    entry: str = ""
+    seqs: dict[str, int] = field(default_factory=dict)
+    repeated: bool = False
+    problem: Problem | RuleBroken | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is to be appended yet."""
+        return not (self.problem or self.repeated or self.entry)
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """The targets for which it is not known to be stored, and will be."""
+        if self.posted is None or self.problem or self.repeated or not self.entry or self.posted.message.transient:
+            return ()
+        return tuple(target for target in self.posted.message.targets if target not in self.seqs)
+
+
+def posted_of(outcome: Outcome) -> Posted:
+    """Return the message of an item that keeps the contract."""
+    assert outcome.posted is not None  # noqa: S101 - the caller has seen to it
+    return outcome.posted
+
+
+def document_ids(posted: Posted) -> list[str]:
+    """Return the `_id`s of a message's documents; a transient one has none."""
+    message = posted.message
+    return [] if message.transient else [f"{target} {message.id}" for target in message.targets]
+
+
+def note_stored(outcome: Outcome, document_id: str, stored: Stored) -> None:
+    """Note that a document of this `_id` is stored: it is the message's, unless its id was used for another content."""
+    message = posted_of(outcome).message
+    if content_of(stored.frame) == message.content:
+        outcome.seqs[document_id.removesuffix(f" {message.id}")] = stored.seq
+    else:
+        outcome.problem = conflict()
+
+
+def conflict() -> Problem:
+    """Return the problem of an id that is another message's."""
+    return Problem(HTTPStatus.CONFLICT, "a message of this id, with another content, is there already", field="id")
+
+
+def answer_one(outcome: Outcome) -> Appended:
+    """Return the answer to a single message.
+
+    Raises:
+        Problem, RuleBroken: the one that it met.
+    """
+    if outcome.problem is not None:
+        raise outcome.problem
+    return Appended(**_members(outcome))
+
+
+def answer_many(outcomes: Iterable[Outcome]) -> Results:
+    """Return the answer to an array."""
+    return Results(tuple(_result(outcome) for outcome in outcomes))
+
+
+def status_of(outcomes: Sequence[Outcome], *, waited: bool) -> HTTPStatus:
+    """Return 201 when whoever waited has seen all of it stored that was appended, 202, or 422 when none of it was appended.
+
+    Raises:
+        Problem: 503, when none was appended and some only for that: the request may be sent again as it is.
+    """
+    if not any(outcome.entry or outcome.repeated for outcome in outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome.problem, Problem) and outcome.problem.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise outcome.problem
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    stored = any(outcome.seqs for outcome in outcomes) and not any(outcome.awaited for outcome in outcomes)
+    return HTTPStatus.CREATED if waited and stored else HTTPStatus.ACCEPTED
+
+
+def _result(outcome: Outcome) -> ItemResult:
+    problem = msgspec.UNSET if outcome.problem is None else document_of(outcome.problem)
+    if outcome.posted is None:
+        return ItemResult(problem=problem)
+    return ItemResult(**_members(outcome), problem=problem)
+
+
+def _members(outcome: Outcome) -> dict[str, Any]:
+    message = posted_of(outcome).message
+    stored = tuple(StoredFor(target, outcome.seqs[target]) for target in message.targets if target in outcome.seqs)
+    return {
+        "id": message.id,
+        "to": message.targets,
+        "entry": outcome.entry or msgspec.UNSET,
+        "stream": outcome.stream or msgspec.UNSET,
+        "repeated": outcome.repeated,
+        "stored": stored or msgspec.UNSET,
+    }

@@ -1,0 +1,184 @@
+"""Appending what a request says: look up the ids that may be repeated, append the rest, in order.
+
+Theory of operation. A request is worked through a part at a time, so that one of ten thousand messages neither holds the event
+loop for long (collect's owners run on it) nor fills a call to Redis. In each part the messages are read; those whose id the
+client chose are looked up in MongoDB, and are not appended when they are stored already; the others are appended, a stream at a
+time, in one script each.
+
+Nothing is remembered between requests, so whoever got no answer, for whatever reason, sends the same again under the same ids:
+what is stored meanwhile is found by the look-up, and what is only appended is appended once more and made once by collect.
+
+What goes to one shard keeps the order of the request. So when something of it cannot be done now, the rest of it is not tried.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final
+
+import anyio
+import msgspec
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+
+import lua
+from router.api.append_answers import Outcome, conflict, document_ids, note_stored, posted_of
+from router.api.append_reading import Posted, read_posted
+from router.api.away import away, unavailable
+from router.errors import RuleBroken
+from router.inbox import Inbox
+from router.keys import Keys
+from router.problems import Problem
+from router.redis_client import OUTAGE
+from router.settings import Settings
+from router.shards import shard_of_target
+
+_PART: Final = 512
+"""Items read, looked up and appended at once: some 10 ms of this process' time and 2 of Redis'."""
+
+_PART_BYTES: Final = 1_048_576
+"""Bytes of items in a part, passed by one of them."""
+
+_LOOKED_UP: Final = 1_024
+"""Ids whose documents are in memory at once."""
+
+_CALLS_AT_ONCE: Final = 4
+"""Calls to Redis at once, over all requests. Its connections are few, and collect's owners need theirs."""
+
+
+@dataclass(slots=True)
+class _Request:
+    """One request on its way.
+
+    Attributes:
+        key: the value of Idempotency-Key; of an array each item has its own, with its place behind a hyphen.
+        many: it is an array.
+        made: what ids begin with that nobody gives.
+        contents: `_id` → content, of what the client named in this request.
+        closed: shard → why nothing more is appended to it in this request.
+    """
+
+    key: str | None
+    many: bool
+    made: str = field(default_factory=lambda: secrets.token_hex(12))
+    contents: dict[str, str] = field(default_factory=dict)
+    closed: dict[int, Problem] = field(default_factory=dict)
+
+    def ids(self, place: int) -> tuple[str | None, str]:
+        """Return the id that the key gives the item at a place, and the one to make for it."""
+        if not self.many:
+            return self.key, self.made
+        return (None if self.key is None else f"{self.key}-{place}"), f"{self.made}-{place}"
+
+
+class Appender:
+    """Appends messages for those who send them over HTTP.
+
+    Args:
+        redis: where the streams are.
+        inbox: what is stored.
+        settings: prefix, shards, the contract's limits and `api_in_max`.
+    """
+
+    def __init__(self, redis: Redis, inbox: Inbox, settings: Settings) -> None:
+        self._inbox = inbox
+        self._settings = settings
+        self._script = redis.register_script(lua.source("entries_append"))
+        self._line = anyio.CapacityLimiter(_CALLS_AT_ONCE)
+
+    async def append(self, items: Sequence[msgspec.Raw], *, many: bool, key: str | None) -> list[Outcome]:
+        """Append the items of a request, and return what became of each.
+
+        Cut off, it leaves a beginning of each shard's items appended.
+        """
+        request = _Request(key, many)
+        outcomes: list[Outcome] = []
+        for part in _parts(items):
+            now_ms = time.time_ns() // 1_000_000
+            read = [self._read(request, place, item, now_ms) for place, item in enumerate(part, start=len(outcomes))]
+            outcomes += read
+            await self._look_up(request, [one for one in read if one.posted and one.posted.named])
+            await self._append(request, [one for one in read if one.undecided])
+        return outcomes
+
+    def _read(self, request: _Request, place: int, item: msgspec.Raw, now_ms: int) -> Outcome:
+        key, made = request.ids(place)
+        try:
+            return Outcome(read_posted(bytes(item), key, made, now_ms, self._settings))
+        except RuleBroken as exc:
+            return Outcome(problem=exc)
+
+    async def _look_up(self, request: _Request, named: Sequence[Outcome]) -> None:
+        """Settle what is stored already, and what has an id of something else."""
+        try:
+            await self._find(named)
+        except PyMongoError as exc:
+            problem = away(exc)
+            for outcome in named:
+                request.closed.setdefault(self._shard(posted_of(outcome)), problem)
+        for outcome in named:
+            if outcome.undecided:
+                content = posted_of(outcome).message.content
+                if any(request.contents.setdefault(one, content) != content for one in document_ids(posted_of(outcome))):
+                    outcome.problem = conflict()
+
+    async def _find(self, named: Sequence[Outcome]) -> None:
+        wanted = [(one, outcome) for outcome in named for one in document_ids(posted_of(outcome))]
+        for first in range(0, len(wanted), _LOOKED_UP):
+            some = wanted[first : first + _LOOKED_UP]
+            stored = await self._inbox.find([one for one, _ in some])
+            for one, outcome in some:
+                if one in stored:
+                    note_stored(outcome, one, stored[one])
+        for outcome in named:
+            outcome.repeated = not outcome.problem and len(outcome.seqs) == len(posted_of(outcome).message.targets)
+
+    def _shard(self, posted: Posted) -> int:
+        """Return the shard where a message is appended: that of its first target."""
+        return shard_of_target(posted.message.targets[0], self._settings.shards)
+
+    async def _append(self, request: _Request, outcomes: Sequence[Outcome]) -> None:
+        by_shard: dict[int, list[Outcome]] = {}
+        for outcome in outcomes:
+            by_shard.setdefault(self._shard(posted_of(outcome)), []).append(outcome)
+        for shard, some in by_shard.items():
+            await self._append_to(request, shard, some)
+
+    async def _append_to(self, request: _Request, shard: int, outcomes: Sequence[Outcome]) -> None:
+        stream = Keys(self._settings.prefix, shard).intake()
+        if shard not in request.closed:
+            answer = await self._call(stream, [posted_of(outcome).fields for outcome in outcomes])
+            if not isinstance(answer, Problem):
+                for outcome, entry in zip(outcomes, answer, strict=True):
+                    outcome.stream, outcome.entry = stream, entry.decode()
+                return
+            request.closed[shard] = answer
+        for outcome in outcomes:
+            outcome.problem = request.closed[shard]
+
+    async def _call(self, stream: str, entries: Sequence[Sequence[tuple[bytes, bytes]]]) -> list[bytes] | Problem:
+        args: list[Any] = [self._settings.api_in_max]
+        for fields in entries:
+            args += (2 * len(fields), *chain.from_iterable(fields))
+        try:
+            async with self._line:
+                answer: list[bytes] | int = await self._script(keys=[stream], args=args)
+        except OUTAGE as exc:
+            return away(exc)
+        if isinstance(answer, int):
+            return unavailable(f"{answer} entries wait in {stream}: more than is good for them; try again")
+        return answer
+
+
+def _parts(items: Sequence[msgspec.Raw]) -> Iterator[Sequence[msgspec.Raw]]:
+    first = size = 0
+    for place, item in enumerate(items):
+        if place - first == _PART or size >= _PART_BYTES:
+            yield items[first:place]
+            first, size = place, 0
+        size += len(item)
+    yield items[first:]

@@ -1,0 +1,222 @@
+"""router.api.append_reading: from JSON to what is appended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.api.append_reading import Posted, read_items, read_key, read_posted
+from router.collect.entries import Entry, read_message
+from router.errors import RuleBroken
+from router.problems import Problem
+from router.settings import Settings
+
+SETTINGS = Settings(targets_max=3, body_max_bytes=100)
+NOW_MS = 1_795_360_470_695
+
+
+def _read(item: object, key: str | None = None) -> Posted:
+    raw = item if isinstance(item, bytes) else json.dumps(item).encode()
+    return read_posted(raw, key, "made", NOW_MS, SETTINGS)
+
+
+def _fields(item: object) -> dict[bytes, bytes]:
+    return dict(_read(item).fields)
+
+
+def _broken(item: object, **more: str) -> RuleBroken:
+    with pytest.raises(RuleBroken) as caught:
+        _read(item, **more)
+    return caught.value
+
+
+def test_all_fields() -> None:
+    """Each becomes the producer's field of that name."""
+    item = {
+        "to": "user:a", "body": {"a": 1}, "id": "m", "ttl": 60, "transient": False, "trace": True, "traceparent": "00-ab",
+        "x-t": "1",
+    }  # fmt: skip
+    posted = _read(item)
+    assert dict(posted.fields) == {
+        b"to": b"user:a", b"body": b'{"a": 1}', b"id": b"m", b"ttl": b"60", b"transient": b"0", b"trace": b"1",
+        b"traceparent": b"00-ab", b"x-t": b"1",
+    }  # fmt: skip
+    assert (posted.named, posted.message.id, posted.message.content) == (True, "m", '"body":{"a":1}')
+
+
+@pytest.mark.parametrize("body", [b"null", b'" \\u0041"', b"1.50", b'{ "b" : 1,\n"a":2}', b"[1e300]", '"é"'.encode()])
+def test_body_stays_the_bytes_that_came(body: bytes) -> None:
+    """Nothing is decoded and encoded again."""
+    assert _fields(b'{"to":"all","body":' + body + b"}")[b"body"] == body
+
+
+def test_text_is_what_the_string_says() -> None:
+    """Escapes are undone: a stream has no need of them."""
+    assert _fields(b'{"to":"all","text":"a\\n\\u00e9"}')[b"text"] == "a\né".encode()
+
+
+@pytest.mark.parametrize(
+    ("to", "field"),
+    [("user:a,all", b"user:a,all"), (["user:a", "all"], b"user:a,all"), (["user:a"], b"user:a")],
+)
+def test_targets(to: object, field: bytes) -> None:
+    """A string, or an array with one a string."""
+    assert _fields({"to": to, "text": ""})[b"to"] == field
+
+
+@pytest.mark.parametrize("ttl", [b"60", b"60.0", b"60.000"])
+def test_whole_number(ttl: bytes) -> None:
+    """60.0 is the same number to JSON."""
+    assert _fields(b'{"to":"all","text":"","ttl":' + ttl + b"}")[b"ttl"] == b"60"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"to": 5}, "to"),
+        ({"to": None}, "to"),
+        ({"to": []}, "to"),
+        ({"to": ["user:a", 5]}, "to"),
+        ({"to": ["user:a,user:b"]}, "to"),
+        ({"to": ["user:a", ""]}, "to"),
+        ({"to": "alice"}, "to"),
+        ({"to": "all,user:a,user:b,user:c"}, "to"),
+        ({"text": 5}, "text"),
+        ({"text": "x" * 101}, "text"),
+        ({"body": 1}, "body"),
+        ({"id": 5}, "id"),
+        ({"id": ""}, "id"),
+        ({"id": "a b"}, "id"),
+        ({"ttl": "60"}, "ttl"),
+        ({"ttl": 0}, "ttl"),
+        ({"ttl": 1.5}, "ttl"),
+        ({"ttl": -1}, "ttl"),
+        ({"ttl": 10**30}, "ttl"),
+        ({"ttl": True}, "ttl"),
+        ({"ttl": None}, "ttl"),
+        ({"transient": 1}, "transient"),
+        ({"transient": "1"}, "transient"),
+        ({"trace": None}, "trace"),
+        ({"x-tenant": 5}, "x-tenant"),
+        ({"x-": "a\n"}, "x-"),
+        ({"tll": 60}, "tll"),
+        ({"": 60}, ""),
+    ],
+)
+def test_broken_rule(change: dict[str, Any], field: str) -> None:
+    """It is told at once, and names the field."""
+    assert _broken({"to": "user:a", "text": "hi"} | change).field == field
+
+
+@pytest.mark.parametrize(
+    "item", [b"5", b'"user:a"', b"null", b"[]", b'{"\xff":1}', b'{"to":"user:\xff","text":""}', b'{"x":"\\ud800"}']
+)
+def test_item_that_is_no_object(item: bytes) -> None:
+    """It breaks a rule like any other, and no neighbour suffers."""
+    assert _broken(item).field in {"message", "to"}
+
+
+def test_text_or_body_is_needed() -> None:
+    """Exactly one of them."""
+    assert _broken({"to": "user:a"}).field == "body"
+
+
+def test_deep_body() -> None:
+    """It is refused, not fatal."""
+    deep = b'{"to":"all","body":' + b"[" * 40 + b"]" * 40 + b"}"
+    assert _fields(deep)[b"body"].startswith(b"[[")
+
+
+def test_id_that_nobody_gives() -> None:
+    """One is made, and need not be looked up."""
+    posted = _read({"to": "all", "text": ""})
+    assert (posted.message.id, posted.named) == ("made", False)
+    assert dict(posted.fields)[b"id"] == b"made"
+
+
+def test_key_gives_the_id() -> None:
+    """To an item that has none; one that says the same is as well."""
+    for item in ({"to": "all", "text": ""}, {"to": "all", "text": "", "id": "key"}):
+        posted = _read(item, key="key")
+        assert (posted.message.id, posted.named) == ("key", True)
+
+
+def test_key_against_an_id() -> None:
+    """Which of the two is meant cannot be known."""
+    assert "Idempotency-Key" in _broken({"to": "all", "text": "", "id": "m"}, key="key").rule
+
+
+def test_key_with_a_place_that_is_too_long_for_an_id() -> None:
+    """The rule for ids holds for what is made of it."""
+    assert _broken({"to": "all", "text": ""}, key="k" * 125 + "-100").field == "id"
+
+
+@pytest.mark.parametrize(("header", "key"), [("k-1", "k-1"), ('"k-1"', "k-1"), (" k-1 ", "k-1"), (None, None), ("Ã©", "é")])
+def test_key(header: str | None, key: str | None) -> None:
+    """With the quotes of a structured header or without; its bytes are UTF-8."""
+    assert read_key(header) == key
+
+
+@pytest.mark.parametrize("header", ["", '""', "a b", '"', "k" * 129, "\xff\x00"])
+def test_key_that_is_no_id(header: str) -> None:
+    """It names the header."""
+    with pytest.raises(RuleBroken, match=r"^Idempotency-Key: "):
+        read_key(header)
+
+
+def test_one_or_many() -> None:
+    """White space before an array makes no difference."""
+    assert read_items(b' {"a":1} ', 2)[1] is False
+    items, many = read_items(b"\r\n\t [1, {}]", 2)
+    assert ([bytes(item) for item in items], many) == ([b"1", b"{}"], True)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"", "line 1, column 1, byte 0"),
+        (b"{", "line 1, column 2, byte 1"),
+        (b'[\n {"to":"all"}\n {"to"', "line 3, column 2, byte 17"),
+        (b'{"a":1}x', "line 1, column 9, byte 8"),
+        (b"\xef\xbb\xbf{}", "line 1, column 1, byte 0"),
+        (b"[1,", "line 1, column 4, byte 3"),
+    ],
+)
+def test_not_json(body: bytes, where: str) -> None:
+    """400 says where."""
+    with pytest.raises(Problem, match=where) as caught:
+        read_items(body, 9)
+    assert caught.value.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"[]", 400), (b"[1,2,3]", 413), (b"[" * 100_000, 400), (b'{"a":' * 100_000, 400)]
+)
+def test_request_that_is_refused(body: bytes, status: int) -> None:
+    """Nothing, too much, or too deep."""
+    with pytest.raises(Problem) as caught:
+        read_items(body, 2)
+    assert caught.value.status_code == status
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+_names = st.sampled_from(["to", "body", "text", "id", "ttl", "transient", "trace", "traceparent", "x-a", "other"])
+_values = _json | st.sampled_from(["user:a", "all", ["topic:b", "all"], 60, True, "m-1"])
+
+
+@given(st.dictionaries(_names, _values, max_size=5) | _json)
+def test_what_passes_is_no_dead_letter(item: object) -> None:
+    """Any JSON is either refused by a rule, or becomes an entry that collect reads as the same message."""
+    try:
+        posted = _read(item)
+    except RuleBroken:
+        return
+    assert read_message(Entry(f"{NOW_MS}-0", posted.fields), 0, NOW_MS, SETTINGS) == posted.message
