@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from router import __version__
+from router.commands.teaching import TaughtCommand, TaughtGroup
 from router.errors import PushwayError, RuleBroken, SettingError, SetupError
 
 FAILED: Final = 1
@@ -52,11 +53,11 @@ class LazyCommand(TyperCommand):
         found = getattr(module, "app", None)
         if found is None:
             found = typer.Typer(add_completion=False)
-            found.command(self.name)(getattr(module, self._function))
+            found.command(self.name, cls=TaughtCommand)(getattr(module, self._function))
         return typer.main.get_command(found).make_context(*args, **options)
 
 
-class Pushway(TyperGroup):
+class Pushway(TaughtGroup):
     """All commands, and what becomes of their errors."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - click's signature, passed on

@@ -17,6 +17,7 @@ import typer
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_columns, print_json, printable
 from router.commands.reach import redis_at_hand
+from router.commands.teaching import TaughtCommand, TaughtGroup
 from router.dead import SOURCES, DeadLetters, Letter, can_be_appended, fields_to_append, name_of, why_dead_again
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
@@ -50,10 +51,10 @@ def dead() -> None:
     """
 
 
-app = typer.Typer(callback=dead, no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=TaughtGroup, callback=dead, no_args_is_help=True, add_completion=False)
 
 
-@app.command("list")
+@app.command("list", cls=TaughtCommand)
 def list_(
     source: Source = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 20,
@@ -79,7 +80,7 @@ def list_(
         typer.echo("there is no dead letter", err=True)
 
 
-@app.command()
+@app.command(cls=TaughtCommand)
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="Id as `dead list` prints it.")],
     config: FoundConfig = None,
@@ -101,7 +102,7 @@ def show(
         typer.echo(f"{printable(name):<{width}}  {printable(value)}".rstrip())
 
 
-@app.command()
+@app.command(cls=TaughtCommand)
 def retry(
     ids: Ids = None,
     every: All = False,
@@ -129,7 +130,7 @@ def retry(
     _conclude(outcomes, "appended again", as_json)
 
 
-@app.command()
+@app.command(cls=TaughtCommand)
 def drop(
     ids: Ids = None,
     every: All = False,

@@ -35,13 +35,18 @@ def listen(
     device: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Name of the device: what is printed is acknowledged, and the next listener of that name goes on behind it."
-            " A second session of it ends the first."
+            " A second session of it ends the first.",
         ),
     ] = None,
     since: Annotated[
         int | None,
-        typer.Option(min=0, help="Begin behind this seq; 0 for everything retained. Default: where the device was, or now."),
+        typer.Option(
+            metavar="SEQ",
+            min=0,
+            help="Begin behind this seq; 0 for everything retained. Default: where the device was, or now.",
+        ),
     ] = None,
     config: FoundConfig = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
@@ -78,8 +83,10 @@ async def _listen(
         return (await request_token(settings, user)).token
 
     try:
-        async with Client(urls, token, device=device, since=since, on_status=_tell, pauses=_PAUSES) as client:
+        teller = Teller()
+        async with Client(urls, token, device=device, since=since, on_status=teller.tell, pauses=_PAUSES) as client:
             async for message in client:
+                teller.count()
                 typer.echo(message.frame if as_json else _line(message))
     except NotWelcome as exc:
         raise Ended(str(exc)) from exc
@@ -91,11 +98,25 @@ def _line(message: Message) -> str:
     return f"{at}  {printable(message.to)}  {printable(content)}"
 
 
-def _tell(status: Status) -> None:
-    typer.secho(printable(_words(status)), dim=True, err=True)
+class Teller:
+    """Tells on standard error what happens to the connection, and how much was missed where something was."""
+
+    def __init__(self) -> None:
+        self._since_welcome = 0
+
+    def count(self) -> None:
+        """Count a message that came."""
+        self._since_welcome += 1
+
+    def tell(self, status: Status) -> None:
+        """Say a status, unless it is that of somebody who has missed nothing."""
+        if isinstance(status, Welcomed):
+            self._since_welcome = 0
+        if words := _words(status, self._since_welcome):
+            typer.secho(printable(words), dim=True, err=True)
 
 
-def _words(status: Status) -> str:
+def _words(status: Status, missed: int) -> str:
     match status:
         case Welcomed(url=url, user=user, node=node):
             return f"listening as {user} on {node} ({url})"
@@ -104,7 +125,7 @@ def _words(status: Status) -> str:
         case NoToken(why=why, retry_in_s=pause_s):
             return f"no token: {why}; again in {pause_s:.1f} s"
         case CaughtUp():
-            return "caught up with what was missed"
+            return f"caught up: {missed:,} missed {'message' if missed == 1 else 'messages'}" if missed else ""
         case Lost(since=since, until=until):
             return f"what is older than the cluster retains cannot be had any more: something between {since} and {until}"
         case Noticed(frame=frame):

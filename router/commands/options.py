@@ -21,14 +21,20 @@ _NOTHING_SET: Final = (
 )
 
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings; default: PUSHWAY_CONFIG.")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML file of settings; default: the one that PUSHWAY_CONFIG names."),
 ]
 FoundConfig = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help=f"TOML file of settings; default: PUSHWAY_CONFIG, or {FOLDER_CONFIG}."),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help=f"TOML file of settings; default: the one that PUSHWAY_CONFIG names, or {FOLDER_CONFIG}.",
+    ),
 ]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a setting; may be given several times.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Set one of docs/settings.md; may be given several times."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from router.collect.entries import Entry, Message, read_message
@@ -19,7 +18,7 @@ from router.commands.follow import Progress, ends, follow
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
-from router.commands.waterfall import draw
+from router.commands.waterfall import draw, waterfall_console
 from router.errors import PushwayError, RuleBroken
 from router.keys import Keys
 from router.settings import Settings
@@ -37,14 +36,18 @@ def send(
     body: Annotated[str, typer.Argument(help="A JSON value; with --text any text.")],
     text: Annotated[bool, typer.Option("--text", help="BODY is plain text, not JSON.")] = False,
     message_id: Annotated[
-        str | None, typer.Option("--id", help="Idempotency key: the same one again is delivered once.")
+        str | None, typer.Option("--id", metavar="ID", help="Idempotency key: the same one again is delivered once.")
     ] = None,
-    ttl_s: Annotated[int | None, typer.Option("--ttl", help="Seconds after which it is not delivered any more.")] = None,
+    ttl_s: Annotated[
+        int | None, typer.Option("--ttl", metavar="SECONDS", help="After that it is not delivered any more.")
+    ] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Do not store it; whoever is not there misses it.")] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Follow it, and draw what becomes of it; fail unless delivered.")
     ] = False,
-    wait_s: Annotated[float, typer.Option("--wait", min=0.0, help="With --trace: seconds to follow it at most.")] = 5.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0.0, help="With --trace: how long to follow it at most.")
+    ] = 5.0,
     config: FoundConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -116,10 +119,13 @@ async def _send(
 @contextmanager
 def _drawing(progress: Progress, message_id: str, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """Yield what draws the waterfall anew; where there is no terminal it is printed once, at the end."""
-    if quiet:
+    console = waterfall_console()
+    if quiet or not console.is_terminal:
         yield lambda: None
+        if not quiet:
+            console.print(draw(message_id, progress.events))
         return
-    with Live(draw(message_id, []), console=Console(highlight=False), auto_refresh=False) as live:
+    with Live(draw(message_id, []), console=console, auto_refresh=False) as live:
         yield lambda: live.update(draw(message_id, progress.events), refresh=True)
 
 

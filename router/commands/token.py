@@ -16,9 +16,12 @@ from router.targets import check_id
 
 def token(
     user: Annotated[str, typer.Argument(help="The user's id.")],
-    ttl_s: Annotated[int | None, typer.Option("--ttl", min=1, help="Its life in seconds; default: token_ttl_s.")] = None,
+    ttl_s: Annotated[
+        int | None, typer.Option("--ttl", metavar="SECONDS", min=1, help="Its life in seconds; default: token_ttl_s.")
+    ] = None,
     topics: Annotated[
-        list[str] | None, typer.Option("--topic", help="Pattern of topics it allows; may be given several times.")
+        list[str] | None,
+        typer.Option("--topic", metavar="PATTERN", help="Pattern of topics it allows; may be given several times."),
     ] = None,
     config: FoundConfig = None,
     as_json: AsJson = False,

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import anyio
 import typer
-from rich.console import Console
 
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
-from router.commands.waterfall import draw
+from router.commands.waterfall import draw, waterfall_console
 from router.errors import PushwayError
 from router.settings import Settings
 from router.targets import check_id
@@ -43,7 +42,7 @@ def trace(
             "more (trace_max), or its id is another"
         )
     if not as_json:
-        Console(highlight=False).print(draw(message_id, events))
+        waterfall_console().print(draw(message_id, events))
 
 
 async def _read(settings: Settings, message_id: str) -> list[TraceEvent]:

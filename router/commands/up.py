@@ -24,14 +24,23 @@ _PORT_MAX = 65_535
 
 
 def up(
-    data: Annotated[Path, typer.Option(help="Folder for all that is kept.")] = DATA,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that is kept.")] = DATA,
     port_base: Annotated[
-        int, typer.Option(min=1, max=PORT_BASE_MAX, help="API; auth is the next one, edges follow, ops ports from +10.")
+        int,
+        typer.Option(
+            metavar="PORT", min=1, max=PORT_BASE_MAX, help="API; auth is the next one, edges follow, ops ports from +10."
+        ),
     ] = PORT_BASE,
-    redis_port: Annotated[int, typer.Option(min=1, max=_PORT_MAX, help="Port of the embedded Valkey.")] = REDIS_PORT,
-    mongo_port: Annotated[int, typer.Option(min=1, max=_PORT_MAX, help="Port of the embedded store.")] = MONGO_PORT,
-    edges: Annotated[int, typer.Option(min=1, max=EDGES_MAX, help="How many edges.")] = EDGES,
-    shards: Annotated[int | None, typer.Option(help="How many shards; fixed by the first start, kept by later ones.")] = None,
+    redis_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=_PORT_MAX, help="Port of the embedded Valkey.")
+    ] = REDIS_PORT,
+    mongo_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=_PORT_MAX, help="Port of the embedded store.")
+    ] = MONGO_PORT,
+    edges: Annotated[int, typer.Option(metavar="N", min=1, max=EDGES_MAX, help="How many edges.")] = EDGES,
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", help="How many shards; fixed by the first start, kept by later ones.")
+    ] = None,
     redis: Annotated[str | None, typer.Option(metavar="URL", help="Use this Redis or Valkey, and embed none.")] = None,
     mongo: Annotated[str | None, typer.Option(metavar="URL", help="Use this MongoDB, and embed no store.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Take further settings from a TOML file.")] = None,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +18,16 @@ from router.commands.output import printable
 from router.trace import Stage, TraceEvent, by_time
 
 _BAR_CHARS: Final = 28
+_BAR_MIN_CHARS: Final = 8
+"""A shorter bar says nothing and is left out."""
+
+_DETAIL_CHARS: Final = 32
+"""What a row's detail gets before a bar does: a session and a device, say. What is longer is folded."""
+
+_GAP_CHARS: Final = 2
+
+_UNFOLDED_CHARS: Final = 1_000
+"""Width where there is no terminal: a row stays a line for whatever reads it."""
 _AT_EDGE: Final = frozenset({Stage.DELIVERED, Stage.REPLAYED, Stage.EXPIRED})
 
 _STYLES: Final[dict[str, str]] = {
@@ -77,6 +87,12 @@ def _detail(event: TraceEvent) -> str:
     return "  ".join(part for part in (seq, nodes, session, device, event.why or "") if part)
 
 
+def waterfall_console() -> Console:
+    """Return a console to draw on."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_UNFOLDED_CHARS)
+
+
 def draw(message_id: str, events: Sequence[TraceEvent]) -> RenderableType:
     """Return the waterfall of a message, a table a target."""
     if not events:
@@ -88,32 +104,60 @@ def draw(message_id: str, events: Sequence[TraceEvent]) -> RenderableType:
         of_target = [event for event in events if event.to == target]
         parts += [
             Text(f"{printable(message_id)} → {printable(target)}", style="bold"),
-            _table(rows(of_target, origin_us), span_ms),
+            _Waterfall(rows(of_target, origin_us), span_ms),
         ]
     return Group(*parts)
 
 
-def _table(found: Sequence[Row], span_ms: float) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+@dataclass(frozen=True, slots=True)
+class _Waterfall:
+    """The rows of one target, with bars as long as the terminal has room for."""
+
+    rows: Sequence[Row]
+    span_ms: float
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self.rows, self.span_ms, bar_chars(self.rows, options.max_width))
+
+
+def bar_chars(found: Sequence[Row], width: int) -> int:
+    """Return how long the bars of these rows may be on a terminal of a width; 0 leaves them out."""
+    others = [
+        max(len(row.stage) for row in found),
+        max(len(_offset(row)) for row in found),
+        max(len(row.by) for row in found),
+        min(_DETAIL_CHARS, max(len(row.detail) for row in found)),
+    ]
+    room = width - sum(others) - _GAP_CHARS * (len(others) + 1)
+    return 0 if room < _BAR_MIN_CHARS else min(_BAR_CHARS, room)
+
+
+def _table(found: Sequence[Row], span_ms: float, bars: int) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP_CHARS, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True)
+    if bars:
+        table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for row in found:
         style = _STYLES.get(row.stage, _STYLE)
         table.add_row(
             Text(printable(row.stage), style=style),
-            f"{row.ended_ms:+.1f} ms",
-            Text(bar(row, span_ms), style=style),
+            _offset(row),
+            *([Text(bar(row, span_ms, bars), style=style)] if bars else []),
             Text(printable(row.by), style="dim"),
             Text(printable(row.detail)),
         )
     return table
 
 
-def bar(row: Row, span_ms: float) -> str:
+def _offset(row: Row) -> str:
+    return f"{row.ended_ms:+.1f} ms"
+
+
+def bar(row: Row, span_ms: float, chars: int) -> str:
     """Return a row's bar: as long as its part of the span, and never nothing."""
-    scale = (_BAR_CHARS - 1) / span_ms if span_ms > 0 else 0.0
+    scale = (chars - 1) / span_ms if span_ms > 0 else 0.0
     begin, end = (round(at_ms * scale) for at_ms in (row.began_ms, row.ended_ms))
-    return (" " * begin + "━" * max(1, end - begin)).ljust(_BAR_CHARS)
+    return (" " * begin + "━" * max(1, end - begin)).ljust(chars)

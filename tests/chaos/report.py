@@ -20,6 +20,11 @@ _SHOWN: Final = 10
 """Most findings of one kind that are shown; the JSON has them all."""
 
 
+def minutes_text(minutes: float) -> str:
+    """Return a number of minutes in words."""
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 @dataclass(frozen=True, slots=True)
 class Felt:
     """How long the faults of one kind were felt, by the devices that they delayed, all of them together.

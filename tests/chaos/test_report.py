@@ -23,7 +23,7 @@ from tests.chaos.history import (
     Joined,
     Opened,
 )
-from tests.chaos.report import as_json, tables
+from tests.chaos.report import as_json, minutes_text, tables
 from tests.chaos.series import behind, connected, deliveries
 from tests.chaos.timeline import draw
 
@@ -86,3 +86,11 @@ def test_series(history: History) -> None:
     assert deliveries(history, 4.0, 1.0) == [0, 0, 0, 0, 1]
     assert connected(history, 4.0, 1.0) == [1, 1, 1, 1, 1]
     assert behind({PHONE: [(1.5, 3.2)]}, 4.0, 1.0) == [0, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(1.0, "1 minute"), (2.0, "2 minutes"), (0.1, "0.1 minutes")]
+)
+def test_minutes_are_said_as_people_do(minutes: float, text: str) -> None:
+    """One of them is one."""
+    assert minutes_text(minutes) == text

@@ -128,7 +128,7 @@ def test_listener_of_a_device_goes_on_where_it_stopped(stack: Stack, tmp_path: P
         assert listener.process.wait(TIMEOUT_S) == 0
     _append(stack, "user:fay", "3", "4")
     with _listening(stack, tmp_path, *words) as listener:
-        listener.wait_for(lambda it: len(it.out) >= 2 and "caught up with what was missed" in it.err)
+        listener.wait_for(lambda it: len(it.out) >= 2 and "caught up: 2 missed messages" in it.err)
         assert [json.loads(line)["body"] for line in listener.out] == [3, 4]
 
 

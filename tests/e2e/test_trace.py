@@ -122,6 +122,7 @@ async def test_waterfall_without_a_terminal(stack: Stack) -> None:
     async with _device(stack, "eve", 0, "phone"):
         sent = await _run(stack, "send", "user:eve", "hi", "--text", "--transient", "--trace", "--wait", "20")
     assert (sent.returncode, sent.stderr) == (0, "")
+    assert sent.stdout.endswith("\n")
     entry, title, *rows = sent.stdout.splitlines()
     assert entry.replace("-", "").isdigit()
     assert title.startswith("traced-")

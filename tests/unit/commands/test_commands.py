@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -27,8 +29,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def _run(*words: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, words)
+def _run(*words: str, columns: int = 200) -> Result:
+    return CliRunner(env={"COLUMNS": str(columns), "NO_COLOR": "1"}).invoke(app, words)
 
 
 def _process(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +83,17 @@ def test_help_of_a_command_shows_an_example(name: str) -> None:
     assert done.exit_code == 0
     example = done.stdout.partition("Example: ")[2]
     assert f"pushway {name}" in example
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in COMMANDS), ("dead", "list"), ()])
+def test_help_names_what_is_to_be_given(words: tuple[str, ...]) -> None:
+    """A switch asks for no value; a value has a name and not a type of the language; paragraphs are not broken midway."""
+    lines = _run(*words, "--help", columns=1_000).stdout.splitlines()
+    options = [line for line in lines if line.startswith("│ --")]
+    assert options
+    assert not [line for line in options if re.search(r"<(bool|int|float|str|path|list)", line)]
+    text = [line.strip() for line in lines[: next(n for n, line in enumerate(lines) if line.startswith("╭"))]]
+    assert not [one for one, after in itertools.pairwise(text) if one and after]
 
 
 @pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "tap", "trace", "migrate"])

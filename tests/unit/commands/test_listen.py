@@ -7,14 +7,15 @@ import pytest
 from edge.client import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
 from router.commands import listen
 
+WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
+
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (Welcomed("ws://e", "alice", "s1", "edge-1.x"), "listening as alice on edge-1.x (ws://e)"),
+        (WELCOMED, "listening as alice on edge-1.x (ws://e)"),
         (Parted("ws://e", "nothing listens there", 1.26), "not connected to ws://e: nothing listens there; again in 1.3 s"),
         (NoToken("auth is away", 0.5), "no token: auth is away; again in 0.5 s"),
-        (CaughtUp("user:alice", 7), "caught up with what was missed"),
         (
             Lost("user:alice", 3, 9),
             "what is older than the cluster retains cannot be had any more: something between 3 and 9",
@@ -34,5 +35,24 @@ def test_what_happens_to_the_connection_is_said_in_words(
     status: Status, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On standard error, a line each; only a frame that this version has not heard of is shown as it came."""
-    listen._tell(status)
+    listen.Teller().tell(status)
     assert capsys.readouterr() == ("", f"{words}\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "missed", "said"),
+    [(0, 0, ""), (5, 0, ""), (0, 1, "caught up: 1 missed message\n"), (5, 1_200, "caught up: 1,200 missed messages\n")],
+)
+def test_what_was_missed_is_told_where_something_was(
+    before: int, missed: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted from the welcome on: a new device has missed nothing, and nor has one that was there all the time."""
+    teller = listen.Teller()
+    for _message in range(before):
+        teller.count()
+    teller.tell(WELCOMED)
+    capsys.readouterr()
+    for _message in range(missed):
+        teller.count()
+    teller.tell(CaughtUp("user:alice", 7))
+    assert capsys.readouterr() == ("", said)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from router.commands.waterfall import Row, bar, draw, rows
+from router.commands.waterfall import Row, bar, bar_chars, draw, rows
 from router.trace import TraceEvent
 
 TO = "user:alice"
@@ -73,7 +73,7 @@ def test_first_events_may_be_trimmed() -> None:
 )
 def test_bar(began_ms: float, ended_ms: float, span_ms: float, drawn: str) -> None:
     """It is as long as its part of the whole, never nothing, and never runs over."""
-    assert bar(Row("x", began_ms, ended_ms, "", ""), span_ms) == drawn
+    assert bar(Row("x", began_ms, ended_ms, "", ""), span_ms, 28) == drawn
 
 
 def test_drawing() -> None:
@@ -89,6 +89,21 @@ def test_drawing() -> None:
     assert lines[7] == "m → user:bob"
     assert lines[8].split()[0] == "offline"
     assert lines[8].endswith("host-1  no_route")
+
+
+@pytest.mark.parametrize(("width", "chars"), [(200, 28), (100, 28), (80, 20), (68, 8), (67, 0), (20, 0)])
+def test_bars_are_as_long_as_there_is_room(width: int, chars: int) -> None:
+    """They are what gives way on a narrow terminal, down to where they would say nothing."""
+    assert bar_chars(rows(EVENTS, 1_000_000), width) == chars
+
+
+@pytest.mark.parametrize("width", [100, 80, 72, 60])
+def test_a_row_stays_a_line(width: int) -> None:
+    """As narrow as terminals usually are, a row that says whose session it was is not broken."""
+    lines = _drawn(EVENTS, width)
+    assert len(lines) == 1 + len(EVENTS)
+    assert all(len(line) <= width for line in lines)
+    assert lines[-1].endswith("session s1  device phone")
 
 
 def test_nothing_steers_the_terminal() -> None:
