@@ -117,7 +117,10 @@ export class NotWelcome extends Error {
 /** Cursors that live as long as this object; `{"user:alice": 0}` begins with everything retained for her. */
 export function memoryCursors(initial?: Cursors): CursorStore;
 
-/** Cursors in localStorage under `pushway:<name>`. The name says whose they are: give each user one of their own. */
+/**
+ * Cursors in localStorage under `pushway:<name>`. The name says whose they are: give each user one of their own. Without
+ * localStorage that is told once (status `error`, code `cursors`), and they are kept in memory.
+ */
 export function localStorageCursors(name: string): CursorStore;
 
 /** Tell whether a close code lets a client come back. */

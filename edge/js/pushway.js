@@ -99,12 +99,25 @@ export function memoryCursors(initial = {}) {
   };
 }
 
-/** Cursors in localStorage under `pushway:<name>`. The name says whose they are: give each user one of their own. */
+/**
+ * Cursors in localStorage under `pushway:<name>`. The name says whose they are: give each user one of their own. Where a browser
+ * refuses localStorage, or there is none, they are kept in memory: the first `load` fails, so that it is told, and the next ones
+ * work.
+ */
 export function localStorageCursors(name) {
   const key = `pushway:${name}`;
+  let memory = null;
   return {
-    load: () => parsed(localStorage.getItem(key)),
-    save: (cursors) => localStorage.setItem(key, JSON.stringify(cursors)),
+    load: () => {
+      if (memory !== null) return memory.load();
+      try {
+        return parsed(localStorage.getItem(key));
+      } catch (cause) {
+        memory = memoryCursors();
+        throw new Error(`there is no localStorage here, so cursors live as long as the page (${cause})`, { cause });
+      }
+    },
+    save: (cursors) => (memory === null ? localStorage.setItem(key, JSON.stringify(cursors)) : memory.save(cursors)),
   };
 }
 

@@ -7,6 +7,7 @@ letters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -107,6 +108,13 @@ GET_MESSAGE: Final = Operation(
     problems={HTTPStatus.NOT_FOUND: "No message of that id is stored; `detail` says what that may mean.", **AWAY},
 )
 
+_ENTRY_ID: Final = re.compile(r"\d{13,}-\d+")
+
+_ENTRY_ADVICE: Final = (
+    "no message of this id is stored. It looks like what XADD returned: that is the id of the entry in the stream, and not the "
+    "message's. Append with a field `id` of your own, and ask for that one."
+)
+
 
 class Messages:
     """Answers for single messages.
@@ -163,6 +171,7 @@ class Messages:
         return Problem(
             HTTPStatus.NOT_FOUND,
             await self._dead_letter(message_id)
+            or (_ENTRY_ADVICE if _ENTRY_ID.fullmatch(message_id) else "")
             or f"no message of this id is stored. It was never appended, or waits in {self._settings.prefix}:{{s}}:in and is "
             "not stored yet; it was transient, which is never stored; it is a dead letter, older than those looked through "
             "here; or its retention and the time in which its id refuses a second one are over.",

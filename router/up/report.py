@@ -94,13 +94,14 @@ def print_report(report: Report, console: Console) -> None:
     line("or, without redis-cli:")
     line(f"  {report.send}", "cyan")
     line()
-    line("Ctrl-C ends it.")
+    line("Ctrl-C ends it. Kill any of its processes: it is started again, and nothing is lost.")
 
 
 def _places(report: Report) -> dict[str, str]:
     places = {"page": f"{report.api}/", "health": f"{report.api}/readyz", "auth": report.auth}
     places |= {f"edge {n}": url for n, url in enumerate(report.edges, start=1)}
-    return places | {"Redis": report.redis, "store": report.store, "data": str(report.data), "config": str(report.config)}
+    places |= {"Redis": report.redis, "store": report.store, "data": str(report.data), "config": str(report.config)}
+    return places | {"pids": ", ".join(f"{child} {pid}" for child, pid in report.pids.items())}
 
 
 def _pushway(plan: Plan, *words: str) -> str:

@@ -88,9 +88,7 @@ def test_series(history: History) -> None:
     assert behind({PHONE: [(1.5, 3.2)]}, 4.0, 1.0) == [0, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("minutes", "text"), [(1.0, "1 minute"), (2.0, "2 minutes"), (0.1, "0.1 minutes")]
-)
+@pytest.mark.parametrize(("minutes", "text"), [(1.0, "1 minute"), (2.0, "2 minutes"), (0.1, "0.1 minutes")])
 def test_minutes_are_said_as_people_do(minutes: float, text: str) -> None:
     """One of them is one."""
     assert minutes_text(minutes) == text

@@ -143,6 +143,16 @@ async def test_missing_message(api: Api) -> None:
         assert word in detail
 
 
+async def test_id_of_an_entry(api: Api) -> None:
+    """404 says that what XADD returned is no message's id; a message that has such an id is found all the same."""
+    detail = await api.problem("1795360470695-0", 404)
+    assert "XADD" in detail
+    assert "field `id`" in detail
+    await api.site.append(to="user:a", text="hi", id="1795360470695-0")
+    await api.site.settle()
+    assert (await api.get("1795360470695-0")).json()["id"] == "1795360470695-0"
+
+
 async def test_dead_letter(api: Api) -> None:
     """404 names the letter and its reason where it is among the newest."""
     await api.site.append(to="user:a", id="m")

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Client, NotWelcome, mayReconnect, memoryCursors, pauseMs } from "../../edge/js/pushway.js";
+import { Client, NotWelcome, localStorageCursors, mayReconnect, memoryCursors, pauseMs } from "../../edge/js/pushway.js";
 import { FakeEdge, Page, until, upTo } from "./edge.mjs";
 
 /** A test with an edge of its own, whose pages are closed at the end, or nothing would end. */
@@ -335,6 +335,28 @@ scenario("cursors that cannot be read keep the client from beginning in the wron
   await until(() => page.numbers.length === 2);
   assert.deepEqual(page.numbers, [2, 3]);
   assert.equal(page.told("error").length, 2);
+});
+
+scenario("without localStorage that is told once, and memory does for as long as the page lives", async (edge, open) => {
+  const kept = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
+  // As browsers do it whose user refuses storage.
+  Object.defineProperty(globalThis, "localStorage", { configurable: true, get: () => { throw new Error("refused"); } });
+  try {
+    const cursors = localStorageCursors("alice");
+    const page = await open({ cursors }).opened();
+    edge.publish(3);
+    await until(() => page.numbers.length === 3);
+    edge.endAll();
+    edge.publish();
+    await until(() => page.numbers.length === 4);
+    await page.client.close();
+    assert.deepEqual(page.told("error").map(({ code }) => code), ["cursors"]);
+    assert.match(page.told("error")[0].message, /no localStorage here.*refused/);
+    assert.deepEqual(cursors.load(), { "user:alice": 40 });
+  } finally {
+    delete globalThis.localStorage;
+    if (kept !== undefined) Object.defineProperty(globalThis, "localStorage", kept);
+  }
 });
 
 scenario("cursors that cannot be stored are told, and cost no message", async (edge, open) => {
