@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import anyio
 import httpx
@@ -19,6 +22,8 @@ from tests.servers import free_ports
 from tests.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.anyio
+
+AWKWARD: Final = 'it\'s "so"; $HOME & `all`'
 
 
 @pytest.fixture(scope="module")
@@ -66,27 +71,23 @@ async def test_both_panes_send_and_receive_over_the_kill_of_their_edge(stack: St
 
 
 @needs_chromium
-async def test_the_lines_to_copy_do_what_the_box_does(address: str) -> None:
-    """What is written into the box stands in both lines, quotes and all; the key is read where it is, and not shown."""
+async def test_the_lines_to_copy_do_what_the_box_does(stack: Stack, address: str, tmp_path: Path) -> None:
+    """What is written into the box stands in both, quotes and all; those with curl, pasted in the folder of `up`, deliver it.
+
+    The key is read where it is, and does not stand on the page.
+    """
+    (tmp_path / ".pushway").symlink_to(stack.config.parent)
     async with opened(address) as page:
-        alice = pane_of(page, 1)
-        await box_of(alice).fill('it\'s "so"; $HOME & `all`')
+        alice, bob = pane_of(page, 1), pane_of(page, 2)
+        await box_of(alice).fill(AWKWARD)
         xadd = shlex.split(await alice.locator(".xadd").inner_text())
-        assert xadd[:1] + xadd[3:] == [
-            "redis-cli",
-            "XADD",
-            "push:{0}:in",
-            "*",
-            "to",
-            "user:bob",
-            "text",
-            'it\'s "so"; $HOME & `all`',
-        ]
-        key_line, line = (await alice.locator(".curl").inner_text()).splitlines()
-        assert key_line.startswith("key=$(")
+        assert xadd[:1] + xadd[3:] == ["redis-cli", "XADD", "push:{0}:in", "*", "to", "user:bob", "text", AWKWARD]
         assert API_KEY not in await page.content()
-        assert shlex.split(line)[:4] == ["curl", f"{address}/v1/messages", "-H", "Authorization: Bearer $key"]
-        assert json.loads(shlex.split(line)[-1]) == {"to": "user:bob", "text": 'it\'s "so"; $HOME & `all`'}
+        lines = await alice.locator(".curl").inner_text()
+        answer = await anyio.run_process(["sh", "-c", lines], cwd=tmp_path, env=os.environ | {"no_proxy": "*"})
+        assert json.loads(answer.stdout)["to"] == ["user:bob"]
+        await expect(messages(bob)).to_have_text([AWKWARD])
+        assert await bob.locator(".came .seq").inner_text() != "transient"
 
 
 @needs_chromium
