@@ -223,6 +223,18 @@ class Inbox:
                     return Page(messages, reached, whole=False, traced=traced)
         return Page(messages, reached, whole=count < most, traced=traced)
 
+    @timed("forget")
+    @cancelled_once
+    async def forget(self, target: str) -> int:
+        """Remove some of a target's messages, durably, and return how many those were; 0 when none is left.
+
+        Raises:
+            PyMongoError: when it is unknown which are gone; forget again.
+        """
+        found = self._documents.find({"target": target}, {"_id": 1}).limit(IDS_A_QUERY)
+        ids = [document["_id"] async for document in found]
+        return (await self._documents.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
+
     @cancelled_once
     async def check(self) -> None:
         """Refuse a database without the indexes that order and idempotency rest on.

@@ -10,5 +10,5 @@ openapi.py   what the API says of itself; how to add an operation
 page.py      the page at the root and what it asks for, in development
 prefer.py    the header Prefer
 times.py     times as the API gives them
-users.py     /v1/users/{user}: where a user is, what is stored for them, the end of their sessions
+users.py     /v1/users/{user}: where a user is, what is stored for them, ending their sessions, erasing them
 """

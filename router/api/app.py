@@ -15,7 +15,7 @@ from router.api.messages import GET_MESSAGE, Messages
 from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
-from router.api.users import DELETE_SESSIONS, GET_USER, GET_USER_MESSAGES, Users
+from router.api.users import DELETE_SESSIONS, DELETE_USER, GET_USER, GET_USER_MESSAGES, Users
 from router.http_app import Handler, http_app
 from router.operations import Operation
 from router.ops import Health
@@ -38,6 +38,7 @@ def api_app(
         GET_USER: users.get,
         GET_USER_MESSAGES: users.get_messages,
         DELETE_SESSIONS: users.delete_sessions,
+        DELETE_USER: users.delete,
         GET_NODES: nodes.get,
         GET_READYZ: Readiness(settings, health).get,
     }

@@ -1,4 +1,4 @@
-"""/v1/users/{user}: where a user is, what waits for them, and the end of their sessions.
+"""/v1/users/{user}: where a user is, what is stored for them, the end of their sessions, and of all that is known of them.
 
 Redis says who is online, MongoDB what is stored. Frames go out as they were stored, byte for byte: what a client of the API
 reads is what the user's devices get.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
+import anyio
 import msgspec
 import structlog
 from redis.asyncio import Redis
@@ -19,6 +20,7 @@ from router.api.openapi import AWAY, USER
 from router.api.times import rfc3339, rfc3339_of_ms
 from router.cursors import Cursors
 from router.directory import read_routes
+from router.forget import Forgetting, Forgotten
 from router.inbox import Inbox
 from router.keys import Keys
 from router.kick import kick
@@ -44,6 +46,12 @@ _PAGE_MAX_BYTES: Final = 4_194_304
 """A page ends behind the message that takes it past this, however many were asked for."""
 
 _NUMBER_MAX_DIGITS: Final = 16
+
+FORGETTING_MAX: Final = 2
+"""Most people who are erased at once: each takes streams and MongoDB some work. Others wait for their turn."""
+
+_RETRY_AFTER_S: Final = 5
+"""When to erase again where something was in the way."""
 
 Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
@@ -125,6 +133,17 @@ _EXAMPLE = UserState(
     cursors=(CursorState("phone", "user:alice", _SEQ, "2026-11-22T17:14:33.120Z"),),
     more_cursors=False,
 )
+_EXAMPLE_FORGOTTEN = Forgotten(
+    user="alice",
+    complete=True,
+    nodes=("edge-1.k3f9x0",),
+    messages=1204,
+    cursors=2,
+    routes=0,
+    keys=2,
+    entries={"in": 1, "fast": 0, "out": 0, "dead": 3, "offline": 12, "trace": 0},
+    replaced={"in": 0, "fast": 0, "out": 0, "dead": 1, "offline": 0, "trace": 0},
+)
 _EXAMPLE_MESSAGE = MessageFrame("user:alice", _SEQ, "order-4711", 1795360470695, body={"text": "hello"})
 
 GET_USER: Final = Operation(
@@ -182,6 +201,23 @@ DELETE_SESSIONS: Final = Operation(
 )
 
 
+DELETE_USER: Final = Operation(
+    id="delete_user",
+    method="DELETE",
+    path="/v1/users/{user}",
+    summary="Erase a person",
+    description="Ends the user's sessions and removes what stands of them: messages, cursors, routes, counters, and what is "
+    "addressed to them in streams. Give them no more messages and tokens first. Messages that are addressed to others too "
+    "reach those. Takes a second at least; doing it twice is harmless.",
+    parameters=(USER,),
+    answers=(Answer(HTTPStatus.OK, Forgotten, "Nothing is left of the user.", example=_EXAMPLE_FORGOTTEN),),
+    problems={
+        HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis cannot be asked, or something is still in the way, which `detail` "
+        "tells: delete again. What was found is gone."
+    },
+)
+
+
 class Users:
     """Answers for users.
 
@@ -197,6 +233,7 @@ class Users:
         self._inbox = inbox
         self._cursors = cursors
         self._settings = settings
+        self._forgetting = anyio.CapacityLimiter(FORGETTING_MAX)
 
     async def get(self, request: Request) -> Response:
         """Tell where a user is.
@@ -249,6 +286,24 @@ class Users:
         nodes = await kick(self._redis, self._settings, user, "the sessions were ended by the service")
         log.info("user_kicked", user=user, nodes=len(nodes))
         return Response(msgspec.json.encode(KickedState(user, tuple(nodes))), HTTPStatus.ACCEPTED, media_type=JSON)
+
+    async def delete(self, request: Request) -> Response:
+        """Erase a person.
+
+        Raises:
+            RuleBroken: when the id is none.
+            Problem: 503 when something is left.
+            PyMongoError, RedisError: in an outage; it is unknown what is gone.
+        """
+        user = user_of(request)
+        async with self._forgetting:
+            forgotten = await Forgetting(self._redis, self._inbox, self._cursors, self._settings, user).run()
+        # Without the name: it is to be gone.
+        log.info("person_forgotten", complete=forgotten.complete, messages=forgotten.messages, left=len(forgotten.left))
+        if not forgotten.complete:
+            detail = f"not all of it is gone yet ({'; '.join(forgotten.left)}); delete again"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": str(_RETRY_AFTER_S)})
+        return Response(msgspec.json.encode(forgotten), media_type=JSON)
 
     async def _head(self, user: str) -> int:
         keys, target = Keys(self._settings.prefix, shard_of_id(user, self._settings.shards)), USER_PREFIX + user

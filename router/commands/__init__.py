@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "tap": ("tap", "tap", "Print what is published to a node, live, until Ctrl-C."),
     "trace": ("trace", "trace", "Draw what became of a message sent with --trace, stage by stage."),
     "dead": ("dead", "dead", "List dead letters (what no service could accept), append them anew, or drop them."),
+    "forget": ("forget", "forget", "Erase a person: sessions, messages, cursors, and what stands of them in streams."),
     "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),
 }
 
