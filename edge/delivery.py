@@ -27,7 +27,6 @@ from edge.frames import text_frame
 from edge.position import DELIVER, Outlet, Position, Verdict
 from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_fast, is_traced, looked_at, untraced
 from router.metrics import EXPIRED, REFUSED
-from router.seldom import Seldom
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +66,6 @@ class Delivery:
         self._catch_up = catch_up
         self._tracing = tracing
         self._notices = notices or {}
-        self._refusals = Seldom()
         self._overfull: list[Outlet] = []
         self._noted: list[tuple[bytes, bytes]] = []
 
@@ -140,8 +138,7 @@ class Delivery:
 
     def _refuse(self, target: bytes, fault: str) -> int:
         REFUSED.inc()
-        if count := self._refusals.due():
-            log.warning("fast_lines_refused", count=count, to=target.decode(errors="replace"), reason=fault)
+        log.warning("fast_line_refused", to=target.decode(errors="replace"), reason=fault)
         return 0
 
     def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> int:

@@ -29,7 +29,6 @@ from router.lease import Lease
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import open_redis
-from router.seldom import Seldom
 from router.service import cancel_at
 from router.settings import Settings
 from router.streams import NEW, TAKEN_BEFORE, fencing, take_from_group
@@ -167,7 +166,6 @@ class Dispatcher:
         self._outages = outages
         self._batch_max = settings.batch_max
         self._due: dict[Lane, str] = {}
-        self._deaths = Seldom()
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
@@ -209,8 +207,8 @@ class Dispatcher:
 
     async def _settle_fast(self, result: Dispatched) -> None:
         """Tell of the entries that died, and append elsewhere what belongs elsewhere."""
-        if result.dead and (count := self._deaths.due(result.dead)):
-            log.warning("fast_entries_died", count=count, entry=result.failed_id, reason=result.failure)
+        if result.dead:
+            log.warning("fast_entries_died", count=result.dead, entry=result.failed_id, reason=result.failure)
         await self._outlet.move(result.moved)
         metrics.MOVED.inc(len(result.moved))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from router.ops import Health
 from router.outage import Outages
 from router.redis_client import open_redis
 from router.settings import Settings
+from router.shards import shard_of_id
 from tests.collecting import Cut, Cutting, until
 from tests.servers import EmbeddedValkey
 
@@ -29,12 +32,12 @@ FAR_MS = 9_999_999_999_999
 
 
 class Floor:
-    """`out` of one shard, edges that listen, and dispatchers that come and go."""
+    """`out` and `fast` of one shard, edges that listen, and dispatchers that come and go."""
 
-    def __init__(self, redis: Any, settings: Settings) -> None:  # noqa: ANN401 - RESP2 replies
+    def __init__(self, redis: Any, settings: Settings, shard: int = 0) -> None:  # noqa: ANN401 - RESP2 replies
         self.redis = redis
         self.settings = settings
-        self.keys = Keys(settings.prefix, 0)
+        self.keys = Keys(settings.prefix, shard)
         self.health = Health()
         self.heard: list[str] = []
         self._leases = 0
@@ -61,9 +64,14 @@ class Floor:
         for line in lines:
             await self.redis.xadd(self.keys.out(), {"line": line})
 
+    async def put_fast(self, *fields: dict[str, str]) -> None:
+        """Append entries to `fast`."""
+        for one in fields:
+            await self.redis.xadd(self.keys.fast(), one)
+
     async def drained(self) -> None:
-        """Return when `out` is empty."""
-        while await self.redis.xlen(self.keys.out()):  # noqa: ASYNC110 - it is Redis' length
+        """Return when both lanes are empty."""
+        while await self.redis.xlen(self.keys.out()) or await self.redis.xlen(self.keys.fast()):  # noqa: ASYNC110 - as it says
             await anyio.sleep(0.005)
 
     @asynccontextmanager
@@ -186,6 +194,114 @@ async def test_budgets_lose_nothing(floor: Floor) -> None:
         await until(lambda: len(floor.heard) == 400)
         tasks.cancel_scope.cancel()
     assert floor.heard == _lines(400)
+
+
+def _fast(count: int, user: str = "a") -> list[dict[str, str]]:
+    return [{"to": f"user:{user}", "body": str(n)} for n in range(count)]
+
+
+def _is_fast(line: str) -> bool:
+    return ";fast=1" in line.split(" ", 4)[3]
+
+
+def _body(line: str) -> int:
+    return int(json.loads(line.split(" ", 4)[4])["body"])
+
+
+@pytest.mark.parametrize("publish_max_bytes", [4_194_304, 300], ids=["whole batches", "cut batches"])
+async def test_lanes_are_served_in_turns(floor: Floor, publish_max_bytes: int) -> None:
+    """Both are full: as long as they are, one is never further ahead of the other than a batch each. All of it is heard."""
+    changes = {"batch_max": 10, "publish_max_bytes": publish_max_bytes, "transient_max_age_ms": 600_000}
+    floor.settings = floor.settings.model_copy(update=changes)
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await floor.put(*_lines(200))
+        await floor.put_fast(*_fast(200))
+        tasks.start_soon(floor.dispatcher().run, await floor.lease())
+        await until(lambda: len(floor.heard) == 400)
+        tasks.cancel_scope.cancel()
+    ahead = list(accumulate(1 if _is_fast(line) else -1 for line in floor.heard[:350]))
+    if publish_max_bytes > 300:
+        assert max(map(abs, ahead)) <= 20
+    else:
+        # A cut batch is as many lines as fit, and those of the two lanes differ in length.
+        assert all(
+            any(map(_is_fast, part)) and not all(map(_is_fast, part))
+            for part in (floor.heard[at : at + 50] for at in range(0, 200, 50))
+        )
+    assert [line for line in floor.heard if not _is_fast(line)] == _lines(200)
+    assert [_body(line) for line in floor.heard if _is_fast(line)] == list(range(200))
+
+
+@pytest.mark.parametrize("full", ["out", "fast"])
+async def test_a_lane_that_was_empty_is_seen_while_the_other_is_full(floor: Floor, full: str) -> None:
+    """What comes on one lane while the other is long does not wait for the end of that."""
+    floor.settings = floor.settings.model_copy(update={"batch_max": 5, "transient_max_age_ms": 600_000})
+
+    async def put(count: int, *, fast: bool) -> None:
+        await (floor.put_fast(*_fast(count)) if fast else floor.put(*_lines(count)))
+
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await put(1_000, fast=full == "fast")
+        tasks.start_soon(floor.dispatcher().run, await floor.lease())
+        await until(lambda: len(floor.heard) > 10)
+        await put(1, fast=full == "out")
+        await until(lambda: len(floor.heard) == 1_001)
+        tasks.cancel_scope.cancel()
+    assert [_is_fast(line) for line in floor.heard].index(full == "out") < 990
+
+
+async def test_each_lane_rings(floor: Floor) -> None:
+    """Whoever sleeps at the bell is woken by either, at once, and hears each entry once."""
+    floor.settings = floor.settings.model_copy(update={"wait_ms": 60_000})
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        tasks.start_soon(floor.dispatcher().run, await floor.lease())
+        for n in range(1, 6):
+            await floor.put_fast(*_fast(1))
+            await until(lambda: len(floor.heard) == 2 * n - 1)  # noqa: B023 - it is over before n changes
+            await floor.put(*_lines(1, first=n))
+            await until(lambda: len(floor.heard) == 2 * n)  # noqa: B023 - likewise
+        tasks.cancel_scope.cancel()
+    assert [_is_fast(line) for line in floor.heard] == [True, False] * 5
+
+
+async def test_bad_fast_entries_die_between_good_ones(floor: Floor) -> None:
+    """Each dies with its reason, and those around it are heard in order; the log has a line a batch, not one an entry."""
+    mixed = [one for n in range(20) for one in ({"to": "user:a", "body": str(n)}, {"to": "user:a", "tll": str(n)})]
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        await floor.put_fast(*mixed)
+        with structlog.testing.capture_logs() as logs:
+            tasks.start_soon(floor.dispatcher().run, await floor.lease())
+            await until(lambda: len(floor.heard) == 20)
+            with anyio.fail_after(10):
+                await floor.drained()
+        tasks.cancel_scope.cancel()
+    assert [_body(line) for line in floor.heard] == list(range(20))
+    assert await floor.redis.xlen(floor.keys.dead()) == 20
+    told = [entry for entry in logs if entry["event"] == "fast_entries_died"]
+    assert sum(entry["count"] for entry in told) == 20
+    assert len(told) == 1
+
+
+async def test_wrong_shard_is_put_right(valkey_server: EmbeddedValkey) -> None:
+    """An entry on another shard's lane is moved on once, between those that are where they belong, and heard from its own."""
+    settings = _settings(valkey_server.url).model_copy(update={"shards": 2})
+    users = [next(f"u{n}" for n in range(100) if shard_of_id(f"u{n}", 2) == shard) for shard in (0, 1)]
+    async with open_redis(settings) as redis:
+        floors = [Floor(redis, settings, shard) for shard in (0, 1)]
+        async with floors[0].edge(users[0]), floors[1].edge(users[1]), anyio.create_task_group() as tasks:
+            for floor in floors:
+                tasks.start_soon(floor.dispatcher().run, await floor.lease())
+            await floors[0].put_fast(
+                *(one for pair in zip(_fast(10, users[0]), _fast(10, users[1]), strict=True) for one in pair)
+            )
+            await until(lambda: all(len(floor.heard) == 10 for floor in floors))
+            for floor in floors:
+                await floor.drained()
+            tasks.cancel_scope.cancel()
+        for floor, user in zip(floors, users, strict=True):
+            assert [_body(line) for line in floor.heard] == list(range(10))
+            assert {line.partition(" ")[0] for line in floor.heard} == {f"user:{user}"}
+            assert await redis.exists(floor.keys.dead()) == 0
 
 
 async def test_redis_is_away_for_a_while(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 
 import pytest
@@ -245,6 +246,15 @@ async def test_ids_of_every_script_pass(shard: Shard) -> None:
         assert (await _dispatch(shard)).published == 1
         ((_, payload),) = await ear.heard()
     assert json.loads(payload.split(" ", 4)[4])["to"] == f"user:{user}"
+
+
+async def test_every_white_space_and_control_is_seen(shard: Shard) -> None:
+    """Whatever Python, and so collect, takes for one, in an id of any place."""
+    bad = [character for character in map(chr, range(0x3010)) if character.isspace() or unicodedata.category(character) == "Cc"]
+    await shard.put_fast(*(("to", f"user:a{character}b", "body", "1") for character in bad))
+    await shard.put_fast(*(("to", "user:a", "id", f"ü{character}", "body", "1") for character in bad))
+    result = await _dispatch(shard, most=1_000)
+    assert (result.taken, result.dead) == (2 * len(bad), 2 * len(bad))
 
 
 async def test_broken_route_kills_only_its_message(shard: Shard) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from router.lines import build_frame, build_line, expiry_of, is_traced
+from router.lines import build_frame, build_line, expiry_of, is_fast, is_traced, looked_at
 
 
 def test_durable_frame() -> None:
@@ -63,3 +63,21 @@ def test_traced_line(expires_ms: int | None, opts: str) -> None:
 def test_untraced_opts(opts: bytes) -> None:
     """Only the option itself asks for a trace."""
     assert not is_traced(opts)
+
+
+@pytest.mark.parametrize(
+    ("opts", "fast", "rest"),
+    [
+        (b"exp=5;fast=1", True, b"exp=5"),
+        (b"exp=5;fast=1;trace=1", True, b"exp=5;trace=1"),
+        (b"fast=1", True, b"-"),
+        (b"-", False, b"-"),
+        (b"exp=5", False, b"exp=5"),
+        (b"fast=0", False, b"fast=0"),
+        (b"xfast=1;fast=11", False, b"xfast=1;fast=11"),
+    ],
+)
+def test_mark_of_the_fast_lane(opts: bytes, fast: bool, rest: bytes) -> None:
+    """It is found among other keys, and taken off once the frame has been looked at."""
+    assert is_fast(opts) == fast
+    assert looked_at(opts) == rest

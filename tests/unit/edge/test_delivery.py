@@ -195,3 +195,40 @@ def test_every_session_gets_its_own_in_order_and_once(
     assert hearers.outlets["bob"][0].frames == [wire("bob", seq) for seq in range(1, count["bob"] + 1)]
     if late.started:
         assert released + one.frames == [wire("alice", seq) for seq in range(head + 1, count["alice"] + 1)]
+
+
+# -- the fast lane ---------------------------------------------------------------------------------------------------
+
+
+def _refused() -> float:
+    return REGISTRY.get_sample_value("pushway_refused_total") or 0.0
+
+
+def fast_line(user: str, content: bytes, opts: str = "exp=9999999999999;fast=1") -> bytes:
+    """Return a line as dispatch.lua makes it of an entry."""
+    head = f'user:{user} - - {opts} {{"type":"message","to":"user:{user}","id":"0-1-0","ts":0,"body":'
+    return head.encode() + content + b"}"
+
+
+def test_hostile_frames_reach_nobody() -> None:
+    """What is no JSON by itself, or not UTF-8, is counted; its neighbours, of the same payload and user, are delivered."""
+    hearers = Hearers(alice=2).started()
+    contents = [b"1", b'"\xff"', b"2", b'3,"to":"user:bob"', b"", b"4", b"[" * 9_999]
+    before = _refused()
+    hearers.delivery.receive([b"\n".join(fast_line("alice", content) for content in contents)])
+    good = [text_frame(fast_line("alice", content).split(b" ", 4)[4]) for content in (b"1", b"2", b"4")]
+    assert all(outlet.writes == [good] for outlet in hearers.outlets["alice"])
+    assert _refused() - before == 4
+
+
+def test_a_fast_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sessions get it, traced or not; one that nobody gets, or that is too late, is not looked at."""
+    looked: list[bytes] = []
+    monkeypatch.setattr("edge.delivery.fault_of", looked.append)
+    hearers = Hearers(alice=5).started()
+    hearers.delivery.receive([fast_line("alice", b"1")])
+    assert len(looked) == 1
+    assert all(len(outlet.frames) == 1 for outlet in hearers.outlets["alice"])
+    hearers.delivery.receive([fast_line("nobody", b"1"), fast_line("alice", b"1", "exp=1;fast=1")])
+    hearers.receive(line("alice", 0, 1, expires_ms=9_999_999_999_999), line("alice", 1, 2))
+    assert len(looked) == 1

@@ -207,3 +207,13 @@ async def test_an_ack_is_not_waited_for_for_ever(redis: Any, monkeypatch: pytest
     assert len(await scene.told()) == 1
     scene.acked = [1]
     assert len(await scene.told()) == 1
+
+
+async def test_fast_lane(redis: Any) -> None:  # noqa: ANN401 - a driver's client
+    """A traced line of the fast lane is told of as delivered; one that the edge refuses to send is not."""
+    scene = Scene(redis)
+    scene.positions[0].start(0)
+    line = build_line(TARGET, None, None, 9_999_999_999_999, _frame(None), trace=True).replace(";trace=1", ";fast=1;trace=1")
+    scene.receive(line.replace("hi", "\\x"), line)
+    assert [len(outlet.frames) for outlet in scene.outlets] == [1]
+    assert await scene.stages() == [("delivered", "s0", None)]
