@@ -85,7 +85,7 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
         RedisError: when the server cannot be asked.
     """
     info: dict[str, Any] = await redis.info()
-    _check_version(info)
+    check_version(info)
     # A managed Redis may forbid CONFIG GET, but INFO tells the policy too.
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -96,7 +96,12 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
     await _check_config(redis, settings)
 
 
-def _check_version(info: dict[str, Any]) -> None:
+def check_version(info: dict[str, Any]) -> None:
+    """Refuse a server that is too old, by what its INFO says.
+
+    Raises:
+        SetupError: with what is needed.
+    """
     name, text, least = (
         ("Valkey", info["valkey_version"], _MIN_VALKEY)
         if "valkey_version" in info

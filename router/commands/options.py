@@ -61,12 +61,19 @@ def people_settings(config: Path | None) -> Settings:
     Raises:
         SettingError: naming what is wrong.
     """
-    if config is None and not os.environ.get(CONFIG_VARIABLE):
-        if FOLDER_CONFIG.is_file():
-            config = FOLDER_CONFIG
-        elif not any(name.startswith(ENV_PREFIX) for name in os.environ):
-            typer.echo(_NOTHING_SET, err=True)
-    return load_settings(config=config, environ=os.environ)
+    file = settings_file(config)
+    if file is None and not any(name.startswith(ENV_PREFIX) for name in os.environ):
+        typer.echo(_NOTHING_SET, err=True)
+    return load_settings(config=file, environ=os.environ)
+
+
+def settings_file(config: Path | None) -> Path | None:
+    """Return the file that a command for people takes its settings from; None where there is none."""
+    if config is not None:
+        return config
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return FOLDER_CONFIG if FOLDER_CONFIG.is_file() else None
 
 
 def assigned(assignments: Sequence[str] | None) -> dict[str, object]:

@@ -200,3 +200,33 @@ def test_dead_letters_are_dropped(stack: Stack) -> None:
         assert _run(stack, "dead", "drop", "--all").returncode == 2
         done = _run(stack, "dead", "drop", "--all", "--yes", "--json")
         assert (done.returncode, len(json.loads(done.stdout)), redis.xlen("push:{0}:dead")) == (0, 4, 0)
+
+
+def test_doctor_finds_nothing_until_something_is_broken(tmp_path: Path) -> None:
+    """All that `up` runs is well; what is then broken is told with its remedy, by an exit code as well."""
+    with Stack(tmp_path, settings=SETTINGS | {"api_key": "k" * 32}) as stack, stack.redis_client() as redis:
+        well = _run(stack, "doctor")
+        assert (well.returncode, well.stdout.splitlines()[-1]) == (0, "Nothing to do."), well.stdout
+        assert "edge-2." in well.stdout
+        stack["dispatch"].stop()
+        stack["auth"].kill()
+        # Both: where one lives, it removes what is left of the other.
+        for name in ("edge-1", "edge-2"):
+            stack[name].pause()
+        redis.xadd("app:push:{0}:in", {"to": "user:ann", "text": "astray"})
+        wait_until(lambda: "has not been heard from" in _run(stack, "doctor").stdout, "the frozen edges are told of")
+        done = _run(stack, "doctor", "--json")
+    found = [finding for one in json.loads(done.stdout) for finding in one["findings"]]
+    assert done.returncode == 2
+    for said in ("nobody works on shard 0 as dispatch", "edge-1.", "auth at", "app:push:{0}:in has 1 entry"):
+        assert [one for one in found if said in one["seen"] and one["severity"] in {"warning", "error"} and one["remedy"]]
+
+
+def test_doctor_names_what_is_wrong_in_the_settings(tmp_path: Path) -> None:
+    """All of it, as findings; exit code 2."""
+    (tmp_path / "wrong.toml").write_text("shards = 0\nno_such = 1\n")
+    command = [*PUSHWAY, "doctor", "--json", "--config", str(tmp_path / "wrong.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    ((group, findings),) = [(one["group"], one["findings"]) for one in json.loads(done.stdout)]
+    assert (done.returncode, group) == (2, "settings")
+    assert {one["seen"].partition(" ")[0] for one in findings} == {"shards", "no_such"}

@@ -96,7 +96,7 @@ def test_help_names_what_is_to_be_given(words: tuple[str, ...]) -> None:
     assert not [one for one, after in itertools.pairwise(text) if one and after]
 
 
-@pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "tap", "trace", "migrate"])
+@pytest.mark.parametrize("name", ["token", "send", "listen", "route", "shard", "nodes", "tap", "trace", "doctor", "migrate"])
 def test_commands_for_people_have_json(name: str) -> None:
     """Machines are served too."""
     assert "--json" in _run(name, "--help").stdout
