@@ -19,7 +19,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 import lua
-from router.collect.entries import Entry, made_id, read_message
+from router.collect.entries import Entry, Message, made_id, read_message
 from router.errors import RuleBroken
 from router.keys import Keys
 from router.settings import Settings
@@ -34,6 +34,7 @@ _MAX_VALUES: Final = 7_000
 
 _PAGE: Final = 100
 _STREAM_ID: Final = re.compile(r"(?:(\d+)/)?(\d+-\d+)")
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _LINE: Final = re.compile(rb"(?:user:\S+|topic:\S+|all) \S+ \S+ \S+ \{.*\}", re.DOTALL)
 
 
@@ -131,7 +132,16 @@ def why_dead_again(letter: Letter, fields: Fields, settings: Settings) -> str | 
         message = read_message(Entry(f"{now_ms}-0", fields), letter.shard, now_ms, settings)
     except RuleBroken as exc:
         return str(exc)
-    return "to: the fast lane takes one target" if letter.source == "fast" and len(message.targets) > 1 else None
+    return _why_not_fast(message, fields) if letter.source == "fast" else None
+
+
+def _why_not_fast(message: Message, fields: Fields) -> str | None:
+    """Return which rule of the fast lane alone is broken."""
+    if len(message.targets) > 1:
+        return "to: the fast lane takes one target"
+    if any(name == b"body" and _CONTROL.search(value) for name, value in fields):
+        return "body: the fast lane takes no control character, not even between the parts of the JSON"
+    return None
 
 
 class DeadLetters:

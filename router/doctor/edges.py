@@ -79,7 +79,8 @@ def judge_routes(looked_at: int, astray: Mapping[str, int]) -> list[Finding]:
         astray: node that does not live → routes among them that lead there and have not lapsed.
     """
     if not astray:
-        return [ok(f"{looked_at:,} users' routes lead to nodes that live")] if looked_at else []
+        users = counted(looked_at, "user", "users")
+        return [ok(f"the routes of {users} lead to nodes that live")] if looked_at else []
     # What comes for these users is stored and reported as offline; it is only that nobody lives there.
     names = ", ".join(sorted(astray))
     told = f"of {looked_at:,} users' routes, {sum(astray.values()):,} lead to nodes that do not live: {names}"

@@ -86,6 +86,8 @@ def test_other_entries_are_appended_as_they_were(letter: Letter) -> None:
         (_letter((b"to", b"user:a"), (b"body", b"{")), "body: is not JSON"),
         (_letter(*GOOD, source="fast"), None),
         (_letter((b"to", b"user:a,user:b"), (b"text", b"hi"), source="fast"), "one target"),
+        (_letter((b"to", b"user:a"), (b"body", b"{}\n"), source="fast"), "no control character"),
+        (_letter((b"to", b"user:a"), (b"body", b"{}\n")), None),
         (_letter((b"line", b"user:a 1 2 - {}"), source="out"), None),
         (_letter((b"line", b"malformed"), source="out"), "not a payload line"),
         (_letter(*GOOD, source="out"), "not a payload line"),
