@@ -38,9 +38,10 @@ class Outages:
         await anyio.sleep(self._backoff.next_s())
 
     def forget(self) -> None:
-        """Note that there will be no further try: nothing is out as far as this one knows."""
-        for server in self._out:
+        """Note that there will be no further try: nothing is out as far as this one knows, and it will not see the end."""
+        for server in sorted(self._out):
             self._end(server)
+            self._log.info("outage_left", server=server)
         self._out.clear()
 
     def over(self) -> None:

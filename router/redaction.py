@@ -39,6 +39,8 @@ _SHAPES: Final = (
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?"), HIDDEN),
     (re.compile(r"(\bbearer\s+)[^\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"(\b(?:token|api_key|password|access_token)=)[^\s&'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    # Python quotes what it cannot read as a number, and that came over a wire.
+    (re.compile(r"(invalid literal for int\(\) with base \d+:).*"), rf"\1 {HIDDEN}"),
     # A document as an error quotes it: it may end anywhere, so nothing behind it is kept on that line.
     (re.compile(r"(['\"](?:op|body|text|frame|payload)['\"]\s*:).*"), rf"\1 {HIDDEN}"),
 )

@@ -156,13 +156,17 @@ class Process(ABC):
         self.stop()
         return self.start()
 
+    def send_signal(self, signum: signal.Signals) -> None:
+        """Send it a signal."""
+        self._started().send_signal(signum)
+
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, nothing is answered."""
-        self._started().send_signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        self._started().send_signal(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
 
     def log_tail(self, chars: int = 4_000) -> str:
         """Return the end of what it printed."""

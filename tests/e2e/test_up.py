@@ -202,6 +202,24 @@ def test_a_child_that_crashes_is_started_again(up: Up, name: str) -> None:
         assert _receive(screen, "message")["text"] == f"after the crash of {name}"
 
 
+def test_the_logs_level_changes_in_all_services_by_signal(up: Up) -> None:
+    """SIGUSR1 and SIGUSR2 go to every service, and to no server: none of it ends."""
+    before = {process.pid for process in up.below()}
+    for signum, level in ((signal.SIGUSR1, "debug"), (signal.SIGUSR2, "info")):
+        up.send_signal(signum)
+        wait_until(lambda: _last_levels(up) == {level}, f"all services log from {level} on")  # noqa: B023 - it is called here
+    assert {process.pid for process in up.below()} == before
+
+
+def _last_levels(up: Up) -> set[str]:
+    """Return what the services say last of their level; empty for one that has said nothing."""
+    services = [name for name in _CHILDREN if name not in {"redis", "store"}]
+    told = [
+        re.findall(r"log_level_changed +.*?\bto=(\w+)", (up.data / "logs" / f"{name}.log").read_text()) for name in services
+    ]
+    return {levels[-1] if levels else "" for levels in told}
+
+
 def _child(up: Up, name: str) -> psutil.Process:
     marks = {"redis": "valkey-server", "store": "secantusd-py", "edge-1": "node=edge-1", "edge-2": "node=edge-2"}
     mark = marks.get(name, f" {name} --config")

@@ -65,6 +65,7 @@ def test_bytes_are_counted() -> None:
         ("Authorization: Bearer abc.def/ghi+j==", "Authorization: Bearer ***"),
         ("GET /v1/connect?token=abc&since=1", "GET /v1/connect?token=***&since=1"),
         ("full error: {'op': {'_id': 'user:alice 1', 'frame': 'x'}, 'n': 1}", "full error: {'op': ***"),
+        ("invalid literal for int() with base 10: b'hello'", "invalid literal for int() with base 10: ***"),
         ('{"to":"user:alice","body":{"text":"hello"}}', '{"to":"user:alice","body": ***'),
     ],
 )
