@@ -156,7 +156,8 @@ class Owner:
         insertion = await self._inbox.insert(documents)
         settled.at_us = time.time_ns() // 1_000
         _note_latency(settled.at_us, placed)
-        repeated = await self._inbox.find([placed[index][0].id for index in insertion.taken])
+        known = [placed[index][0].id for index in insertion.taken]
+        repeated = await self._inbox.find(known) if known else {}
         taken = self._settle(settled, placed, documents, insertion, repeated)
         metrics.ACCEPTED.inc(len(placed) - len(insertion.refused) - len(insertion.taken))
         metrics.REPEATED.inc(len(repeated))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from router.keys import Keys
@@ -79,6 +80,25 @@ async def test_one_works_and_the_other_is_ready(redis: Redis) -> None:
         assert not first.working
         tasks.cancel_scope.cancel()
     assert await redis.get(KEY) is None
+
+
+def _held_figure() -> float | None:
+    return REGISTRY.get_sample_value("pushway_lease_held", {"role": "test", "shard": "0"})
+
+
+async def test_figure_says_who_works(redis: Redis) -> None:
+    """A standby shows 0 from the start, the holder 1, and 0 again when it ends."""
+    await redis.set(KEY, "somebody 1")
+    worker = Worker(redis, "next")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await until(lambda: worker.health.ready)
+        assert _held_figure() == 0
+        await redis.delete(KEY)
+        await until(lambda: worker.working)
+        assert _held_figure() == 1
+        tasks.cancel_scope.cancel()
+    assert _held_figure() == 0
 
 
 async def test_lease_is_renewed_for_as_long_as_the_work_lasts(redis: Redis) -> None:
