@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import httpx
@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 
 from router.doctor import auth_server, clocks, configuration, edges, leases, mongo_server, prefix, redis_server, streams
 from router.doctor.findings import Examined, Finding, error, warning
+from router.errors import SettingError
 from router.mongo_client import STORE_OUTAGE, Document, open_mongo
 from router.redis_client import OUTAGE, open_redis, server_name
 from router.settings import Settings
@@ -32,6 +33,8 @@ GROUP_TIMEOUT_S: Final = 12.0
 
 GROUPS: Final = ("settings", "Redis", "prefix", "leases", "streams", "edges", "strays", "MongoDB", "auth", "clocks")
 """In the order in which they are told."""
+
+T = TypeVar("T")
 
 Ask = Callable[[], Awaitable[list[Finding]]]
 Tell = Callable[[str, str], None]
@@ -48,7 +51,10 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
     """
     found: dict[str, list[Finding]] = {}
     hasty = _hasty(settings)
-    redis, mongo = open_redis(hasty), open_mongo(hasty)
+    try:
+        redis, mongo = _opened("redis_url", open_redis, hasty), _opened("mongo_url", open_mongo, hasty)
+    except SettingError as exc:
+        return [Examined("settings", [error(f"{exc.name} {exc.problem}", "mend it; nothing else was looked at")])]
     try:
         async with anyio.create_task_group() as tasks:
 
@@ -74,6 +80,18 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
             await redis.aclose()
             await mongo.close()
     return [Examined(group, found[group]) for group in GROUPS if found.get(group)]
+
+
+def _opened(name: str, open_it: Callable[[Settings], T], settings: Settings) -> T:
+    """Return a client that has not connected yet.
+
+    Raises:
+        SettingError: when its driver does not understand the address. What that says of it may quote a password.
+    """
+    try:
+        return open_it(settings)
+    except (ValueError, *STORE_OUTAGE):
+        raise SettingError(name, "", "is not an address that its driver understands") from None
 
 
 def _hasty(settings: Settings) -> Settings:

@@ -100,6 +100,15 @@ async def test_servers_that_are_away_are_told_once(store_server: Store, tmp_path
     assert {one.group for one in examined} >= {"Redis", "streams", "edges"}
 
 
+@pytest.mark.parametrize("name", ["redis_url", "mongo_url"])
+async def test_address_that_is_none_is_told(name: str) -> None:
+    """Without what the driver says, which may quote the password."""
+    scheme = "redis" if name == "redis_url" else "mongodb"
+    (one,) = await _examine(Settings(api_key="k" * 32, auth_url=NOBODY, **{name: f"{scheme}://me:hunter2:x@[::1"}))
+    assert one.group == "settings"
+    assert [finding.seen for finding in one.findings] == [f"{name} is not an address that its driver understands"]
+
+
 async def test_server_that_hangs_holds_up_nobody(store_server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen Redis is waited for a few seconds, and no group beyond its limit."""
     monkeypatch.setattr(examination, "ANSWER_TIMEOUT_S", 0.5)
