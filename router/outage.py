@@ -7,6 +7,7 @@ import structlog
 
 from router.metrics import OUTAGES
 from router.ops import Health
+from router.redaction import Redaction, secrets_of
 from router.retry import Backoff
 from router.settings import Settings
 
@@ -24,6 +25,7 @@ class Outages:
 
     def __init__(self, health: Health, settings: Settings, **where: object) -> None:
         self._health = health
+        self._redaction = Redaction(secrets_of(settings))
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._out: set[str] = set()
         self._log = log.bind(**where)
@@ -33,7 +35,8 @@ class Outages:
         if server not in self._out:
             self._out.add(server)
             OUTAGES.labels(server=server).inc()
-            self._health.set(server, ok=False, why=f"{type(error).__name__}: {error}")
+            # It is shown on /readyz, and MongoDB's errors quote the documents that they are about.
+            self._health.set(server, ok=False, why=self._redaction.text(f"{type(error).__name__}: {error}"))
             self._log.warning("outage_began", server=server, error=str(error), kind=type(error).__name__)
         await anyio.sleep(self._backoff.next_s())
 

@@ -65,6 +65,10 @@ class Redaction:
         """Return the event as it may be written."""
         return {name: self._named(name, value) for name, value in event.items()}
 
+    def text(self, text: str) -> str:
+        """Return a text as it may be shown to an operator."""
+        return self._clean(text, VALUE_MAX_CHARS, _CONTROL)
+
     def _named(self, name: str, value: object) -> object:
         if name == TRACEBACK:
             return self._clean(str(value), TRACEBACK_MAX_CHARS, _CONTROL_BUT_LINES)

@@ -1,0 +1,54 @@
+"""router.outage: an outage is told once when it begins, and once when it is over or left."""
+
+from __future__ import annotations
+
+import pytest
+from pymongo.errors import BulkWriteError
+from structlog.testing import capture_logs
+
+from router.ops import Health
+from router.outage import Outages
+from router.settings import Settings
+
+SETTINGS = Settings(backoff_min_ms=1, backoff_max_ms=1)
+
+
+@pytest.mark.anyio
+async def test_begin_and_end_are_told_once() -> None:
+    """However often it is tried in between; and health says so meanwhile."""
+    health = Health()
+    with capture_logs() as lines:
+        outages = Outages(health, SETTINGS, shard=3)
+        for _ in range(20):
+            await outages.wait("redis", ConnectionError("refused"))
+        assert health.reasons == {"redis": "ConnectionError: refused"}
+        outages.over()
+        outages.over()
+    assert health.reasons == {}
+    assert [(line["event"], line["server"], line["shard"]) for line in lines] == [
+        ("outage_began", "redis", 3),
+        ("outage_ended", "redis", 3),
+    ]
+
+
+@pytest.mark.anyio
+async def test_an_outage_that_is_left_is_told_too() -> None:
+    """Whoever gives up will not see the end: a begin without anything behind it would be looked into for nothing."""
+    health = Health()
+    with capture_logs() as lines:
+        outages = Outages(health, SETTINGS)
+        await outages.wait("mongo", ConnectionError("refused"))
+        outages.forget()
+        outages.over()
+    assert health.reasons == {}
+    assert [line["event"] for line in lines] == ["outage_began", "outage_left"]
+
+
+@pytest.mark.anyio
+async def test_readiness_quotes_no_document() -> None:
+    """MongoDB's errors quote what was to be written; /readyz does not pass it on."""
+    health = Health()
+    with capture_logs():
+        await Outages(health, SETTINGS).wait("mongo", BulkWriteError({"writeErrors": [{"code": 1, "op": {"frame": "hello"}}]}))
+    assert "BulkWriteError" in health.reasons["mongo"]
+    assert "hello" not in health.reasons["mongo"]
