@@ -8,8 +8,8 @@ Theory of operation. There are three things that a pass cannot remove: a message
 entry of `in` that is addressed to others too, and stays in its place in their order; a session whose edge has not heard the
 kick, or is still writing its last acks. So passes follow each other. Between two of them everything that collect had taken when
 the pass looked, and every entry kept for others, has to be through (taken, and no longer pending in the group), and no live
-route may be left; what came of it, the next pass finds. Two passes in a row that find nothing, half a second apart, are the
-end.
+route may be left; what came of it, the next pass finds. Two passes in a row that find nothing are the end, half a second
+apart where anything has been found before.
 
 What may come after that: messages and sessions that are new (whoever is to be gone must be given no messages and no tokens),
 and what a process still has in hand that was frozen or cut off all the while, and is let go on. Another run removes it.
@@ -47,7 +47,7 @@ _REASON: Final = "the person has been erased"
 """What a client is told whose session ends."""
 
 _PAUSE_S: Final = 0.5
-"""Between two passes: an edge that was kicked writes its last acks in this time."""
+"""Between two passes where there was anything: an edge that was kicked writes its last acks in this time."""
 
 _POLL_S: Final = 0.05
 _EMPTY_PASSES: Final = 2
@@ -160,7 +160,7 @@ class Forgetting:
         deadline_s = time.monotonic() + wait_s
         while empty < _EMPTY_PASSES:
             left = await self._await_others(marks, deadline_s)
-            await anyio.sleep(_PAUSE_S)
+            await anyio.sleep(_PAUSE_S if self._count.sum or self._count.nodes else 0)
             before = self._count.sum
             marks = await self._pass()
             empty = empty + 1 if self._count.sum == before and not left else 0

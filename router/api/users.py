@@ -134,7 +134,7 @@ _EXAMPLE = UserState(
     more_cursors=False,
 )
 _EXAMPLE_FORGOTTEN = Forgotten(
-    user="alice",
+    user="somebody-who-left",
     complete=True,
     nodes=("edge-1.k3f9x0",),
     messages=1204,
@@ -208,8 +208,8 @@ DELETE_USER: Final = Operation(
     summary="Erase a person",
     description="Ends the user's sessions and removes what stands of them: messages, cursors, routes, counters, and what is "
     "addressed to them in streams. Give them no more messages and tokens first. Messages that are addressed to others too "
-    "reach those. Takes a second at least; doing it twice is harmless.",
-    parameters=(USER,),
+    "reach those. Takes a second where there is anything; doing it twice is harmless.",
+    parameters=(Parameter("user", "path", Id, "The user's id, percent-encoded.", example="somebody-who-left"),),
     answers=(Answer(HTTPStatus.OK, Forgotten, "Nothing is left of the user.", example=_EXAMPLE_FORGOTTEN),),
     problems={
         HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis cannot be asked, or something is still in the way, which `detail` "
