@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 import typer
@@ -26,6 +27,8 @@ from router.shards import shard_of_target
 from router.targets import USER_PREFIX
 from router.trace import by_time, describe
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
 
 class NotDelivered(PushwayError):
     """A message that was followed has not reached everybody; the text says whom not, and why."""
@@ -42,6 +45,10 @@ def send(
         int | None, typer.Option("--ttl", metavar="SECONDS", help="After that it is not delivered any more.")
     ] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Do not store it; whoever is not there misses it.")] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Transient, and straight for dispatch: the fast lane. One TARGET, and BODY on one line."),
+    ] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Follow it, and draw what becomes of it; fail unless delivered.")
     ] = False,
@@ -65,13 +72,14 @@ def send(
         # One of its own, so that it can be followed from its first stage on.
         "id": message_id or (f"traced-{secrets.token_hex(6)}" if trace else None),
         "ttl": None if ttl_s is None else str(ttl_s),
-        "transient": "1" if transient else None,
+        "transient": "1" if transient or fast else None,
         "trace": "1" if trace else None,
     }
     fields = {name: value for name, value in wishes.items() if value is not None}
     message = _check(fields, settings)
+    stream = _stream(message, fields, fast=fast, settings=settings)
     progress = Progress(message.targets) if trace else None
-    anyio.run(_send, settings, fields, message, progress, wait_s, as_json)
+    anyio.run(_send, settings, stream, fields, message, progress, wait_s, as_json)
     if silent := [name for name in message.targets if not name.startswith(USER_PREFIX)]:
         typer.echo(f"note: edges do not deliver {', '.join(silent)} in this version; what is durable is stored", err=True)
     if progress and not progress.delivered:
@@ -95,11 +103,32 @@ def _check(fields: dict[str, str], settings: Settings) -> Message:
         raise RuleBroken("BODY", f"{exc.rule}. For plain text add --text") from exc
 
 
+def _stream(message: Message, fields: dict[str, str], *, fast: bool, settings: Settings) -> str:
+    """Return where the message goes.
+
+    Raises:
+        RuleBroken: for what only the fast lane refuses.
+    """
+    keys = Keys(settings.prefix, shard_of_target(message.targets[0], settings.shards))
+    if not fast:
+        return keys.intake()
+    if "," in fields["to"]:
+        raise RuleBroken("TARGET", "more than one (an entry of the fast lane has one)")
+    if _CONTROL.search(fields.get("body", "")):
+        raise RuleBroken("BODY", "has a control character (the fast lane takes JSON on one line)")
+    return keys.fast()
+
+
 async def _send(
-    settings: Settings, fields: dict[str, str], message: Message, progress: Progress | None, wait_s: float, as_json: bool
+    settings: Settings,
+    stream: str,
+    fields: dict[str, str],
+    message: Message,
+    progress: Progress | None,
+    wait_s: float,
+    as_json: bool,
 ) -> None:
     """Append the message, print what there is to print, and follow it where it is traced."""
-    stream = Keys(settings.prefix, shard_of_target(message.targets[0], settings.shards)).intake()
     async with redis_at_hand(settings) as redis:
         begins = await ends(redis, settings, message.targets) if progress else {}
         # redis-py annotates what XADD takes so widely that a dict of strings does not fit.

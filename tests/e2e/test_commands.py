@@ -118,6 +118,24 @@ def test_json_of_a_message_is_the_frame(stack: Stack, tmp_path: Path) -> None:
     assert frames[1]["body"] == 2
 
 
+def test_sent_on_the_fast_lane(stack: Stack, tmp_path: Path) -> None:
+    """`--fast` appends to `fast`, and a trace of it begins there; what that lane does not take is told at once."""
+    with _listening(stack, tmp_path, "fred", "--json") as listener:
+        appended = json.loads(_run(stack, "send", "user:fred", '{"at": 1}', "--fast", "--json").stdout)
+        assert appended["stream"] == "push:{0}:fast"
+        traced = _run(stack, "send", "user:fred", "a\nb", "--text", "--fast", "--trace", "--json")
+        assert traced.returncode == 0
+        assert [event["stage"] for event in json.loads(traced.stdout)["events"]] == ["appended", "dispatched", "delivered"]
+        listener.wait_for(lambda it: len(it.out) == 2)
+        frames = [json.loads(line) for line in listener.out]
+    assert [frame.get("body", frame.get("text")) for frame in frames] == [{"at": 1}, "a\nb"]
+    assert not any("seq" in frame for frame in frames)
+    for words in (("user:fred,user:bob", "1"), ("user:fred", "[\n1]")):
+        refused = _run(stack, "send", *words, "--fast")
+        assert refused.returncode == 2
+        assert "fast lane" in refused.stderr
+
+
 def test_listener_of_a_device_goes_on_where_it_stopped(stack: Stack, tmp_path: Path) -> None:
     """What was printed is acknowledged when it leaves; the next of that name prints what was sent meanwhile, and no more."""
     words = ("fay", "--device", "tablet", "--json")
