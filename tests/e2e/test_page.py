@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -46,9 +47,20 @@ async def name_user(pane: Locator, user: str) -> None:
     await expect(pane.get_by_role("status")).to_contain_text(f"connected as {user}")
 
 
+@asynccontextmanager
+async def killed(stack: Stack, name: str) -> AsyncIterator[None]:
+    """Have an edge killed within."""
+    stack[name].kill()
+    try:
+        yield
+    finally:
+        stack[name].launch()
+        await anyio.to_thread.run_sync(stack[name].wait_ready)
+
+
 @needs_chromium
 async def test_both_panes_send_and_receive_over_the_kill_of_their_edge(stack: Stack, address: str) -> None:
-    """Each is on its own edge; one edge is killed, its pane goes to the other, and every message is there once."""
+    """Each is on its own edge; each edge is killed, its pane goes to the other, and every message is there once."""
     async with opened(address) as page:
         alice, bob = pane_of(page, 1), pane_of(page, 2)
         await expect(alice.locator(".node")).to_contain_text("edge-1.")
@@ -57,17 +69,19 @@ async def test_both_panes_send_and_receive_over_the_kill_of_their_edge(stack: St
         await send(bob, "hello alice, in plain text")
         await expect(messages(bob)).to_have_text(["hello bob"])
         await expect(messages(alice)).to_have_text(["hello alice, in plain text"])
-        stack["edge-1"].kill()
-        try:
+        async with killed(stack, "edge-1"):
             await send(bob, '{"are":["you","there"]}')
-            await expect(alice.locator(".node")).to_contain_text("edge-2.")
+            await expect(alice.get_by_role("status")).to_contain_text("edge-1 is away; connected as alice to edge-2.")
             await expect(messages(alice)).to_have_text(["hello alice, in plain text", '{"are":["you","there"]}'])
-            await expect(alice.locator(".note")).to_contain_text(
-                ["alice is on edge-1.", "no longer on edge-1.", "alice is on edge-2."]
-            )
-        finally:
-            stack["edge-1"].launch()
-            await anyio.to_thread.run_sync(stack["edge-1"].wait_ready)
+            notes = ["alice is on edge-1.", "alice is no longer on edge-1.", "alice is on edge-2."]
+            await expect(alice.locator(".note")).to_contain_text(notes)
+        async with killed(stack, "edge-2"):
+            await send(alice, "and you?")
+            for pane in (alice, bob):
+                await expect(pane.locator(".node")).to_contain_text("edge-1.")
+            await expect(bob.get_by_role("status")).to_contain_text("edge-2 is away")
+            await expect(alice.get_by_role("status")).not_to_contain_text("away")
+            await expect(messages(bob)).to_have_text(["hello bob", "and you?"])
 
 
 @needs_chromium

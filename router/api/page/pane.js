@@ -30,7 +30,7 @@ export function openPane({ places, ways, say, user, peer, edge, label }) {
   let progress = { user: null, cursors: null };
 
   name.value = user;
-  choice.append(...places.edges.map((url, n) => new Option(`edge-${n + 1} (${new URL(url).port})`, n)));
+  choice.append(...places.edges.map((url, n) => new Option(`${edgeName(n)} (${new URL(url).port})`, n)));
   choice.value = edge;
 
   const connect = async () => {
@@ -67,10 +67,12 @@ export function openPane({ places, ways, say, user, peer, edge, label }) {
   const isChosen = () => session !== null && session.user === name.value && session.edge === choice.value;
 
   const onStatus = (status) => {
+    if (status.type === "lost") log.note("Something that was sent meanwhile is retained no longer, and cannot be had any more");
     const words = said(status);
     if (words === null) return;
     element.dataset.state = status.type;
-    find(".state .words").textContent = words;
+    const elsewhere = status.type === "open" && status.url !== places.edges[session.edge];
+    find(".state .words").textContent = elsewhere ? `${edgeName(Number(session.edge))} is away; ${words}` : words;
     find(".state .node").textContent = status.type === "open" ? status.node : "";
     noteChange(status);
     if (status.type !== "closed") return;
@@ -146,6 +148,11 @@ function listenToBox(element, { places, ways, log, complain, to: first }) {
     content.focus();
   });
   writeLines();
+}
+
+/** How `up` names the nth edge, counted from 0. */
+function edgeName(n) {
+  return `edge-${n + 1}`;
 }
 
 /** Return edges in the order to try: the chosen one first; the others are where to go when that one is gone. */
