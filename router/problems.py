@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
@@ -58,7 +58,7 @@ class Problem(HTTPException):
 
 def problem_handlers() -> Mapping[int | type[Exception], ExceptionHandler]:
     """Return Starlette's exception handlers that turn every error into a problem document."""
-    return {HTTPException: _refused, RuleBroken: _rule_broken, Exception: _failed}
+    return {HTTPException: _refused, RuleBroken: _rule_broken, ClientDisconnect: _left, Exception: _failed}
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -97,6 +97,11 @@ async def _refused(_request: Request, exc: Exception) -> Response:
 async def _rule_broken(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RuleBroken)  # noqa: S101 - likewise
     return _response(document_of(exc))
+
+
+async def _left(_request: Request, _exc: Exception) -> Response:
+    """Answer nobody: the client has gone while its request was read. Unhandled, it would be logged as an error of ours."""
+    return _response(_document(HTTPStatus.BAD_REQUEST, "the request ended before its body did"))
 
 
 async def _failed(_request: Request, _exc: Exception) -> Response:

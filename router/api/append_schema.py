@@ -54,7 +54,8 @@ NewMessage = Annotated[
 ]
 """A message as a request has it."""
 
-NewMessages = Annotated[list[NewMessage], msgspec.Meta(min_length=1, max_length=10_000)]
+# At most `api_messages_max`, which is told in words: what makes requests of a schema would make 10,001 messages of it.
+NewMessages = Annotated[list[NewMessage], msgspec.Meta(min_length=1)]
 
 IdempotencyKey = Annotated[str, msgspec.Meta(pattern=rf'^(?:"{_KEY}"|{_KEY})$')]
 """A key that is still an id with the place of an item behind it."""

@@ -20,7 +20,7 @@ from router.http_app import ADDRESS_MAX_BYTES, http_app
 from router.openapi import make_document
 from router.operations import Answer, Id, Operation, Parameter
 from router.ops import Health, serve_http
-from router.problems import MEDIA_TYPE
+from router.problems import MEDIA_TYPE, read_body
 from router.reference import REFERENCE_PATH
 from router.settings import Settings
 from tests.servers import free_ports
@@ -217,3 +217,27 @@ async def test_what_is_no_http_is_a_problem_too(request_line: bytes) -> None:
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert f"content-type: {MEDIA_TYPE}".encode() in head.lower()
     assert json.loads(body)["status"] == HTTPStatus.BAD_REQUEST
+
+
+async def test_client_that_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever ends a connection in the middle of a body could fill the log otherwise."""
+    gone = anyio.Event()
+
+    async def reads(request: Request) -> Response:
+        try:
+            await read_body(request, 100)
+        finally:
+            gone.set()
+        raise AssertionError
+
+    port, stop = free_ports(), anyio.Event()
+    app = http_app(("Things", "1", "All."), {DELETE_THING: reads}, api_key="k")
+    with anyio.fail_after(TIMEOUT_S):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(serve_http, app, "127.0.0.1", port, stop)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                head = b"DELETE /v1/things/a/part HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\ncontent-length: 9\r\n\r\n"
+                await stream.send(head + b"half")
+            await gone.wait()
+            stop.set()
+    assert [record for record in caplog.records if record.name == "uvicorn.error" and record.levelname == "ERROR"] == []
