@@ -146,10 +146,13 @@ async def test_an_edge_that_may_not_subscribe(valkey: EmbeddedValkey, tmp_path: 
         with capture_logs() as logs:
             await edge.redis.acl_setuser("default", enabled=True, reset_channels=True)
             await eventually(lambda: PROBES in edge.health.reasons)
+            deaf_s = figure("pushway_probe_age_seconds")
             await edge.redis.acl_setuser("default", enabled=True, channels=["*"])
         kinds = [line["kind"] for line in logs if line["event"] == "subscription_lost"]
         assert kinds == ["ConnectionError", "ResponseError"]
         await eventually(lambda: edge.health.ready)
+        assert deaf_s > 0.3
+        await eventually(lambda: figure("pushway_probe_age_seconds") < 0.3)
         await reaches(edge, client, node, "alice", 11, 0)
 
 
