@@ -15,7 +15,7 @@ from rich.text import Text
 
 from router.commands.options import AsJson, FoundConfig, people_settings, settings_file
 from router.commands.output import print_json, printable
-from router.doctor.examination import examine
+from router.doctor.examination import BEGUN, examine
 from router.doctor.findings import Examined, Severity, counted, error, exit_code
 from router.errors import SettingError
 
@@ -65,7 +65,7 @@ def _progress() -> Iterator[Callable[[str, str], None]]:
             busy.pop(group, None)
             if what:
                 busy[group] = what
-            status.update("looking at " + ", ".join(f"{name} ({at})" for name, at in busy.items()))
+            status.update("looking at " + ", ".join(name if at == BEGUN else f"{name} ({at})" for name, at in busy.items()))
 
         yield tell
 

@@ -38,7 +38,9 @@ T = TypeVar("T")
 
 Ask = Callable[[], Awaitable[list[Finding]]]
 Tell = Callable[[str, str], None]
-"""Is told which group is at what, in words; "" when it has ended."""
+"""Is told which group is at what, in words: `BEGUN` first, "" when it has ended."""
+
+BEGUN: Final = "begun"
 
 
 async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Examined]:
@@ -115,7 +117,7 @@ async def _silence(redis: Redis, settings: Settings) -> Finding | None:
 
 async def _examine(found: dict[str, list[Finding]], group: str, ask: Ask, tell: Tell) -> None:
     """Have a group's findings in `found`, whatever happens to it."""
-    tell(group, "asked")
+    tell(group, BEGUN)
     with anyio.move_on_after(GROUP_TIMEOUT_S) as scope:
         try:
             found[group] = await ask()

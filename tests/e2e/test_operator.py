@@ -158,9 +158,9 @@ def test_taps_do_not_keep_a_dead_node_s_routes(stack: Stack, tmp_path: Path, dea
         assert redis.execute_command("PUBSUB", "SHARDNUMSUB", f"push:{{0}}:node:{node}")[1] == (death == "frozen")
         assert ("not subscribed" if death == "killed" else "lapsed") in first.err
         if death == "killed":
-            # Before its heartbeat lapses, too, the other witness is heard.
+            # Mostly before its heartbeat lapses, when only an empty channel tells of it.
             _append(stack, f"user:{user}", "into the void")
-            wait_until(lambda: _offline(stack, user)[:1] == ["nobody_listening"], "it is reported")
+            wait_until(lambda: _offline(stack, user) in (["nobody_listening"], ["node_lapsed"]), "it is reported")
             wait_until(lambda: not redis.zscore("push:{0}:nodes", node), "the node is gone")
             _append(stack, f"user:{user}", "once more")
             wait_until(lambda: redis.zscore(route, node) is None, "the route is dropped")
