@@ -233,8 +233,8 @@ class Settings(BaseModel):
     )
     api_in_max: Count = Field(
         100_000,
-        description="The API takes no message for a shard while this many entries wait in its in: collect is behind or away. "
-        "It answers 503 with Retry-After; who appends to the stream is not held back.",
+        description="The API takes no message for a shard while this many entries wait in its in, or fast for a transient one: "
+        "collect or dispatch is behind or away. It answers 503 with Retry-After; who appends to the stream is not held back.",
     )
     api_wait_max_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
         30, description="Longest wait that a request may prefer (Prefer: wait=N), in seconds. A longer one is cut to it."

@@ -3,6 +3,7 @@
 append_schema.py   what a request may say, for the API's description     pure
 append_reading.py  what a request says                                   pure
 append_answers.py  what has become of each message, and how that is told  pure
+append_lanes.py    to which streams it goes, as which entries            pure
 append_stream.py   looks up ids, and appends
 append_waiting.py  waits until all is stored, where that is preferred
 """
@@ -71,7 +72,7 @@ POST_MESSAGES: Final = Operation(
     ),
     body=Body(
         AnyOf((NewMessage, NewMessages)),
-        "A message, or an array of messages.",
+        "A message, or an array of at most 10,000 (`api_messages_max`).",
         example={"to": "user:alice", "body": {"text": "hello"}, "id": "order-4711"},
     ),
     answers=(

@@ -81,6 +81,11 @@ class Outcome:
         """Whether it is to be appended yet."""
         return not (self.problem or self.repeated or self.entry)
 
+    def note_appended(self, stream: str, entry: str) -> None:
+        """Note an entry of it; of a transient message the first target's is told."""
+        if not self.entry:
+            self.stream, self.entry = stream, entry
+
     @property
     def awaited(self) -> tuple[str, ...]:
         """The targets for which it is not known to be stored, and will be."""
@@ -95,9 +100,9 @@ def posted_of(outcome: Outcome) -> Posted:
     return outcome.posted
 
 
-def document_ids(posted: Posted) -> list[str]:
+def ids_of(outcome: Outcome) -> list[str]:
     """Return the `_id`s of a message's documents; a transient one has none."""
-    message = posted.message
+    message = posted_of(outcome).message
     return [] if message.transient else [f"{target} {message.id}" for target in message.targets]
 
 

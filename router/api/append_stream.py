@@ -8,7 +8,7 @@ time, in one script each.
 Nothing is remembered between requests, so whoever got no answer, for whatever reason, sends the same again under the same ids:
 what is stored meanwhile is found by the look-up, and what is only appended is appended once more and made once by collect.
 
-What goes to one shard keeps the order of the request. So when something of it cannot be done now, the rest of it is not tried.
+What goes to one stream keeps the order of the request. So when something of it cannot be done now, the rest of it is not tried.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 
 import lua
-from router.api.append_answers import Outcome, conflict, document_ids, note_stored, posted_of
-from router.api.append_reading import Posted, read_posted
+from router.api.append_answers import Outcome, conflict, ids_of, note_stored, posted_of
+from router.api.append_lanes import Planned, calls, intake_of, plan_entries
+from router.api.append_reading import read_posted
 from router.api.away import away, unavailable
 from router.errors import RuleBroken
 from router.inbox import Inbox
-from router.keys import Keys
 from router.problems import Problem
 from router.redis_client import OUTAGE
 from router.settings import Settings
-from router.shards import shard_of_target
 
 _PART: Final = 512
 """Items read, looked up and appended at once: some 10 ms of this process' time and 2 of Redis'."""
@@ -59,14 +58,18 @@ class _Request:
         many: it is an array.
         made: what ids begin with that nobody gives.
         contents: `_id` → content, of what the client named in this request.
-        closed: shard → why nothing more is appended to it in this request.
+        closed: stream → why nothing more is appended to it in this request.
+        away: why nothing more is appended at all: Redis is away.
+        unknown: why no more ids are looked up: MongoDB is away.
     """
 
     key: str | None
     many: bool
     made: str = field(default_factory=lambda: secrets.token_hex(12))
     contents: dict[str, str] = field(default_factory=dict)
-    closed: dict[int, Problem] = field(default_factory=dict)
+    closed: dict[str, Problem] = field(default_factory=dict)
+    away: Problem | None = None
+    unknown: Problem | None = None
 
     def ids(self, place: int) -> tuple[str | None, str]:
         """Return the id that the key gives the item at a place, and the one to make for it."""
@@ -93,7 +96,7 @@ class Appender:
     async def append(self, items: Sequence[msgspec.Raw], *, many: bool, key: str | None) -> list[Outcome]:
         """Append the items of a request, and return what became of each.
 
-        Cut off, it leaves a beginning of each shard's items appended.
+        Cut off, it leaves a beginning of what goes to each stream appended.
         """
         request = _Request(key, many)
         outcomes: list[Outcome] = []
@@ -114,20 +117,21 @@ class Appender:
 
     async def _look_up(self, request: _Request, named: Sequence[Outcome]) -> None:
         """Settle what is stored already, and what has an id of something else."""
-        try:
-            await self._find(named)
-        except PyMongoError as exc:
-            problem = away(exc)
+        if request.unknown is None:
+            try:
+                await self._find(named)
+            except PyMongoError as exc:
+                request.unknown = away(exc)
+        if request.unknown is not None:
             for outcome in named:
-                request.closed.setdefault(self._shard(posted_of(outcome)), problem)
+                request.closed.setdefault(intake_of(posted_of(outcome), self._settings), request.unknown)
         for outcome in named:
-            if outcome.undecided:
-                content = posted_of(outcome).message.content
-                if any(request.contents.setdefault(one, content) != content for one in document_ids(posted_of(outcome))):
-                    outcome.problem = conflict()
+            content = posted_of(outcome).message.content
+            if outcome.undecided and any(request.contents.setdefault(one, content) != content for one in ids_of(outcome)):
+                outcome.problem = conflict()
 
     async def _find(self, named: Sequence[Outcome]) -> None:
-        wanted = [(one, outcome) for outcome in named for one in document_ids(posted_of(outcome))]
+        wanted = [(one, outcome) for outcome in named for one in ids_of(outcome)]
         for first in range(0, len(wanted), _LOOKED_UP):
             some = wanted[first : first + _LOOKED_UP]
             stored = await self._inbox.find([one for one, _ in some])
@@ -137,41 +141,40 @@ class Appender:
         for outcome in named:
             outcome.repeated = not outcome.problem and len(outcome.seqs) == len(posted_of(outcome).message.targets)
 
-    def _shard(self, posted: Posted) -> int:
-        """Return the shard where a message is appended: that of its first target."""
-        return shard_of_target(posted.message.targets[0], self._settings.shards)
-
     async def _append(self, request: _Request, outcomes: Sequence[Outcome]) -> None:
-        by_shard: dict[int, list[Outcome]] = {}
-        for outcome in outcomes:
-            by_shard.setdefault(self._shard(posted_of(outcome)), []).append(outcome)
-        for shard, some in by_shard.items():
-            await self._append_to(request, shard, some)
+        for stream, planned in plan_entries(outcomes, self._settings).items():
+            for some in calls(planned):
+                await self._append_to(request, stream, some)
 
-    async def _append_to(self, request: _Request, shard: int, outcomes: Sequence[Outcome]) -> None:
-        stream = Keys(self._settings.prefix, shard).intake()
-        if shard not in request.closed:
-            answer = await self._call(stream, [posted_of(outcome).fields for outcome in outcomes])
-            if not isinstance(answer, Problem):
-                for outcome, entry in zip(outcomes, answer, strict=True):
-                    outcome.stream, outcome.entry = stream, entry.decode()
-                return
-            request.closed[shard] = answer
-        for outcome in outcomes:
-            outcome.problem = request.closed[shard]
+    async def _append_to(self, request: _Request, stream: str, planned: Sequence[Planned]) -> None:
+        if request.away is None and stream not in request.closed:
+            try:
+                with anyio.fail_after(self._settings.redis_timeout_s):
+                    answer = await self._call(stream, planned)
+            except OUTAGE as exc:
+                request.away = away(exc)
+            else:
+                _note(request, stream, planned, answer)
+        if problem := request.away or request.closed.get(stream):
+            for one in planned:
+                one.outcome.problem = problem
 
-    async def _call(self, stream: str, entries: Sequence[Sequence[tuple[bytes, bytes]]]) -> list[bytes] | Problem:
+    async def _call(self, stream: str, planned: Sequence[Planned]) -> list[bytes] | int:
         args: list[Any] = [self._settings.api_in_max]
-        for fields in entries:
-            args += (2 * len(fields), *chain.from_iterable(fields))
-        try:
-            async with self._line:
-                answer: list[bytes] | int = await self._script(keys=[stream], args=args)
-        except OUTAGE as exc:
-            return away(exc)
-        if isinstance(answer, int):
-            return unavailable(f"{answer} entries wait in {stream}: more than is good for them; try again")
+        for one in planned:
+            args += (2 * len(one.fields), *chain.from_iterable(one.fields))
+        async with self._line:
+            answer: list[bytes] | int = await self._script(keys=[stream], args=args)
         return answer
+
+
+def _note(request: _Request, stream: str, planned: Sequence[Planned], answer: list[bytes] | int) -> None:
+    """Note the entries, or that the stream is at its high-water mark."""
+    if isinstance(answer, int):
+        request.closed[stream] = unavailable(f"{answer} entries wait in {stream}, which is too many; try again")
+        return
+    for one, entry in zip(planned, answer, strict=True):
+        one.outcome.note_appended(stream, entry.decode())
 
 
 def _parts(items: Sequence[msgspec.Raw]) -> Iterator[Sequence[msgspec.Raw]]:

@@ -9,34 +9,29 @@ rebinding) or by a form.
 from __future__ import annotations
 
 import shlex
-import time
 from http import HTTPStatus
 from importlib.resources import files
-from itertools import chain
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from router.api.append import Append
 from router.auth.client import RequestRefused, request_token
-from router.collect.entries import Entry, read_message
 from router.keys import Keys
 from router.problems import Problem, read_body
 from router.settings import Settings
-from router.shards import shard_of_target
 from router.targets import check_id
 
 T = TypeVar("T")
 
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
-_FRAME_BYTES: Final = 4_096
-"""What stands around a message's content in a request."""
+_REQUEST_MAX_BYTES: Final = 4_096
+"""Longest request for a token."""
 
 _MODULES: Final = ("api", "log", "page", "pane", "shell", "ways")
 
@@ -59,23 +54,16 @@ class _TokenWish(msgspec.Struct, forbid_unknown_fields=True):
     user: str
 
 
-class _Sending(msgspec.Struct, forbid_unknown_fields=True):
-    to: str
-    body: msgspec.Raw = msgspec.Raw()
-    text: str | None = None
-    id: str | None = None
-
-
 class Page:
     """The page and what it asks for.
 
     Args:
-        redis: where messages are appended.
+        append: what takes messages.
         settings: where edges, auth and Redis are.
     """
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, append: Append, settings: Settings) -> None:
+        self._append = append
         self._settings = settings
 
     @property
@@ -108,29 +96,15 @@ class Page:
         return JSONResponse({"token": issued.token})
 
     async def _send(self, request: Request) -> Response:
-        """Append a message, as `pushway send` does."""
-        sending = await self._read(request, _Sending)
-        content = {"text": sending.text} if sending.text is not None else {"body": bytes(sending.body)}
-        own = {} if sending.id is None else {"id": sending.id}
-        fields: dict[str, str | bytes] = {"to": sending.to, **content, **own}
-        now_ms = time.time_ns() // 1_000_000
-        pairs = [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in fields.items()]
-        message = read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, self._settings)
-        stream = Keys(self._settings.prefix, shard_of_target(message.targets[0], self._settings.shards)).intake()
-        try:
-            # redis-py annotates what XADD takes so widely that a dict of strings does not fit.
-            entry: bytes = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-                "XADD", stream, "*", *chain.from_iterable(pairs)
-            )
-        except RedisError as exc:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Redis cannot be asked just now ({exc}); try again") from exc
-        return JSONResponse({"stream": stream, "entry": entry.decode()}, HTTPStatus.ACCEPTED)
+        """Append a message as POST /v1/messages does."""
+        self._check_host(request)
+        return await self._append.post(request)
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         self._check_host(request)
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, and say so: content-type: application/json")
-        raw = await read_body(request, self._settings.body_max_bytes + _FRAME_BYTES)
+        raw = await read_body(request, _REQUEST_MAX_BYTES)
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:

@@ -45,8 +45,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
-        page = Page(redis, settings) if settings.api_page else None
         append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
+        page = Page(append, settings) if settings.api_page else None
         messages, users = Messages(redis, inbox, cursors, settings), Users(redis, inbox, cursors, settings)
         api = api_app(settings, health, append, messages, users, Nodes(redis, settings), page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from router.shards import shard_of_target
 from tests.integration.append_site import AppendSite, appending_to, collecting
 from tests.integration.site import Site
 
@@ -226,12 +227,27 @@ async def test_repeated_before_it_is_stored(api: AppendSite) -> None:
     assert all(one["repeated"] for one in results)
 
 
-async def test_transient_message(api: AppendSite) -> None:
-    """It is appended and not looked up: nothing of it is ever stored."""
-    for _ in range(2):
-        answer = await api.accepted(HI | {"transient": True, "id": "m"})
-        assert answer["id"] == "m"
-    assert [fields[b"transient"] for fields in await api.entries()] == [b"1", b"1"]
+async def test_transient_message(two_shards: Site) -> None:
+    """It goes to the fast lane, an entry a target, each in the target's shard; nothing of it is ever stored or looked up."""
+    async with appending_to(two_shards) as api:
+        targets = [f"user:u{n}" for n in range(8)]
+        message = {"to": targets, "transient": True, "id": "m", "ttl": 5, "x-t": "1"}
+        for content in ({"body": {"a b": "\u007f\n"}}, {"text": "a\n"}):
+            answer = await api.accepted(message | content)
+        found = [one for n in (0, 1) for one in await two_shards.redis.xrange(two_shards.keys(n).fast())]
+        assert answer["entry"].encode() in [entry_id for entry_id, _ in found]
+        assert answer["stream"] == two_shards.keys(shard_of_target("user:u0", 2)).fast()
+        assert sorted(fields[b"to"].decode() for _, fields in found) == sorted(2 * targets)
+        common = {b"transient": b"1", b"id": b"m", b"ttl": b"5", b"x-t": b"1"}
+        contents = ({b"body": b'{"a b":"\\u007f\\n"}'}, {b"text": b"a\n"})
+        assert all(fields in [{b"to": fields[b"to"]} | common | one for one in contents] for _, fields in found)
+        assert await api.entries(0) == await api.entries(1) == []
+
+
+async def test_transient_body_that_does_not_fit_the_fast_lane(api: AppendSite) -> None:
+    """Escaped as that lane needs it, it would be too long: it goes the other way."""
+    await api.accepted({"to": "user:a", "body": "\x7f" * 20_000, "transient": True})
+    assert len(await api.entries()) == 1
 
 
 @pytest.mark.parametrize(
