@@ -62,15 +62,17 @@ class _ToPrimary(AbstractConnection):
 
 def open_redis(settings: Settings) -> Redis:
     """Return a client that has not connected yet."""
+    # The driver takes it for a mistake where there is no TCP.
+    over_tcp = {} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}
     redis: Redis = TimedRedis.from_url(
         settings.redis_url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=settings.redis_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
-        socket_keepalive=True,
         client_name="pushway",
         max_connections=_CONNECTIONS + _CONNECTIONS_A_SHARD * settings.shards,
+        **over_tcp,
     )
     pool = redis.connection_pool
     pool.connection_class = type("ToPrimary", (_ToPrimary, pool.connection_class), {})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from router.errors import SetupError
-from router.redis_client import check_redis
+from router.redis_client import OUTAGE, check_redis, open_redis
 from router.settings import Settings
 from tests.scripts.shard import Shard
 
@@ -90,3 +91,10 @@ async def test_too_old_a_server_is_refused(shard: Shard, info: dict[str, str], f
     else:
         with pytest.raises(SetupError, match="is too old"):
             await _check(shard, **info)
+
+
+async def test_unix_socket_is_an_address(tmp_path: Path) -> None:
+    """Where nobody listens, that is an outage like any other, and no mistake of the settings."""
+    async with open_redis(Settings(redis_url=f"unix://{tmp_path}/redis.sock")) as redis:
+        with pytest.raises(OUTAGE):
+            await redis.get("a")
