@@ -213,10 +213,16 @@ if is_fast then
   -- U+3000.
   local WHITE_SPACE = {'\194\160', '\225\154\128', '\226\128[\128-\138\168\169\175]', '\226\129\159', '\227\128\128'}
 
-  local ESCAPES = {['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\t'] = '\\t', ['\n'] = '\\n', ['\f'] = '\\f',
-    ['\r'] = '\\r'}
-  local function escape(character)
-    return ESCAPES[character] or string.format('\\u%04x', string.byte(character))
+  -- Writes a text as the inside of a JSON string. By a table, which gsub reads without calling into Lua.
+  local escapes
+  local function escape(text)
+    if not escapes then
+      escapes = {['"'] = '\\"', ['\\'] = '\\\\', ['\127'] = '\\u007f'}
+      for code = 0, 31 do
+        escapes[string.char(code)] = string.format('\\u%04x', code)
+      end
+    end
+    return (string.gsub(text, '[%c"\\]', escapes))
   end
 
   -- Makes the beginning of what a producer wrote fit to be read, whatever its bytes.
@@ -245,6 +251,10 @@ if is_fast then
     return true
   end
 
+  -- A character has at most four bytes. Whoever counts characters looks at that first: the loop above is Lua's own, and over a
+  -- value of megabytes would keep everybody waiting for seconds.
+  local CHARACTER_MAX = 4
+
   -- Counts the characters of UTF-8.
   local function characters(text)
     local _, count = string.gsub(text, '[^\128-\191]', '')
@@ -252,7 +262,7 @@ if is_fast then
   end
 
   local function is_id(id)
-    if id == '' or string.find(id, '[%z\1-\32\127,{}"\\]') then
+    if id == '' or #id > ID_MAX_CHARS * CHARACTER_MAX or string.find(id, '[%z\1-\32\127,{}"\\]') then
       return false
     end
     if not string.find(id, '[\128-\255]') then
@@ -325,6 +335,18 @@ if is_fast then
     return shard_of[target]
   end
 
+  -- Returns which rule a field that is carried along breaks, or nil.
+  local function carried_fault(name, value)
+    if name ~= 'traceparent' and not string.find(name, '^x%-[%w._-]+$') then
+      return shown(name) .. ": a carried field's name takes letters, digits, dot, underscore and hyphen"
+    end
+    local is_short = #name <= CARRIED_MAX_CHARS and #value <= CARRIED_MAX_CHARS * CHARACTER_MAX
+    if not is_short or string.find(value, '%c') or not is_utf8(value) or string.find(value, C1_CONTROL)
+      or characters(value) > CARRIED_MAX_CHARS then
+      return shown(name) .. ': a carried field takes at most ' .. CARRIED_MAX_CHARS .. ' characters of UTF-8, no control'
+    end
+  end
+
   -- Returns the values of an entry by their names, or nil and which rule it breaks.
   local function by_name(fields)
     local values, carried = {}, 0
@@ -341,12 +363,9 @@ if is_fast then
         if carried > CARRIED_MAX then
           return nil, 'x-*: more than ' .. CARRIED_MAX .. ' carried fields'
         end
-        if name ~= 'traceparent' and not string.find(name, '^x%-[%w._-]+$') then
-          return nil, shown(name) .. ": a carried field's name takes letters, digits, dot, underscore and hyphen"
-        end
-        if #name > CARRIED_MAX_CHARS or string.find(value, '%c') or not is_utf8(value) or string.find(value, C1_CONTROL)
-          or characters(value) > CARRIED_MAX_CHARS then
-          return nil, shown(name) .. ': a carried field takes at most ' .. CARRIED_MAX_CHARS .. ' characters of UTF-8, no control'
+        local fault = carried_fault(name, value)
+        if fault then
+          return nil, fault
         end
       end
       values[name] = value
@@ -387,7 +406,7 @@ if is_fast then
       end
       return '"body":' .. body
     end
-    local escaped = string.find(text, '[%c"\\]') and string.gsub(text, '[%c"\\]', escape) or text
+    local escaped = string.find(text, '[%c"\\]') and escape(text) or text
     if #escaped > CONTENT_MAX then
       return nil, string.format('text: longer than %.0f bytes as JSON (%.0f)', CONTENT_MAX, #escaped)
     end

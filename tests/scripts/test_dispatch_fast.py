@@ -181,6 +181,7 @@ BAD: dict[str, tuple[str, Flat]] = {
     "half of a pair in the target": ("to: ", ("to", b"user:a\xed\xa0\x80", "body", "1")),
     "long target": ("to: ", ("to", "user:" + "a" * 129, "body", "1")),
     "long target of wide characters": ("to: ", ("to", "user:" + "ü" * 129, "body", "1")),
+    "target of megabytes": ("to: ", ("to", "user:" + "ü" * 2_000_000, "body", "1")),
     "forging id": ("id: ", ("to", "user:a", "body", "1", "id", '","to":"user:b')),
     "empty id": ("id: ", ("to", "user:a", "body", "1", "id", "")),
     "newline in the body": ("body: a control", ("to", "user:a", "body", "1\nuser:b - - - {}")),
@@ -208,6 +209,7 @@ BAD: dict[str, tuple[str, Flat]] = {
     "carried newline": ("x-a: a carried field takes", ("to", "user:a", "body", "1", "x-a", "1\n")),
     "carried bytes": ("traceparent: a carried field takes", ("to", "user:a", "body", "1", "traceparent", b"\xc0\x80")),
     "long carried": ("x-a: a carried field takes", ("to", "user:a", "body", "1", "x-a", "ü" * 1_025)),
+    "carried megabytes": ("x-a: a carried field takes", ("to", "user:a", "body", "1", "x-a", "ü" * 2_000_000)),
     "much carried": ("x-*: more than 16", ("to", "user:a", "body", "1", *(part for n in range(17) for part in (f"x-{n}", "")))),
 }
 
