@@ -158,13 +158,13 @@ async def test_what_came_while_disconnected_is_shown(address: str) -> None:
         await alice.get_by_role("button", name="Disconnect").click()
         await expect(alice).to_have_attribute("data-state", "closed")
         await send(bob, "second")
-        await expect(sent(bob, "second")).to_contain_text("appended")
+        await expect(sent(bob, "second")).to_contain_text("API answered")
         await alice.get_by_role("button", name="Connect", exact=True).click()
         await expect(messages(alice)).to_have_text(["first", "second"])
         await alice.get_by_role("button", name="Disconnect").click()
         await expect(alice).to_have_attribute("data-state", "closed")
         await send(bob, "third")
-        await expect(sent(bob, "third")).to_contain_text("appended")
+        await expect(sent(bob, "third")).to_contain_text("API answered")
         await alice.get_by_label("Edge").select_option("1")
         await expect(messages(alice)).to_have_text(["first", "second", "third"])
 
@@ -200,12 +200,12 @@ async def test_what_breaks_a_rule_is_told(address: str) -> None:
 
 @needs_chromium
 async def test_the_way_of_a_message_is_told(address: str) -> None:
-    """Where it was sent it says how long it took to be appended and shown; where it came, how long it was under way."""
+    """Where it was sent it says how long it took to be taken and shown; where it came, how long it was under way."""
     async with opened(address) as page:
         alice, bob = pane_of(page, 1), pane_of(page, 2)
         await send_to(alice, "user:alice,user:bob", "to both")
         way = sent(alice, "to both").get_by_role("listitem")
-        for stage in (r"^appended [\d.]+ m?s$", r"^shown to alice [\d.]+ m?s$", r"^shown to bob [\d.]+ m?s$"):
+        for stage in (r"^API answered [\d.]+ m?s$", r"^shown to alice [\d.]+ m?s$", r"^shown to bob [\d.]+ m?s$"):
             await expect(way.filter(has_text=re.compile(stage))).to_have_count(1)
         await expect(bob.locator(".came .took")).to_have_text(re.compile(r"^\+[\d.]+ m?s$"))
 

@@ -121,7 +121,7 @@ function listenToBox(element, { places, ways, log, complain, to: first }) {
     ways.begin(id, entry.reached);
     try {
       await post("/page/send", { to: to.value, ...what, id });
-      ways.reached(id, "appended");
+      ways.reached(id, "API answered");
       complain("sending", "");
     } catch (error) {
       entry.takeBack();
