@@ -52,10 +52,10 @@ _PAUSE_S: Final = 0.5
 _POLL_S: Final = 0.05
 _EMPTY_PASSES: Final = 2
 
-_SLICE: Final = 500
+_SLICE: Final = 200
 """Most entries that one call looks at, so that Redis is not kept from its work."""
 
-_SLICE_BYTES: Final = 4_194_304
+_SLICE_BYTES: Final = 1_048_576
 
 _KEEP, _REPLACE = "keep", "replace"
 

@@ -46,6 +46,12 @@ _NEWEST_SPANS_US: Final = (600_000_000, 43_200_000_000, 2_592_000_000_000, 2**53
 The embedded store reads all that lies in the span, and a target may have a hundred thousand; seqs are microseconds.
 """
 
+_FORGET_MAX: Final = 20_000
+"""Most messages that one look finds to be removed: for each look the embedded store reads all that the target has."""
+
+_FORGET_PART: Final = 500
+"""Most messages removed in one write, a span of seqs. By their ids it would take the embedded store several times as long."""
+
 _TARGETS_A_QUERY: Final = 256
 """Most targets in one query for the newest."""
 
@@ -226,14 +232,17 @@ class Inbox:
     @timed("forget")
     @cancelled_once
     async def forget(self, target: str) -> int:
-        """Remove some of a target's messages, durably, and return how many those were; 0 when none is left.
+        """Remove up to `_FORGET_MAX` messages of a target, durably, and return how many those were; 0 when none is left.
 
         Raises:
             PyMongoError: when it is unknown which are gone; forget again.
         """
-        found = self._documents.find({"target": target}, {"_id": 1}).limit(IDS_A_QUERY)
-        ids = [document["_id"] async for document in found]
-        return (await self._documents.delete_many({"_id": {"$in": ids}})).deleted_count if ids else 0
+        found = self._documents.find({"target": target}, {"_id": 0, "seq": 1}).sort("seq", ASCENDING).limit(_FORGET_MAX)
+        seqs = [seq async for document in found if isinstance(seq := document.get("seq"), int | float)]
+        parts = [seqs[first : first + _FORGET_PART] for first in range(0, len(seqs), _FORGET_PART)]
+        wanted = [{"target": target, "seq": {"$gte": part[0], "$lte": part[-1]}} for part in parts]
+        # Without a number among them, what is left, if anything is, has been spoilt.
+        return sum([(await self._documents.delete_many(one)).deleted_count for one in wanted or [{"target": target}]])
 
     @cancelled_once
     async def check(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import router.inbox as inbox_module
 from router.errors import SetupError
 from router.inbox import Inbox
 from router.migrate import migrate
@@ -164,6 +165,21 @@ async def test_index_of_other_options_is_a_setup_error(site: Site) -> None:
         await site.inbox.make_indexes(5.0)
     information: Any = await site.documents.index_information()
     assert information["expires_at"]["expireAfterSeconds"] == 86_400
+
+
+async def test_messages_of_a_target_are_forgotten(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some at a time, until nothing is left; spoilt ones too, and nobody else's."""
+    monkeypatch.setattr(inbox_module, "_FORGET_MAX", 50)
+    monkeypatch.setattr(inbox_module, "_FORGET_PART", 20)
+    await site.inbox.insert([_document(target, f"m{n}", n) for n in range(120) for target in ("user:a", "user:ab")])
+    spoilt = {"target": "user:a", "frame": None}
+    await site.documents.insert_many([{**spoilt, "_id": "1", "seq": "7"}, {**spoilt, "_id": "2"}])
+    removed = []
+    while count := await site.inbox.forget("user:a"):
+        removed.append(count)
+    assert (sum(removed), max(removed) <= 50) == (122, True)
+    assert {document["target"] for document in await site.stored()} == {"user:ab"}
+    assert len(await site.stored()) == 120
 
 
 async def test_carried_fields_are_kept(site: Site) -> None:
