@@ -21,7 +21,7 @@ _BAR_CHARS: Final = 28
 _BAR_MIN_CHARS: Final = 8
 """A shorter bar says nothing and is left out."""
 
-_DETAIL_CHARS: Final = 32
+_DETAIL_CHARS: Final = 40
 """What a row's detail gets before a bar does: a session and a device, say. What is longer is folded."""
 
 _GAP_CHARS: Final = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -97,13 +98,17 @@ def test_bars_are_as_long_as_there_is_room(width: int, chars: int) -> None:
     assert bar_chars(rows(EVENTS, 1_000_000), width) == chars
 
 
-@pytest.mark.parametrize("width", [100, 80, 72, 60])
+@pytest.mark.parametrize("width", [120, 100, 90, 86, 80, 78])
 def test_a_row_stays_a_line(width: int) -> None:
-    """As narrow as terminals usually are, a row that says whose session it was is not broken."""
-    lines = _drawn(EVENTS, width)
+    """As narrow as terminals usually are, a row that says whose session it was is not broken, with ids as long as they are."""
+    nodes = {"edge-1.a": "edge-1.dfswub", "edge-2.b": "edge-2.x81k0q"}
+    events = [
+        replace(one, session=one.session and f"0696c0c4ac2c31{one.session}", by=nodes.get(one.by, one.by)) for one in EVENTS
+    ]
+    lines = _drawn(events, width)
     assert len(lines) == 1 + len(EVENTS)
     assert all(len(line) <= width for line in lines)
-    assert lines[-1].endswith("session s1  device phone")
+    assert lines[-1].endswith("session 0696c0c4ac2c31s1  device phone")
 
 
 def test_nothing_steers_the_terminal() -> None:
