@@ -24,13 +24,17 @@ _TOKEN = "eyJhbGciOiJFZERTQSIsImtpZCI6IlJQX3gy…"  # noqa: S105 - the beginning
 _JTI = "8f608a21-e233-4b0c-a82e-41db053f7a51"
 
 
+# 60.0 is an integer to JSON Schema, and to languages that know one kind of number.
+_Seconds = Annotated[
+    float, msgspec.Meta(ge=1, multiple_of=1, description="Whole seconds, at most `token_ttl_max_s`; null is `token_ttl_s`.")
+]
+
+
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/tokens."""
 
     user: Id
-    ttl_s: (
-        Annotated[int, msgspec.Meta(ge=1, description="Seconds, at most `token_ttl_max_s`; null is `token_ttl_s`.")] | None
-    ) = None
+    ttl_s: _Seconds | None = None
     topics: Annotated[list[Id], msgspec.Meta(description="Patterns, at most `token_topics_max`.")] = []
 
 

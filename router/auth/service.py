@@ -108,7 +108,7 @@ class Auth:
             raise RuleBroken("topics", f"a token has at most {limits.token_topics_max} topics (token_topics_max)")
         return Claims(
             user=check_id(asked.user, "user"),
-            expires_at=now + ttl_s,
+            expires_at=now + int(ttl_s),
             topics=tuple(check_id(topic, "topics") for topic in asked.topics),
             jti=str(uuid.uuid4()),
         )

@@ -79,6 +79,15 @@ async def test_token_lives_token_ttl_s_unless_asked_otherwise(auth: tuple[Settin
     assert abs(issued["expires_at"] - time.time() - settings.token_ttl_s) < TIMEOUT_S
 
 
+async def test_whole_number_may_have_a_fraction_of_zero(auth: tuple[Settings, httpx.AsyncClient]) -> None:
+    """Some languages write 60 so; a real fraction is refused."""
+    _, client = auth
+    issued = (await client.post("/v1/tokens", json={"user": "alice", "ttl_s": 60.0})).json()
+    assert abs(issued["expires_at"] - time.time() - 60) < TIMEOUT_S
+    refused = await client.post("/v1/tokens", json={"user": "alice", "ttl_s": 60.5})
+    assert (refused.status_code, refused.json()["field"]) == (400, "ttl_s")
+
+
 async def test_published_key_is_standard(auth: tuple[Settings, httpx.AsyncClient]) -> None:
     """PyJWT's own JWK code reads the published set and verifies a token with it; anybody may read it."""
     settings, client = auth
