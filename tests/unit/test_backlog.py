@@ -57,6 +57,8 @@ async def test_tells_length_pending_and_age(redis: FakeAsyncRedis) -> None:
     assert age_s is not None
     assert 59 < age_s < 600
     assert _figure("oldest_seconds", "dead") is None
+    backlog.forget()
+    assert (_figure("entries", "in"), _figure("oldest_seconds", "in")) == (None, None)
 
 
 async def test_tells_only_while_at_work(redis: FakeAsyncRedis) -> None:
