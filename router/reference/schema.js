@@ -21,7 +21,12 @@ export function kind(document_, schema) {
 
 /** Fill a list with the members of a schema's object, whatever array or choice it stands in, and theirs. */
 export function fill(list, document_, schema, depth = 0) {
+  const shown = new Set();
   for (const object of objects(document_, schema)) {
+    // One of a kind and an array of them have the same members.
+    const members = JSON.stringify(object.properties);
+    if (shown.has(members)) continue;
+    shown.add(members);
     const required = new Set(object.required);
     for (const [name, member] of Object.entries(object.properties ?? {})) {
       list.append(...entry(document_, name, member, required.has(name), depth));
