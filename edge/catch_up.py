@@ -13,6 +13,7 @@ MongoDB away: whoever is behind stays behind and loses nothing, and everybody el
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
@@ -64,6 +65,7 @@ class CatchUp:
         settings: `send_buffer_max_bytes`.
         outages: waits while MongoDB is away.
         tracing: is told of messages that are traced; None where nobody is.
+        clock: tells the time in seconds, for how long a page took.
     """
 
     def __init__(
@@ -73,11 +75,14 @@ class CatchUp:
         settings: Settings,
         outages: Outages,
         tracing: Tracing | None = None,
+        *,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._inbox = inbox
         self._reading = reading
         self._outages = outages
         self._tracing = tracing
+        self._clock = clock
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
         # In order, and each position in one of the two at most.
         self._queue: OrderedDict[Position, Replay] = OrderedDict()
@@ -146,9 +151,9 @@ class CatchUp:
             return True
         until = replay.stride.until(at, goal)
         async with self._reading:
-            began_s = perf_counter()
+            began_s = self._clock()
             page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes)
-            took_s = perf_counter() - began_s
+            took_s = self._clock() - began_s
         if outlet.gone:
             return True
         replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)

@@ -376,7 +376,8 @@ class Cluster:
         outages: Any = _NoOutages()
         reading = anyio.CapacityLimiter(READERS)
         self.heads = Heads(inbox, reading, outages)
-        self.catch_up = CatchUp(inbox, reading, _SETTINGS, outages)
+        # Time stands still, so no replay rests: what happens is for the steps alone to decide.
+        self.catch_up = CatchUp(inbox, reading, _SETTINGS, outages, clock=lambda: 0.0)
         self.delivery = Delivery({TARGET.encode(): self.audience}, self.catch_up.ask)
         self.resync = Resync(lambda _user: list(self.audience), self.heads.ask, self.catch_up.ask)
         self._loop = asyncio.new_event_loop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +16,7 @@ from edge.catch_up import CatchUp
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position, Verdict
-from edge.stride import PAGE_MAX
+from edge.stride import PAGE_MAX, PAGE_MIN, PAGE_S
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
@@ -69,10 +71,10 @@ def wire(*seqs: int) -> list[bytes]:
 
 
 @asynccontextmanager
-async def catching_up(inbox: FakeInbox) -> AsyncIterator[CatchUp]:
-    """Yield one that runs."""
+async def catching_up(inbox: FakeInbox, clock: Callable[[], float] = lambda: 0.0) -> AsyncIterator[CatchUp]:
+    """Yield one that runs; by its clock a page takes no time unless told."""
     store: Any = inbox
-    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK))
+    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK), clock=clock)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catch_up.run)
         yield catch_up
@@ -118,6 +120,20 @@ async def test_long_backlog_waits_its_turn() -> None:
         await until_live(long, *others)
     assert inbox.queries[: len(users) + 1].count("user:long") == 1
     assert inbox.most_at_once <= READERS
+
+
+async def test_long_backlog_rests_where_the_store_is_slow() -> None:
+    """For as long as its last page took, so that whoever stores has as much of the store as it."""
+    page_s, pages = 2 * PAGE_S, 4
+    inbox = FakeInbox(a=list(range(1, 10_000)))
+    position, _ = behind("a", 0, pages * PAGE_MIN)
+    ticks = itertools.count(step=page_s)
+    async with catching_up(inbox, clock=lambda: next(ticks)) as catch_up:
+        began_s = time.monotonic()
+        catch_up.ask(position)
+        await until_live(position)
+    assert time.monotonic() - began_s >= (len(inbox.queries) - 1) * page_s
+    assert len(inbox.queries) > 1
 
 
 async def test_all_readers_wake() -> None:
