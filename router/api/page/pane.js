@@ -115,12 +115,20 @@ function listenToBox(element, { places, ways, log, complain, to: first }) {
     element.querySelector(".curl").textContent = curlLines(fields);
   };
 
-  const send = async (written) => {
-    const [id, what] = [newId(), parsed(written)];
-    const entry = log.sent(to.value, what);
-    ways.begin(id, entry.reached);
+  /** What was sent last, answered or refused: messages go one after the other, or they could overtake each other on the way. */
+  let settled = Promise.resolve();
+
+  const send = (written) => {
+    const message = { to: to.value, ...parsed(written), id: newId() };
+    const entry = log.sent(message.to, message);
+    ways.begin(message.id, entry.reached);
+    settled = settled.then(() => append(message, entry, written));
+  };
+
+  const append = async (message, entry, written) => {
+    const { id } = message;
     try {
-      await post("/page/send", { to: to.value, ...what, id });
+      await post("/page/send", message);
       ways.reached(id, "API answered");
       complain("sending", "");
     } catch (error) {
