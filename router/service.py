@@ -16,9 +16,10 @@ import anyio
 import structlog
 
 from router.errors import SetupError
+from router.http.server import serve_http
 from router.logs import Logs, configure
 from router.metrics import registry_of
-from router.ops import Health, ops_app, serve_http
+from router.ops import Health, ops_app
 from router.settings import Settings
 
 OK: Final = 0

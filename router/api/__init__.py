@@ -1,6 +1,6 @@
 """The public HTTP API, served by collect.
 
-append*.py   POST /v1/messages
+append/      POST /v1/messages
 app.py       the operations and who answers them
 away.py      how an outage is told
 health.py    /readyz, for the whole of a system that runs on one machine

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.api.append import POST_MESSAGES, Append
+from router.api.append.post import POST_MESSAGES, Append
 from router.api.away import away
 from router.api.health import GET_READYZ, Readiness
 from router.api.messages import GET_MESSAGE, Messages
@@ -16,8 +16,8 @@ from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
 from router.api.users import DELETE_SESSIONS, DELETE_USER, GET_USER, GET_USER_MESSAGES, Users
-from router.http_app import Handler, http_app
-from router.operations import Operation
+from router.http.app import Handler, http_app
+from router.http.operations import Operation
 from router.ops import Health
 from router.settings import Settings
 

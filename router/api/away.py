@@ -9,7 +9,7 @@ import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from router.problems import Problem
+from router.http.problems import Problem
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.operations import Answer, Operation
+from router.http.operations import Answer, Operation
 from router.ops import Health
 from router.settings import Settings
 

@@ -20,10 +20,10 @@ from starlette.responses import Response
 
 from router.api.openapi import AWAY
 from router.cursors import Cursors, DeviceCursor
+from router.http.operations import Answer, Id, Operation, Parameter, Time
+from router.http.problems import Problem
 from router.inbox import Inbox
 from router.keys import Keys
-from router.operations import Answer, Id, Operation, Parameter, Time
-from router.problems import Problem
 from router.settings import Settings
 from router.stored import Kept
 from router.targets import USER_PREFIX, check_id

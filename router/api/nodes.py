@@ -13,7 +13,7 @@ from starlette.responses import Response
 from router.api.openapi import AWAY
 from router.api.times import rfc3339_of_ms
 from router.directory import Node, read_nodes
-from router.operations import JSON, Answer, Id, Operation, Time
+from router.http.operations import JSON, Answer, Id, Operation, Time
 from router.settings import Settings
 
 

@@ -2,7 +2,7 @@
 
 To add an operation:
 1. in the module that answers it, describe it beside the Structs that it takes and gives, as messages.py does with `GET_MESSAGE`
-   (router.operations says what each part means; the problems that any request may meet are added by themselves);
+   (router.http.operations says what each part means; the problems that any request may meet are added by themselves);
 2. in app.py, put one line into `handlers`: `GET_USER: users.get`.
 That makes the route, its key check, its query check (what is not described is refused), and its part of /v1/openapi.json. A
 handler finds decoded path parameters in `request.path_params[<name in braces>]`, and raises `Problem` or `RuleBroken`. Errors
@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from router import __version__
-from router.operations import Id, Parameter
+from router.http.operations import Id, Parameter
 
 ABOUT: Final = (
     "Pushway API",

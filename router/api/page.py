@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from router.api.append import Append
+from router.api.append.post import Append
 from router.auth.client import RequestRefused, request_token
+from router.http.problems import Problem, read_body
 from router.keys import Keys
-from router.problems import Problem, read_body
 from router.settings import Settings
 from router.targets import check_id
 

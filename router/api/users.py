@@ -21,11 +21,11 @@ from router.api.times import rfc3339, rfc3339_of_ms
 from router.cursors import Cursors
 from router.directory import read_routes
 from router.forget import Forgetting, Forgotten
+from router.http.operations import JSON, Answer, Id, Operation, Parameter, Time
+from router.http.problems import Problem
 from router.inbox import Inbox
 from router.keys import Keys
 from router.kick import kick
-from router.operations import JSON, Answer, Id, Operation, Parameter, Time
-from router.problems import Problem
 from router.settings import Settings
 from router.shards import shard_of_id
 from router.targets import USER_PREFIX, check_id

@@ -10,7 +10,7 @@ import msgspec
 from router import __version__
 from router.auth.client import Issued
 from router.auth.jwks import JWKS_PATH
-from router.operations import JSON, Answer, Body, Id, Operation
+from router.http.operations import JSON, Answer, Body, Id, Operation
 
 FORM: Final = "application/x-www-form-urlencoded"
 

@@ -37,10 +37,11 @@ from router.auth.openapi import (
 )
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, SetupError, TokenExpired, TokenRefused
-from router.http_app import http_app
-from router.operations import JSON
-from router.ops import Health, listen, serve_on
-from router.problems import read_body
+from router.http.app import http_app
+from router.http.operations import JSON
+from router.http.problems import read_body
+from router.http.server import listen, serve_on
+from router.ops import Health
 from router.settings import Settings
 from router.targets import check_id
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from router.api.app import api_app
-from router.api.append import Append
+from router.api.append.post import Append
 from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.page import Page
@@ -17,11 +17,12 @@ from router.collect.intake import GROUP, Intake
 from router.collect.owner import Owner
 from router.cursors import Cursors
 from router.fitness import await_inbox, await_redis
+from router.http.server import serve_http
 from router.inbox import Inbox
 from router.keys import Keys
 from router.lease import Lease
 from router.mongo_client import open_mongo
-from router.ops import Health, serve_http
+from router.ops import Health
 from router.outage import Outages
 from router.redis_client import open_redis
 from router.service import cancel_at

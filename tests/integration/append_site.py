@@ -9,12 +9,12 @@ from typing import Any, Final
 import anyio
 import httpx
 
-from router.api.append import POST_MESSAGES, Append
+from router.api.append.post import POST_MESSAGES, Append
 from router.api.openapi import ABOUT
-from router.http_app import http_app
+from router.http.app import http_app
+from router.http.server import serve_http
 from router.inbox import Inbox
 from router.mongo_client import open_mongo
-from router.ops import serve_http
 from router.redis_client import open_redis
 from tests.integration.site import Site
 from tests.servers import free_ports

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from router.api.health import unready
-from router.ops import Health, ops_app, serve_http
+from router.http.server import serve_http
+from router.ops import Health, ops_app
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.anyio

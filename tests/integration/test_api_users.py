@@ -14,13 +14,14 @@ import pytest
 
 import router.api.users as answers
 from router.api.app import api_app
-from router.api.append import Append
+from router.api.append.post import Append
 from router.api.messages import Messages
 from router.api.nodes import Nodes
 from router.api.users import Users
 from router.cursors import CursorKey, Cursors
+from router.http.server import serve_http
 from router.mongo_client import open_mongo
-from router.ops import Health, serve_http
+from router.ops import Health
 from router.redis_client import open_redis
 from router.shards import shard_of_id
 from tests.integration.site import Site

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from router.errors import SetupError
-from router.ops import Health, ops_app, serve_http
+from router.http.server import serve_http
+from router.ops import Health, ops_app
 from tests.servers import free_ports, port_is_free
 
 TIMEOUT_S: Final = 20.0

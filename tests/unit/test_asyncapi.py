@@ -16,9 +16,9 @@ from edge.client_frames import SEQ_MAX, ClientFrame, decode
 from edge.closes import Close
 from edge.frames import ServerFrame
 from router.collect.entries import FIELDS, Entry, read_message
+from router.http.operations import Id
 from router.keys import Keys
 from router.lines import build_frame
-from router.operations import Id
 from router.settings import Settings
 from router.trace import Stage, TraceEvent
 

@@ -44,4 +44,4 @@ def reference_routes() -> list[Route]:
 
 async def _file(request: Request) -> Response:
     name, media_type = _FILES[request.url.path]
-    return Response(files(__name__).joinpath(name).read_bytes(), media_type=media_type, headers=_HEADERS)
+    return Response(files("router").joinpath("http/reference", name).read_bytes(), media_type=media_type, headers=_HEADERS)

@@ -1,7 +1,7 @@
 """How an operation of an HTTP service is described: once, next to what answers it.
 
-The routes (router.http_app) and the OpenAPI document (router.openapi) are both made of these descriptions, so that neither can
-have an operation that the other has not. Nothing here knows Starlette or OpenAPI.
+The routes (`app`) and the OpenAPI document (`openapi`) are both made of these descriptions, so that neither can have an
+operation that the other has not. Nothing here knows Starlette or OpenAPI.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Operation:
         answers: what comes back, the usual one first.
         parameters: of path, query and headers. A query parameter that is not named here is refused.
         body: what the request carries.
-        problems: status → when it comes. Those that any request may meet are not listed (see router.openapi).
+        problems: status → when it comes. Those that any request may meet are not listed (see router.http.openapi).
         key: the API key is asked for.
     """
 

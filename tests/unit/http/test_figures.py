@@ -1,4 +1,4 @@
-"""router.http_figures: answers counted by route."""
+"""router.http.figures: answers counted by route."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from router.http_app import http_app
-from router.http_figures import count_requests
+from router.http.app import http_app
+from router.http.figures import count_requests
 
 pytestmark = pytest.mark.anyio
 

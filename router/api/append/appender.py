@@ -26,13 +26,13 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 
 import lua
-from router.api.append_answers import Outcome, conflict, ids_of, note_stored, posted_of
-from router.api.append_lanes import Planned, calls, intake_of, plan_entries
-from router.api.append_reading import read_posted
+from router.api.append.answers import Outcome, conflict, ids_of, note_stored, posted_of
+from router.api.append.lanes import Planned, calls, intake_of, plan_entries
+from router.api.append.reading import read_posted
 from router.api.away import away, unavailable
 from router.errors import RuleBroken
+from router.http.problems import Problem
 from router.inbox import Inbox
-from router.problems import Problem
 from router.redis_client import OUTAGE
 from router.settings import Settings
 

@@ -18,7 +18,7 @@ import msgspec
 
 from router.collect.entries import CARRIED_PREFIX, FIELDS, Entry, Message, read_message
 from router.errors import RuleBroken
-from router.problems import Problem
+from router.http.problems import Problem
 from router.settings import Settings
 from router.targets import check_id
 

@@ -1,4 +1,4 @@
-"""router.api.append_reading: from JSON to what is appended."""
+"""router.api.append.reading: from JSON to what is appended."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.api.append_reading import Posted, read_items, read_key, read_posted
+from router.api.append.reading import Posted, read_items, read_key, read_posted
 from router.collect.entries import Entry, read_message
 from router.errors import RuleBroken
-from router.problems import Problem
+from router.http.problems import Problem
 from router.settings import Settings
 
 SETTINGS = Settings(targets_max=3, body_max_bytes=100)

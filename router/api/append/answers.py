@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from router.api.append_reading import Posted
+from router.api.append.reading import Posted
 from router.errors import RuleBroken
+from router.http.operations import Id
+from router.http.problems import Problem, ProblemDocument, document_of
 from router.lines import content_of
-from router.operations import Id
-from router.problems import Problem, ProblemDocument, document_of
 from router.stored import Stored
 
 _Entry = Annotated[str, msgspec.Meta(description="The stream entry's id, as XADD gives it.")]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from router.api.append_answers import Outcome, posted_of
-from router.api.append_reading import Posted
+from router.api.append.answers import Outcome, posted_of
+from router.api.append.reading import Posted
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_target

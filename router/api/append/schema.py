@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from router.operations import Id
+from router.http.operations import Id
 
 _ID_CHAR: Final = r'[^\s,{}"\\\x00-\x1f\x7f-\x9f]'
 _ID: Final = _ID_CHAR + "{1,128}"

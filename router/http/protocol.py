@@ -8,7 +8,7 @@ import h11
 import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from router.problems import MEDIA_TYPE, ProblemDocument
+from router.http.problems import MEDIA_TYPE, ProblemDocument
 
 
 class ProblemProtocol(H11Protocol):

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from router.operations import Answer, AnyOf, Body, Operation, Parameter, Type
-from router.problems import MEDIA_TYPE, ProblemDocument
+from router.http.operations import Answer, AnyOf, Body, Operation, Parameter, Type
+from router.http.problems import MEDIA_TYPE, ProblemDocument
 
 OPENAPI_VERSION: Final = "3.1.1"
 KEY_SCHEME: Final = "api_key"

@@ -1,4 +1,4 @@
-"""router.api.append_stream over a fake Redis: arrays of good and bad items in any mixture."""
+"""router.api.append.appender over a fake Redis: arrays of good and bad items in any mixture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import fakeredis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.api.append_answers import Outcome, answer_many
-from router.api.append_reading import read_items
-from router.api.append_stream import Appender
+from router.api.append.answers import Outcome, answer_many
+from router.api.append.appender import Appender
+from router.api.append.reading import read_items
 from router.errors import RuleBroken
+from router.http.problems import Problem
 from router.keys import Keys
-from router.problems import Problem
 from router.settings import Settings
 from tests.collecting import MemoryInbox
 

@@ -17,10 +17,10 @@ import anyio
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 
-from router.api.append_answers import Outcome, note_stored, posted_of
+from router.api.append.answers import Outcome, note_stored, posted_of
+from router.http.problems import Problem
 from router.inbox import IDS_A_QUERY, Inbox
 from router.keys import Keys
-from router.problems import Problem
 from router.redis_client import OUTAGE
 from router.retry import Backoff
 from router.settings import Settings

@@ -1,12 +1,4 @@
-"""POST /v1/messages: append one message, or an array of them.
-
-append_schema.py   what a request may say, for the API's description     pure
-append_reading.py  what a request says                                   pure
-append_answers.py  what has become of each message, and how that is told  pure
-append_lanes.py    to which streams it goes, as which entries            pure
-append_stream.py   looks up ids, and appends
-append_waiting.py  waits until all is stored, where that is preferred
-"""
+"""The operation that appends, and who answers it."""
 
 from __future__ import annotations
 
@@ -19,7 +11,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.api.append_answers import (
+from router.api.append.answers import (
     Appended,
     ItemResult,
     Outcome,
@@ -30,14 +22,14 @@ from router.api.append_answers import (
     conflict,
     status_of,
 )
-from router.api.append_reading import read_items, read_key
-from router.api.append_schema import IdempotencyKey, NewMessage, NewMessages
-from router.api.append_stream import Appender
-from router.api.append_waiting import Waiting
+from router.api.append.appender import Appender
+from router.api.append.reading import read_items, read_key
+from router.api.append.schema import IdempotencyKey, NewMessage, NewMessages
+from router.api.append.waiting import Waiting
 from router.api.prefer import read_wait
+from router.http.operations import Answer, AnyOf, Body, Operation, Parameter
+from router.http.problems import Problem, document_of, read_body
 from router.inbox import Inbox
-from router.operations import Answer, AnyOf, Body, Operation, Parameter
-from router.problems import Problem, document_of, read_body
 from router.settings import Settings
 
 _APPENDED: Final = Appended("order-4711", ("user:alice",), "1795360470695-0", "push:{0}:in")

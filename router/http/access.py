@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 
-from router.problems import Problem
+from router.http.problems import Problem
 
 
 def check_api_key(request: Request, api_key: str) -> None:

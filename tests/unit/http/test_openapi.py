@@ -1,4 +1,4 @@
-"""router.openapi and router.http_app: the description and the routes are one, and every refusal is a problem document."""
+"""router.http.openapi and router.http.app: the description and the routes are one, and every refusal is a problem document."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router.api.app import api_app
-from router.http_app import ADDRESS_MAX_BYTES, http_app
-from router.openapi import make_document
-from router.operations import Answer, Id, Operation, Parameter
-from router.ops import Health, serve_http
-from router.problems import MEDIA_TYPE, read_body
-from router.reference import REFERENCE_PATH
+from router.http.app import ADDRESS_MAX_BYTES, http_app
+from router.http.openapi import make_document
+from router.http.operations import Answer, Id, Operation, Parameter
+from router.http.problems import MEDIA_TYPE, read_body
+from router.http.reference import REFERENCE_PATH
+from router.http.server import serve_http
+from router.ops import Health
 from router.settings import Settings
 from tests.servers import free_ports
 

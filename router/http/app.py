@@ -20,12 +20,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router.access import check_api_key
-from router.http_figures import count_requests
-from router.openapi import Limits, make_document
-from router.operations import Answer, Operation
-from router.problems import Problem, problem_handlers, problem_response
-from router.reference import reference_routes
+from router.http.access import check_api_key
+from router.http.figures import count_requests
+from router.http.openapi import Limits, make_document
+from router.http.operations import Answer, Operation
+from router.http.problems import Problem, problem_handlers, problem_response
+from router.http.reference import reference_routes
 
 Handler = Callable[[Request], Awaitable[Response]]
 

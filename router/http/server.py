@@ -1,0 +1,113 @@
+"""Serving an application: the socket it listens on, and how serving ends."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Final
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
+
+from router.errors import SetupError
+from router.http.protocol import ProblemProtocol
+
+GRACE_S: Final = 5
+"""How long requests in hand may take to finish when the server stops. They are all short."""
+
+BACKLOG: Final = 2048
+"""Connections that the kernel keeps waiting; uvicorn's own default."""
+
+
+async def serve_http(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application until `stop` is set; requests in hand are finished first, within `GRACE_S`.
+
+    Started with `TaskGroup.start`, it reports when it listens. Port 0 serves none and returns at once.
+
+    Raises:
+        SetupError: when the address cannot be listened on.
+    """
+    if port == 0:
+        task_status.started()
+        return
+    with listen(host, port) as listener:
+        await serve_on(listener, app, stop, task_status=task_status)
+
+
+async def serve_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    stop: anyio.Event,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application as `serve_http` does, on a socket that listens already and stays the caller's to close."""
+    server = _Server(app, task_status)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(server.end_at, stop)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            server.close()
+        tg.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: `router.service` decides when a process stops."""
+
+    def __init__(self, app: ASGIApp, task_status: TaskStatus[None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=ProblemProtocol,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._task_status = task_status
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._task_status.started()
+
+    async def end_at(self, stop: anyio.Event) -> None:
+        await stop.wait()
+        self.should_exit = True
+
+    def close(self) -> None:
+        """Close what a cancelled `serve` leaves open; after a graceful end there is nothing left."""
+        for server in getattr(self, "servers", []):
+            server.close()
+        for connection in self.server_state.connections:
+            connection.shutdown()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; who connects waits until it is served.
+
+    Raises:
+        SetupError: when the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # uvicorn would end the process without a word that names the setting.
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise SetupError(f"cannot listen on {host}:{port} ({exc.strerror or exc}): free it or set another port.") from exc
