@@ -67,6 +67,8 @@ class Stack:
         folder: for all data and logs.
         redis: the embedded Valkey, the machine's redis-server, or a server that the caller has made.
         redis_options: further words of its command line, such as `--maxmemory`.
+        redis_url: a Redis that runs already, and goes on running; there is no server `redis` then.
+        store: a server in the place of the embedded store.
         edges: how many.
         settings: settings that shall not have their defaults; the test's own small timeouts above all.
     """
@@ -77,6 +79,8 @@ class Stack:
         *,
         redis: Literal["valkey", "redis-server"] | Server = "valkey",
         redis_options: tuple[str, ...] = (),
+        redis_url: str | None = None,
+        store: Server | None = None,
         edges: int = 2,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -84,15 +88,17 @@ class Stack:
         redis_port, mongo_port = base + _PORTS - 2, base + _PORTS - 1
         if isinstance(redis, Server):
             redis_port = redis.port
-        request = Request(data=folder, port_base=base, redis_port=redis_port, mongo_port=mongo_port, edges=edges)
+        if store is not None:
+            mongo_port = store.port
+        request = Request(
+            data=folder, port_base=base, redis_port=redis_port, mongo_port=mongo_port, edges=edges, redis_url=redis_url
+        )
         self.plan = make_plan(request, Settings.model_validate(dict(settings or {})), Kept(API_KEY))
         if not isinstance(redis, Server):
             kind = EmbeddedValkey if redis == "valkey" else DebianRedis
             redis = kind(folder / "redis", *redis_options, port=redis_port)
-        self._servers: dict[str, Server] = {
-            "redis": redis,
-            "store": Store(folder / "store", port=mongo_port),
-        }
+        self._servers: dict[str, Server] = {} if redis_url else {"redis": redis}
+        self._servers["store"] = store or Store(folder / "store", port=mongo_port)
         self._services = {spec.name: Service(spec, self.plan) for spec in self.plan.core + self.plan.edges}
 
     @property

@@ -1,0 +1,32 @@
+/* Whether one receiver got everything once and in order. The sender numbers its messages from 1, for each receiver. */
+
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What went wrong, over all receivers. */
+struct faults {
+    uint64_t lost, duplicated, out_of_order;
+};
+
+enum { SKIPPED_MAX = 32 };
+
+/* `skipped` are numbers passed over that may still come, late; the oldest is given up for lost when there are too many. */
+struct receiver {
+    uint64_t sent, next, received;
+    uint64_t *skipped;
+    unsigned skipped_count;
+};
+
+/* Take a number that came; return whether it is the first time. */
+bool receiver_take(struct receiver *receiver, uint64_t number, struct faults *faults);
+
+/* Tell how many of those sent have not come. */
+uint64_t receiver_missing(const struct receiver *receiver);
+
+/* Call what is missing lost, and expect none of it any more. */
+void receiver_settle(struct receiver *receiver, struct faults *faults);
+
+#endif

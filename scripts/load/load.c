@@ -1,0 +1,225 @@
+/* The load generator of scripts/bench: audience and producer in one thread, so that one clock times every delivery.
+
+       load --redis ADDRESS --edge HOST:PORT [--edge …] --tokens FILE [--password-file FILE]
+
+   FILE has a token a line, for the users u0, u1 …. Each line on standard input is a command, `name key=value …`; each is
+   answered by one line of JSON. The end of the input ends the program.
+
+       connect count=1000 at_once=64 query=since=0
+       run stream=push:{0}:fast transient=0 body=128 users=1000 seconds=5 outstanding=4      (or rate=1000)
+       replayed count=100000      messages that somebody else has stored for u0 are on their way: wait for them
+       state
+
+   Between commands it answers pings. When anything breaks it says so on standard error and exits with 1. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "appender.h"
+#include "buffer.h"
+#include "clients.h"
+#include "fail.h"
+#include "loop.h"
+#include "net.h"
+#include "run.h"
+
+enum { EDGES_MAX = 16, VALUE_MAX = 256, COMMAND_READ = 4096 };
+
+static struct {
+    char *edges[EDGES_MAX];
+    size_t edge_count;
+    char **tokens;
+    size_t token_count;
+} given;
+
+static struct buffer commands;
+static int input_ended;
+
+/* Return the value of a key in a command, or the default. The text is valid until the next call. */
+static const char *option(const char *command, const char *key, const char *otherwise) {
+    static char value[VALUE_MAX];
+    char wanted[VALUE_MAX];
+    snprintf(wanted, sizeof wanted, " %s=", key);
+    const char *found = strstr(command, wanted);
+    if (found == NULL) return otherwise;
+    found += strlen(wanted);
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(found, " "), found);
+    return value;
+}
+
+static double number(const char *command, const char *key, double otherwise) {
+    const char *text = option(command, key, NULL);
+    return text == NULL ? otherwise : atof(text);
+}
+
+static size_t count(const char *command, const char *key, size_t otherwise) {
+    return (size_t)number(command, key, (double)otherwise);
+}
+
+static void print_spent(struct spent spent) {
+    printf("\"seconds\":%.6f,\"cpu_s\":%.4f,\"asleep_s\":%.4f,\"without_core_s\":%.4f", spent.clock, spent.cpu, spent.asleep,
+           spent.without_core);
+}
+
+static void print_faults(void) {
+    printf("\"received\":%llu,\"lost\":%llu,\"duplicated\":%llu,\"out_of_order\":%llu,\"closed\":%zu",
+           (unsigned long long)audience.received, (unsigned long long)audience.faults.lost,
+           (unsigned long long)audience.faults.duplicated, (unsigned long long)audience.faults.out_of_order, audience.closed);
+}
+
+static void print_latency(const char *name, const struct latency *latency) {
+    printf("\"%s\":{\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}", name, latency_us(latency, 0.5),
+           latency_us(latency, 0.99), latency_us(latency, 0.999), latency_us(latency, 1));
+}
+
+static void command_connect(const char *command) {
+    struct spent before = loop_spent();
+    size_t wanted = count(command, "count", 1);
+    if (wanted > given.token_count) fail("there are %zu tokens", given.token_count);
+    clients_connect(wanted, count(command, "at_once", 64), given.edges, given.edge_count, given.tokens,
+                    option(command, "query", ""));
+    printf("{\"open\":%zu,", audience.open);
+    print_spent(loop_spent_since(before));
+    puts("}");
+}
+
+static void command_run(const char *command) {
+    static struct outcome outcome;
+    struct plan plan = {
+        .users = count(command, "users", audience.count),
+        .outstanding = count(command, "outstanding", 1),
+        .rate = number(command, "rate", 0),
+        .seconds = number(command, "seconds", 1),
+    };
+    int transient = (int)count(command, "transient", 0);
+    size_t body_bytes = count(command, "body", 128);
+    appender_prepare(option(command, "stream", ""), transient, body_bytes);
+    run(&plan, &outcome);
+    printf("{\"sent\":%llu,\"in_time\":%llu,\"sending_s\":%.6f,\"refused\":%llu,\"stalled\":%llu,",
+           (unsigned long long)outcome.sent, (unsigned long long)outcome.in_time, outcome.sending_s,
+           (unsigned long long)appender_refused(), (unsigned long long)outcome.stalled);
+    print_faults();
+    putchar(',');
+    print_latency("latency_us", &audience.latency);
+    putchar(',');
+    print_latency("late_us", &outcome.late);
+    putchar(',');
+    print_spent(outcome.spent);
+    puts("}");
+}
+
+static void command_replayed(const char *command) {
+    struct spent before = loop_spent();
+    client_receiver(0)->sent = count(command, "count", 0);
+    run_dry();
+    clients_settle();
+    putchar('{');
+    print_faults();
+    putchar(',');
+    print_spent(loop_spent_since(before));
+    puts("}");
+}
+
+static void command_state(void) {
+    putchar('{');
+    print_faults();
+    putchar(',');
+    print_spent(loop_spent());
+    puts("}");
+}
+
+static void obey(const char *command) {
+    if (strncmp(command, "connect", 7) == 0) command_connect(command);
+    else if (strncmp(command, "run", 3) == 0) command_run(command);
+    else if (strncmp(command, "replayed", 8) == 0) command_replayed(command);
+    else if (strncmp(command, "state", 5) == 0) command_state();
+    else fail("no command: %s", command);
+    fflush(stdout);
+}
+
+static void read_commands(struct watch *watch, uint32_t events) {
+    (void)events;
+    ssize_t got = read(watch->fd, buffer_reserve(&commands, COMMAND_READ), COMMAND_READ);
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) input_ended = 1;
+    else buffer_grew(&commands, (size_t)got);
+}
+
+static void obey_all(void) {
+    const char *newline;
+    while (buffer_length(&commands) > 0
+           && (newline = memchr(buffer_front(&commands), '\n', buffer_length(&commands))) != NULL) {
+        size_t length = (size_t)(newline - buffer_front(&commands));
+        char *command = strndup(buffer_front(&commands), length);
+        buffer_take(&commands, length + 1);
+        obey(command);
+        free(command);
+    }
+}
+
+static char *read_line(FILE *file) {
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length = getline(&line, &room, file);
+    if (length > 0 && line[length - 1] == '\n') line[length - 1] = '\0';
+    if (length > 0) return line;
+    free(line);
+    return NULL;
+}
+
+static FILE *open_file(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (file == NULL) fail_call(path);
+    return file;
+}
+
+static void read_tokens(const char *path) {
+    FILE *file = open_file(path);
+    char *line;
+    while ((line = read_line(file)) != NULL) {
+        given.tokens = realloc(given.tokens, (given.token_count + 1) * sizeof *given.tokens);
+        if (given.tokens == NULL) fail("out of memory");
+        given.tokens[given.token_count++] = line;
+    }
+    fclose(file);
+}
+
+static char *read_password(const char *path) {
+    FILE *file = open_file(path);
+    char *line = read_line(file);
+    fclose(file);
+    return line == NULL ? "" : line;
+}
+
+static void read_arguments(int count_of_words, char **words) {
+    const char *redis = NULL, *password = "";
+    for (int at = 1; at + 1 < count_of_words; at += 2) {
+        if (strcmp(words[at], "--redis") == 0) redis = words[at + 1];
+        else if (strcmp(words[at], "--password-file") == 0) password = read_password(words[at + 1]);
+        else if (strcmp(words[at], "--tokens") == 0) read_tokens(words[at + 1]);
+        else if (strcmp(words[at], "--edge") == 0 && given.edge_count < EDGES_MAX) given.edges[given.edge_count++] = words[at + 1];
+        else fail("no option: %s", words[at]);
+    }
+    if (redis == NULL || given.edge_count == 0 || given.tokens == NULL) fail("--redis, --edge and --tokens are required");
+    appender_open(redis, password);
+}
+
+int main(int count_of_words, char **words) {
+    struct watch input = {.fd = STDIN_FILENO, .ready = read_commands};
+    signal(SIGPIPE, SIG_IGN);
+    net_allow_many();
+    read_arguments(count_of_words, words);
+    if (fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK) < 0) fail_call("fcntl");
+    loop_watch(&input, EPOLLIN);
+    while (!input_ended) {
+        loop_turn(-1);
+        obey_all();
+    }
+    return 0;
+}

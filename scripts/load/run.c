@@ -1,0 +1,105 @@
+#include "run.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "appender.h"
+#include "clients.h"
+#include "fail.h"
+
+enum { QUIET_S = 3, TURN_MS = 20, WAITING_MAX_BYTES = 64 << 20 };
+
+static const uint64_t SECOND_NS = 1000000000u;
+
+/* Due messages are sent together when they are closer than this: a timer for each would be the generator's main work. */
+static const uint64_t PRECISION_NS = 100000u;
+
+static uint64_t sent, stop_ns;
+
+static void send_one(size_t user, uint64_t at_ns) {
+    appender_add(user, ++client_receiver(user)->sent, at_ns);
+    sent++;
+}
+
+static void send_next(size_t user) {
+    uint64_t at_ns = now_ns();
+    if (at_ns < stop_ns) send_one(user, at_ns);
+}
+
+static void run_closed(const struct plan *plan) {
+    for (size_t round = 0; round < plan->outstanding; round++)
+        for (size_t user = 0; user < plan->users; user++) send_one(user, now_ns());
+    audience.on_message = send_next;
+    while (now_ns() < stop_ns) {
+        appender_flush();
+        loop_turn(TURN_MS);
+    }
+    audience.on_message = NULL;
+}
+
+static void ring(struct watch *watch, uint32_t events) {
+    uint64_t times;
+    (void)events;
+    if (read(watch->fd, &times, sizeof times) < 0) fail_call("reading the timer");
+}
+
+static struct watch *the_timer(void) {
+    static struct watch timer = {.fd = -1, .ready = ring};
+    if (timer.fd < 0) {
+        timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+        if (timer.fd < 0) fail_call("timerfd_create");
+        loop_watch(&timer, EPOLLIN);
+    }
+    return &timer;
+}
+
+static void ring_at(uint64_t at_ns) {
+    struct itimerspec when = {.it_value = {(time_t)(at_ns / SECOND_NS), (long)(at_ns % SECOND_NS)}};
+    if (timerfd_settime(the_timer()->fd, TFD_TIMER_ABSTIME, &when, NULL) < 0) fail_call("timerfd_settime");
+}
+
+static void run_open(const struct plan *plan, struct outcome *outcome) {
+    double apart_ns = (double)SECOND_NS / plan->rate;
+    uint64_t began_ns = now_ns(), number = 0, due_ns = began_ns, now;
+    while ((now = now_ns()) < stop_ns) {
+        for (; due_ns <= now; due_ns = began_ns + (uint64_t)((double)++number * apart_ns)) {
+            latency_note(&outcome->late, now - due_ns);
+            if (appender_waiting() < WAITING_MAX_BYTES) send_one((size_t)(number % plan->users), due_ns);
+            else outcome->stalled++;
+        }
+        appender_flush();
+        ring_at(due_ns < now + PRECISION_NS ? now + PRECISION_NS : due_ns);
+        loop_turn(TURN_MS);
+    }
+}
+
+void run_dry(void) {
+    uint64_t quiet_since_ns = now_ns(), received = audience.received;
+    appender_flush();
+    while (clients_missing() > 0 && now_ns() - quiet_since_ns < QUIET_S * SECOND_NS) {
+        loop_turn(TURN_MS);
+        if (audience.received != received) quiet_since_ns = now_ns();
+        received = audience.received;
+    }
+    /* What comes twice may come a little later than what was waited for. */
+    for (int turn = 0; turn < 5; turn++) loop_turn(TURN_MS);
+}
+
+void run(const struct plan *plan, struct outcome *outcome) {
+    struct spent before = loop_spent();
+    if (plan->users == 0 || plan->users > audience.count) fail("%zu users are connected", audience.count);
+    memset(outcome, 0, sizeof *outcome);
+    clients_forget();
+    sent = 0;
+    stop_ns = now_ns() + (uint64_t)(plan->seconds * (double)SECOND_NS);
+    if (plan->rate > 0) run_open(plan, outcome);
+    else run_closed(plan);
+    outcome->spent = loop_spent_since(before);
+    outcome->sending_s = outcome->spent.clock;
+    outcome->in_time = audience.received;
+    run_dry();
+    outcome->sent = sent;
+    clients_settle();
+}

@@ -1,0 +1,166 @@
+"""What is measured: a whole system of real processes, as `pushway up` would run it, and what each of them uses.
+
+The embedded Valkey unless a Redis is given; the embedded store, or one that keeps nothing; one edge unless more are wanted.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+import psutil
+from redis import Redis
+
+from router.auth.keyfile import load_or_make
+from router.auth.tokens import Claims, TokenRules, issue
+from router.keys import Keys
+from router.settings import Settings
+from tests.bench import null_store
+from tests.bench.generator import Generator
+from tests.servers import Server, Store, free_ports
+from tests.stack import Stack
+
+TOKEN_TTL_S: Final = 3 * 3_600
+
+REDIS_PORT: Final = 6379
+
+_DELETED_AT_ONCE: Final = 1_000
+
+
+class NullStoreServer(Store):
+    """The store that keeps nothing, as a process."""
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [sys.executable, null_store.__file__, str(self.port)]
+
+
+class Stand:
+    """A running system, the way in for the generator, and the readings.
+
+    Args:
+        folder: for all data and logs.
+        null_store: whether the store keeps nothing.
+        redis_url: a Redis to use instead of the embedded Valkey; what was written to it is deleted at the end.
+        edges: how many.
+        settings: that shall not have their defaults.
+
+    Attributes:
+        stack: the processes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        null_store: bool = False,
+        redis_url: str | None = None,
+        edges: int = 1,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._foreign = redis_url is not None
+        self._null = null_store
+        store: Server | None = NullStoreServer(folder / "null-store", port=free_ports()) if null_store else None
+        own = {"prefix": f"bench-{secrets.token_hex(4)}"} if self._foreign else {}
+        self.stack = Stack(folder, redis_url=redis_url, store=store, edges=edges, settings={**own, **(settings or {})})
+
+    @property
+    def settings(self) -> Settings:
+        """What all services share."""
+        return self.stack.settings
+
+    def stream(self, lane: str) -> str:
+        """Return the stream of a lane, `in` or `fast`."""
+        keys = Keys(self.settings.prefix, 0)
+        return {"in": keys.intake(), "fast": keys.fast()}[lane]
+
+    def generator(self, users: int) -> Generator:
+        """Return a generator for that many users, not started yet."""
+        edges = [urlsplit(url).netloc for url in self.stack.edge_urls]
+        return Generator(self._redis_address(), edges, self._write_tokens(users), self._password_file())
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds that each process has used: redis, dispatch, collect, edge (all of them), auth, store."""
+        spent = {name: _cpu_s(process.pid) for name, process in self.stack.processes.items() if name != "redis"}
+        edges = [name for name in spent if name.startswith("edge-")]
+        with self.stack.redis_client() as redis:
+            info = redis.info("cpu")
+        return {
+            "redis": info["used_cpu_sys"] + info["used_cpu_user"],
+            "dispatch": spent["dispatch"],
+            "collect": spent["collect"],
+            "edge": sum(spent[name] for name in edges),
+            "auth": spent["auth"],
+            self.store_name: spent["store"],
+        }
+
+    @property
+    def store_name(self) -> str:
+        """What the store is called in the figures."""
+        return "null store" if self._null else "store"
+
+    def edge_bytes(self) -> int:
+        """Return the memory of all edges that is theirs alone or their part of what is shared (Pss)."""
+        names = [name for name in self.stack.processes if name.startswith("edge-")]
+        return sum(psutil.Process(self.stack[name].pid).memory_full_info().pss for name in names)
+
+    def redis_bytes(self) -> int:
+        """Return the memory that Redis says it uses."""
+        with self.stack.redis_client() as redis:
+            return int(redis.info("memory")["used_memory"])
+
+    def _redis_address(self) -> str:
+        parts = urlsplit(self.settings.redis_url)
+        if parts.scheme == "unix":
+            return parts.path
+        if parts.scheme != "redis":
+            raise SystemExit(f"the load generator speaks redis:// and unix://, and no {parts.scheme}://")
+        return f"{parts.hostname}:{parts.port or REDIS_PORT}"
+
+    def _password_file(self) -> Path | None:
+        password = urlsplit(self.settings.redis_url).password
+        if password is None:
+            return None
+        path = self._folder / "redis-password"
+        path.touch(mode=0o600)
+        path.write_text(unquote(password), encoding="utf-8")
+        return path
+
+    def _write_tokens(self, users: int) -> Path:
+        """Write tokens made with auth's own key: asking auth for 10,000 of them is not what is measured."""
+        key = load_or_make(self.settings.auth_key_file)
+        rules = TokenRules(self.settings.token_issuer, self.settings.token_audience, 0)
+        now = int(time.time())
+        names = (f"u{number}" for number in range(users))
+        tokens = (issue(Claims(name, now + TOKEN_TTL_S, (), name), key.private, key.kid, rules, now) for name in names)
+        path = self._folder / "tokens"
+        path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        return path
+
+    def _forget(self) -> None:
+        """Delete what was written to a Redis that is not ours."""
+        with Redis.from_url(self.settings.redis_url, protocol=2) as redis:
+            names = list(redis.scan_iter(f"{self.settings.prefix}:*", count=_DELETED_AT_ONCE))
+            for first in range(0, len(names), _DELETED_AT_ONCE):
+                redis.delete(*names[first : first + _DELETED_AT_ONCE])
+
+    def __enter__(self) -> Self:
+        self.stack.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.stack.__exit__(kind, exc, trace)
+        if self._foreign:
+            self._forget()
+
+
+def _cpu_s(pid: int) -> float:
+    user, system, *_ = psutil.Process(pid).cpu_times()
+    return float(user + system)

@@ -1,0 +1,174 @@
+"""The load generator: nothing escapes its checks, and nothing is wrong with what a real system delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from tests.bench.compiled import NoCompilerError, has_compiler, program
+from tests.bench.generator import Generator, GeneratorFailed, Ran
+from tests.bench.stand import Stand
+from tests.servers import free_ports
+
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="the load generator is C, and there is no C compiler here")
+
+USERS = 4
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+Disturb = Callable[[list[bytes]], list[bytes]]
+"""Takes the frames of all messages so far whose turn has come, and returns those to send; see `FakeSystem`."""
+
+
+def frame(payload: bytes) -> bytes:
+    """Return a text frame of less than 64 KiB."""
+    size = len(payload).to_bytes(1, "big") if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
+    return b"\x81" + size + payload
+
+
+class FakeSystem:
+    """Redis and edge in one: what is appended is written to its user, three messages at a time, after `disturb`."""
+
+    def __init__(self, disturb: Disturb) -> None:
+        self.edge, self.redis = free_ports(2), 0
+        self.redis = self.edge + 1
+        self._disturb = disturb
+        self._users: dict[bytes, asyncio.StreamWriter] = {}
+        self._waiting: dict[bytes, list[bytes]] = {}
+
+    async def serve(self, ready: Event, end: asyncio.Event) -> None:
+        """Serve until the end."""
+        edge = await asyncio.start_server(self._seat, "127.0.0.1", self.edge)
+        redis = await asyncio.start_server(self._take, "127.0.0.1", self.redis)
+        ready.set()
+        await end.wait()
+        for server in (edge, redis):
+            server.close()
+        for writer in self._users.values():
+            writer.close()
+
+    async def _seat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        user = re.search(rb"Bearer (\S+)", request)
+        assert user is not None
+        self._users[b"user:" + user[1]] = writer
+        writer.write(UPGRADED + frame(b'{"type":"welcome"}'))
+        await reader.read()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2])
+            self._deliver(words[4], words[6])
+            writer.write(b"$3\r\n0-1\r\n")
+        writer.close()
+
+    def _deliver(self, target: bytes, body: bytes) -> None:
+        waiting = self._waiting.setdefault(target, [])
+        waiting.append(frame(b'{"type":"message","body":' + body + b"}"))
+        if len(waiting) == 3:
+            self._users[target].write(b"".join(self._disturb(waiting)))
+            waiting.clear()
+
+
+@contextmanager
+def fake(disturb: Disturb) -> Iterator[FakeSystem]:
+    """Run a fake system in a thread."""
+    system, ready, end = FakeSystem(disturb), Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_until_complete, args=(system.serve(ready, end),))
+    thread.start()
+    ready.wait()
+    try:
+        yield system
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+def run_on(disturb: Disturb, tmp_path: Path) -> Ran:
+    """Return what the generator says of a system that disturbs."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join(f"u{number}\n" for number in range(USERS)))
+    with fake(disturb) as system, Generator(f"127.0.0.1:{system.redis}", [f"127.0.0.1:{system.edge}"], tokens) as generator:
+        generator.connect(USERS)
+        # Three outstanding: no more comes before the three are there, whatever becomes of them.
+        return generator.saturate("any", outstanding=3, seconds=0.2)
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    """Of what comes once and in order, all is counted and nothing blamed."""
+    ran = run_on(lambda frames: frames, tmp_path)
+    assert ran.faults == ""
+    assert ran.received == ran.sent > USERS * 3
+
+
+def test_lost(tmp_path: Path) -> None:
+    """A frame that does not come is missed, one behind which others came as well as the last one."""
+    ran = run_on(lambda frames: [frames[0], frames[2]], tmp_path)
+    assert ran.lost >= USERS
+    assert (ran.received, ran.duplicated, ran.out_of_order) == (ran.sent - ran.lost, 0, 0)
+
+
+def test_duplicated(tmp_path: Path) -> None:
+    """A frame that comes twice is counted once, and the second time blamed."""
+    ran = run_on(lambda frames: [*frames, frames[1]], tmp_path)
+    assert (ran.lost, ran.out_of_order) == (0, 0)
+    assert ran.duplicated == ran.received // 3
+
+
+def test_out_of_order(tmp_path: Path) -> None:
+    """A frame that another has overtaken is neither lost nor doubled, and blamed."""
+    ran = run_on(lambda frames: [frames[1], frames[0], frames[2]], tmp_path)
+    assert (ran.lost, ran.duplicated) == (0, 0)
+    assert ran.out_of_order == ran.received // 3
+
+
+def test_cut_off(tmp_path: Path) -> None:
+    """A connection that breaks is counted, and what it should have had is lost."""
+    ran = run_on(lambda _: [b"\x88\x02\x0f\xa2"], tmp_path)
+    assert ran.closed == USERS
+    assert ran.lost == ran.sent
+
+
+def test_garbage(tmp_path: Path) -> None:
+    """What is no frame of a server ends the run: its figures would mean nothing."""
+    with pytest.raises(GeneratorFailed):
+        run_on(lambda _: [b"\x81\x80...."], tmp_path)
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a compiler, it is said which one is missing and how to get it."""
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(NoCompilerError, match=r"no-such-compiler is not installed.*gcc"):
+        program("load")
+
+
+@pytest.mark.parametrize(("lane", "transient"), [("fast", 0), ("in", 1), ("in", 0)], ids=["fast", "transient", "durable"])
+def test_a_real_system(stand: Stand, lane: str, transient: int) -> None:
+    """Every lane of a whole system delivers each message once and in order, under load and at a fixed rate."""
+    with stand.generator(users=50) as generator:
+        generator.connect(50)
+        stream = stand.stream(lane)
+        saturated = generator.saturate(stream, outstanding=4, seconds=1.0, transient=transient)
+        dripped = generator.drip(stream, rate=200, seconds=1.0, transient=transient)
+    for ran in (saturated, dripped):
+        assert (ran.faults, ran.refused) == ("", 0)
+        assert ran.received == ran.sent > 50
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """Yield a system whose store keeps nothing."""
+    with Stand(tmp_path_factory.mktemp("stand"), null_store=True) as stand:
+        yield stand
