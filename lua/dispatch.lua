@@ -4,6 +4,9 @@
 -- Keys derived from an entry, all in the slot of KEYS[2]: `route:<user>` (sorted set: node → expiry, Unix ms) and the sharded
 -- channels `node:<node>`, `topic:<topic>` and `all`.
 --
+-- Contents: taking; looking up and grouping; traces; the fast lane, whose functions are made only for a call that serves it;
+-- the call itself: take and group, publish, report, tell and acknowledge.
+--
 -- KEYS[1] lease        string: "<owner> <token>"
 -- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
 --                      `fast`: what producers append, of which the line is made here; see "The fast lane" below
@@ -19,7 +22,7 @@
 --                      counts it as reached
 -- ARGV[6] offline_max  about how many offline reports are kept
 -- ARGV[7] trace_max    about how many trace events are kept
--- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone
+-- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
 -- ARGV[9] dead_max     about how many dead letters are kept
 -- ARGV[10] shards      how many there are
 -- ARGV[11] body_max    longest body or text, bytes
@@ -42,8 +45,8 @@ local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KE
 local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
 local offline_max, trace_max = ARGV[6], ARGV[7]
-local is_fast, dead_max, shards = ARGV[8] == 'fast', ARGV[9], tonumber(ARGV[10])
-local body_max, age_max, ttl_max = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local is_fast, dead_max, shards = ARGV[8] == 'fast', ARGV[9], ARGV[10]
+local body_max, age_max, ttl_max = ARGV[11], ARGV[12], ARGV[13]
 local GROUP = 'dispatch'
 
 if redis.call('GET', lease) ~= held then
@@ -54,13 +57,12 @@ local base = string.match(stream, '^(.*:)')
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now = string.format('%.0f', now_ms)
-local now_us = string.format('%.0f', time[1] * 1000000 + time[2])
+local now_us = time[1] * 1000000 + time[2]
 
--- How much of read_max an entry uses up.
+---- Taking --------------------------------------------------------------------------------------------------------------------
+
+-- How much of read_max an entry of `fast` uses up; one of `out` is as long as its line.
 local function size_of(fields)
-  if not is_fast then
-    return #fields[2]
-  end
   local bytes = 0
   for _, part in ipairs(fields) do
     bytes = bytes + #part
@@ -76,7 +78,10 @@ local function take()
     local entries = reply and reply[1][2] or {}
     for _, entry in ipairs(entries) do
       taken[#taken + 1] = entry
-      bytes = bytes + (entry[2] and size_of(entry[2]) or 0)
+      local fields = entry[2]
+      if fields then
+        bytes = bytes + (is_fast and size_of(fields) or #fields[2])
+      end
     end
     if #entries < want then
       break
@@ -90,6 +95,8 @@ local function take()
   end
   return taken
 end
+
+---- Looking up and grouping ---------------------------------------------------------------------------------------------------
 
 -- A payload is what one channel gets: its lines, the entries they come from, their bytes. `node` is nil where the channel is a
 -- topic's or everybody's.
@@ -180,13 +187,36 @@ local function group(at, line)
   return true
 end
 
--- Trace events are for people: one that Redis refuses is left out (pcall), and nothing else fails for it.
-local function tell(id, target, stage, at, ...)
+---- Traces --------------------------------------------------------------------------------------------------------------------
+
+-- Tells that a message was at a stage at a time, in µs. Trace events are for people: one that Redis refuses is left out
+-- (pcall), and nothing else fails for it.
+local function tell(id, target, stage, at_us, ...)
   redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*',
-    'id', id, 'to', target, 'stage', stage, 'at', at, 'by', string.match(held, '^%S*'), ...)
+    'id', id, 'to', target, 'stage', stage, 'at', string.format('%.0f', at_us), 'by', string.match(held, '^%S*'), ...)
 end
 
--- The fast lane. A producer appends here what is transient, in the shard of its one target, and this makes the line of it:
+-- Tells of a line that was handed on. `value` is left out where it is ''.
+local function tell_line(line, stage, field, value)
+  local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
+  -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
+  local id = frame and string.match(frame, '"id":"([^"]*)"')
+  if not id then
+    return
+  end
+  local more = {}
+  if seq ~= '-' then
+    more[1], more[2] = 'seq', seq
+  end
+  if value ~= '' then
+    more[#more + 1], more[#more + 2] = field, value
+  end
+  tell(id, target, stage, now_us, unpack(more))
+end
+
+---- The fast lane -------------------------------------------------------------------------------------------------------------
+
+-- A producer appends here what is transient, in the shard of its one target, and this makes the line of it:
 --
 --   <target> - - exp=<ms>;fast=1 {"type":"message","to":…,"id":…,"ts":…,"body":<as it came>}
 --
@@ -196,9 +226,10 @@ end
 -- look.
 --
 -- All of it within a condition, because making these functions costs a call about a fifth of what it costs for one entry.
-local read_fast, bury, tell_appended
+local read_fast, bury
 local dead_count, expired_count, moved, last_dead = 0, 0, {}, nil
 if is_fast then
+  shards, body_max, age_max, ttl_max = tonumber(shards), tonumber(body_max), tonumber(age_max), tonumber(ttl_max)
   local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, transient = 1, trace = 1, traceparent = 1}
   local FIELD_NAMES = 'body, id, text, to, trace, traceparent, transient, ttl, x-*'
   local CARRIED_MAX, CARRIED_MAX_CHARS = 16, 1024
@@ -414,7 +445,7 @@ if is_fast then
   end
 
   -- Returns nil, and an entry's values, shard and content; or which rule it breaks.
-  local function judge(fields)
+  local function judge_entry(fields)
     local values, fault = by_name(fields)
     if not values then
       return fault
@@ -433,10 +464,6 @@ if is_fast then
     return math.min(tonumber(string.match(id, '^%d+')), now_ms)
   end
 
-  function tell_appended(id, target, ms, ...)
-    tell(id, target, 'appended', string.format('%.0f', ms * 1000), ...)
-  end
-
   -- Tells that an entry ends here, where it asks for that. Its id stands in for one not given.
   local function tell_end(id, fields, stage, why)
     local values = {}
@@ -445,7 +472,7 @@ if is_fast then
     end
     if values.trace == '1' then
       local message_id, target = values.id or id, values.to or ''
-      tell_appended(message_id, target, appended_ms(id))
+      tell(message_id, target, 'appended', appended_ms(id) * 1000)
       tell(message_id, target, stage, now_us, 'why', why)
     end
   end
@@ -475,10 +502,10 @@ if is_fast then
     moved[#moved + 1] = entry
   end
 
-  -- Makes an entry of `out` of one of `fast`. Returns its fields, and `appended` beside them where it is traced; or nil where
-  -- nothing is to be published: it broke a rule, came too late or belongs elsewhere.
+  -- Makes an entry of `out` of one of `fast`. Returns its fields, and beside them what is to be told of it where it is traced;
+  -- or nil where nothing is to be published: it broke a rule, came too late or belongs elsewhere.
   function read_fast(id, fields)
-    local fault, values, shard, content = judge(fields)
+    local fault, values, shard, content = judge_entry(fields)
     if fault then
       bury(id, fields, fault)
       return nil
@@ -502,14 +529,16 @@ if is_fast then
       .. content .. '}'
     local as_out = {'line', line}
     if values.trace == '1' then
-      as_out.appended = {message_id, target, ms}
+      as_out.appended = {message_id, target, 'appended', ms * 1000}
       if values.traceparent then
-        as_out.appended[4], as_out.appended[5] = 'traceparent', values.traceparent
+        as_out.appended[5], as_out.appended[6] = 'traceparent', values.traceparent
       end
     end
     return as_out
   end
 end
+
+---- The call: take and group --------------------------------------------------------------------------------------------------
 
 local taken = take()
 if #taken == 0 then
@@ -542,11 +571,12 @@ if last_dead then
   failed_id, failed_text = last_dead.id, last_dead.reason
 end
 
--- Publishes, and judges each node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
+---- The call: publish ---------------------------------------------------------------------------------------------------------
+
+-- Judges a node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
 -- house each only adds a report (a subscriber on a replica hears although the count is 0; a frozen host counts although
 -- nobody reads; a Redis that was paused runs this before the heartbeats that queue behind it). Both together drop the route.
-local published = 0
-local function judge(payload, heard)
+local function judge_node(payload, heard)
   if not payload.lapsed and heard > 0 then
     return
   end
@@ -562,9 +592,10 @@ end
 -- Heartbeats are read before anything is published: what fails behind a publish has it published again.
 for _, payload in pairs(payloads) do
   if payload.node then
-    payload.lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= tonumber(now)
+    payload.lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= now_ms
   end
 end
+local published = 0
 for channel, payload in pairs(payloads) do
   if #payload.lines > 0 then
     -- Not pcall: Redis refuses a publish for the caller's sake (an ACL without the channel), never for the entry's. The
@@ -572,41 +603,26 @@ for channel, payload in pairs(payloads) do
     local heard = redis.call('SPUBLISH', channel, table.concat(payload.lines, '\n'))
     published = published + #payload.lines
     if payload.node then
-      judge(payload, heard)
+      judge_node(payload, heard)
     end
   end
 end
-local offline_count = 0
+
+---- The call: report, tell, acknowledge ---------------------------------------------------------------------------------------
+
 -- What is transient is never reported.
+local offline_count = 0
 for at = 1, is_fast and 0 or done do
   local reason = reports[at]
   if reason then
     local target, seq, opts, frame = string.match(taken[at][2][2], '^(%S+) %S+ (%S+) (%S+) (.*)$')
     local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
-    if seq and seq ~= '-' and not (expiry and expiry <= tonumber(now)) then
+    if seq and seq ~= '-' and not (expiry and expiry <= now_ms) then
       redis.call('XADD', offline, 'MAXLEN', '~', offline_max, '*',
         'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
       offline_count = offline_count + 1
     end
   end
-end
-
--- Tells of a line that was handed on. `value` is left out where it is ''.
-local function tell_line(line, stage, field, value)
-  local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
-  -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
-  local id = frame and string.match(frame, '"id":"([^"]*)"')
-  if not id then
-    return
-  end
-  local more = {}
-  if seq ~= '-' then
-    more[1], more[2] = 'seq', seq
-  end
-  if value ~= '' then
-    more[#more + 1], more[#more + 2] = field, value
-  end
-  tell(id, target, stage, now_us, unpack(more))
 end
 
 for _, message in ipairs(traced) do
@@ -616,7 +632,7 @@ for _, message in ipairs(traced) do
     names[i] = payload.node
   end
   if fields.appended then
-    tell_appended(unpack(fields.appended))
+    tell(unpack(fields.appended))
   end
   if #message.payloads > 0 then
     tell_line(line, 'dispatched', 'nodes', table.concat(names, ','))

@@ -127,6 +127,8 @@ class Outlet:
     def _limits(self, lane: Lane) -> list[str | int]:
         settings = self._settings
         limits = [settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
+        if lane is Lane.OUT:
+            return [*limits, lane]
         rules = [settings.dead_max, settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
         return [*limits, lane, *rules, int(settings.retention_s)]
 
