@@ -94,7 +94,7 @@ class Backlog:
         """Look once, and tell.
 
         Raises:
-            RedisError, OSError: when Redis is away.
+            RedisError, OSError: when Redis is away, or busy.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -102,8 +102,12 @@ class Backlog:
                 pipe.xlen(stream.key)
                 pipe.xpending(stream.key, stream.group or "-")
                 pipe.xrange(stream.key, count=1)
-            # A group that is not there yet is an answer like any other.
-            (seconds, micros), *replies = await pipe.execute(raise_on_error=False)
+            time, *replies = await pipe.execute(raise_on_error=False)
+        for reply in (time, *replies):
+            # A group that is not there yet is an answer like any other; BUSY and LOADING are none.
+            if isinstance(reply, Exception) and not str(reply).startswith("NOGROUP"):
+                raise reply
+        seconds, micros = time
         for stream, reply in zip(self._streams, zip(*[iter(replies)] * 3, strict=True), strict=True):
             self._tell(stream, read_waiting(reply, (seconds * 1_000_000 + micros) // 1_000))
 
@@ -122,7 +126,7 @@ class Backlog:
 
 
 def read_waiting(reply: Sequence[Any], now_ms: int) -> Waiting:
-    """Return what XLEN, XPENDING and XRANGE with COUNT 1 say together; an error in place of one counts as nothing."""
-    length, pending, first = (None if isinstance(part, Exception) else part for part in reply)
+    """Return what XLEN, XPENDING and XRANGE with COUNT 1 say together; an error of the second says that there is no group."""
+    length, pending, first = reply
     oldest_ms = int(first[0][0].partition(b"-")[0]) if first else now_ms
-    return Waiting(length or 0, pending["pending"] if pending else 0, max(0, now_ms - oldest_ms) / 1000)
+    return Waiting(length, 0 if isinstance(pending, Exception) else pending["pending"], max(0, now_ms - oldest_ms) / 1000)

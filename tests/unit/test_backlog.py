@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 from fakeredis import FakeAsyncRedis
 from prometheus_client import REGISTRY
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from router.backlog import Backlog, Stream, Waiting, read_waiting
@@ -59,6 +60,25 @@ async def test_tells_length_pending_and_age(redis: FakeAsyncRedis) -> None:
     assert _figure("oldest_seconds", "dead") is None
     backlog.forget()
     assert (_figure("entries", "in"), _figure("oldest_seconds", "in")) == (None, None)
+
+
+async def test_busy_redis_is_one_that_is_away(redis: FakeAsyncRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a script of somebody's runs for long, everything is answered BUSY, TIME too; the work beside goes on."""
+    backlog = Backlog(redis, SHARD, [IN])
+
+    async def answer_busy(pipe: Pipeline, *, raise_on_error: bool) -> list[Exception]:
+        assert not raise_on_error
+        return [ResponseError("BUSY Redis is busy running a script.")] * len(pipe)
+
+    monkeypatch.setattr(Pipeline, "execute", answer_busy)
+    with pytest.raises(ResponseError, match="BUSY"):
+        await backlog.look()
+
+    async def work(_held: str) -> None:
+        await anyio.wait_all_tasks_blocked()
+
+    await backlog.beside(work)("me 1")
+    assert _figure("entries", "in") is None
 
 
 async def test_tells_only_while_at_work(redis: FakeAsyncRedis) -> None:
