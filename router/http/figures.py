@@ -35,8 +35,12 @@ def count_requests(app: Starlette) -> Starlette:
 
 
 def _templates(routes: Iterable[BaseRoute]) -> dict[object, str]:
-    """Return endpoint → template of its address."""
-    return {route.endpoint: _CONVERTOR.sub("}", route.path) for route in routes if isinstance(route, Route)}
+    """Return endpoint → template of its address; where one endpoint answers several, as the files of a page, of the first."""
+    templates: dict[object, str] = {}
+    for route in routes:
+        if isinstance(route, Route):
+            templates.setdefault(route.endpoint, _CONVERTOR.sub("}", route.path))
+    return templates
 
 
 class _Routes:

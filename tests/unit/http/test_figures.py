@@ -22,12 +22,17 @@ async def _get(_request: Request) -> Response:
     return PlainTextResponse("here")
 
 
+async def _page(_request: Request) -> Response:
+    return PlainTextResponse("it")
+
+
 async def _fail(_request: Request) -> NoReturn:
     raise RuntimeError("on purpose")
 
 
 def _client() -> httpx.AsyncClient:
-    app = count_requests(Starlette(routes=[Route("/v1/things/{id:path}", _get), Route("/v1/broken", _fail)]))
+    page = [Route(path, _page) for path in ("/v1/page", "/v1/page/style.css", "/v1/page/script.js")]
+    app = count_requests(Starlette(routes=[Route("/v1/things/{id:path}", _get), Route("/v1/broken", _fail), *page]))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://api")
 
@@ -43,6 +48,8 @@ def _counted(method: str, route: str, status: int) -> float:
         ("GET", "/v1/things/alice", "/v1/things/{id}", 200),
         ("POST", "/v1/things/alice", "/v1/things/{id}", 405),
         ("GET", "/v1/broken", "/v1/broken", 500),
+        ("GET", "/v1/page", "/v1/page", 200),
+        ("GET", "/v1/page/script.js", "/v1/page", 200),
         ("GET", "/etc/passwd", "other", 404),
     ],
 )
