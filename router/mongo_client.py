@@ -46,8 +46,17 @@ CLOSE_TIMEOUT_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
+_CANCELLED: Final = "operation cancelled"
+"""What the driver says of a call that it cuts off itself, as soon as its own look at the server has had no answer."""
+
 _ending: Final[set[asyncio.Task[Any]]] = set()
 """Cancelled calls that have not ended yet: the loop itself holds its tasks weakly."""
+
+
+def brief(exc: BaseException) -> str:
+    """Return the beginning of what a driver says, which goes on with its own settings and the state of every server."""
+    said = (str(exc) or type(exc).__name__).splitlines()[0].partition(" (configured timeouts")[0].partition(", Timeout:")[0]
+    return "the server takes connections and does not answer" if said == _CANCELLED else said
 
 
 def cancelled_once(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:

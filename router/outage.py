@@ -6,6 +6,7 @@ import anyio
 import structlog
 
 from router.metrics import OUTAGES
+from router.mongo_client import brief
 from router.ops import Health
 from router.redaction import Redaction, secrets_of
 from router.retry import Backoff
@@ -36,8 +37,8 @@ class Outages:
             self._out.add(server)
             OUTAGES.labels(server=server).inc()
             # It is shown on /readyz, and MongoDB's errors quote the documents that they are about.
-            self._health.set(server, ok=False, why=self._redaction.text(f"{type(error).__name__}: {error}"))
-            self._log.warning("outage_began", server=server, error=str(error), kind=type(error).__name__)
+            self._health.set(server, ok=False, why=self._redaction.text(f"{type(error).__name__}: {brief(error)}"))
+            self._log.warning("outage_began", server=server, error=brief(error), kind=type(error).__name__)
         await anyio.sleep(self._backoff.next_s())
 
     def forget(self) -> None:

@@ -10,6 +10,7 @@ from pymongo.errors import PyMongoError
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from router.http.problems import Problem
+from router.mongo_client import brief
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ def unavailable(detail: str) -> Problem:
 def away(exc: PyMongoError | RedisError | OSError) -> Problem:
     """Return the problem of a server that is away, and log it."""
     who = "MongoDB" if isinstance(exc, PyMongoError) else "Redis"
-    log.warning("api_unserved", server=who, error=str(exc), kind=type(exc).__name__)
+    log.warning("api_unserved", server="mongo" if who == "MongoDB" else "redis", error=brief(exc), kind=type(exc).__name__)
     if isinstance(exc, OutOfMemoryError):
         return unavailable("Redis is out of memory and takes no message just now; try again")
     return unavailable(f"{who} cannot be asked just now; try again")

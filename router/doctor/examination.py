@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from router.doctor import auth_server, clocks, configuration, edges, leases, mongo_server, prefix, redis_server, streams
 from router.doctor.findings import Examined, Finding, error, warning
 from router.errors import SettingError
-from router.mongo_client import STORE_OUTAGE, Document, open_mongo
+from router.mongo_client import STORE_OUTAGE, Document, brief, open_mongo
 from router.redis_client import OUTAGE, open_redis, server_name
 from router.settings import Settings
 
@@ -109,7 +109,7 @@ async def _silence(redis: Redis, settings: Settings) -> Finding | None:
     except OUTAGE as exc:
         where = server_name(settings)
         return error(
-            f"Redis at {where} does not answer ({_brief(exc)}), so that nothing in it could be looked at",
+            f"Redis at {where} does not answer ({brief(exc)}), so that nothing in it could be looked at",
             "start it, or set redis_url to where it is; user and password stand in it",
         )
     return None
@@ -122,7 +122,7 @@ async def _examine(found: dict[str, list[Finding]], group: str, ask: Ask, tell: 
         try:
             found[group] = await ask()
         except (*OUTAGE, *STORE_OUTAGE, httpx.HTTPError) as exc:
-            found[group] = [warning(f"this could not be looked at: {_brief(exc)}", "look again; may the user do that (ACL)?")]
+            found[group] = [warning(f"this could not be looked at: {brief(exc)}", "look again; may the user do that (ACL)?")]
     if scope.cancelled_caught:
         found[group] = [error(f"no answer within {GROUP_TIMEOUT_S:g} s", "look again; the server or the network is overloaded")]
     tell(group, "")
@@ -134,12 +134,7 @@ async def _mongodb(mongo: AsyncMongoClient[Document], settings: Settings) -> lis
     except STORE_OUTAGE as exc:
         return [
             error(
-                f"MongoDB does not answer ({_brief(exc)}): nothing is accepted, and nothing is replayed",
+                f"MongoDB does not answer ({brief(exc)}): nothing is accepted, and nothing is replayed",
                 "start it, or set mongo_url to where it is; user and password stand in it",
             )
         ]
-
-
-def _brief(exc: BaseException) -> str:
-    """Return the beginning of what a driver says, which goes on with its own settings and the state of every server."""
-    return (str(exc) or type(exc).__name__).splitlines()[0].partition(" (configured timeouts")[0].partition(", Timeout:")[0]

@@ -15,6 +15,7 @@ import anyio
 import pytest
 import structlog
 from pymongo import AsyncMongoClient
+from pymongo.errors import AutoReconnect
 
 import edge
 import router
@@ -22,7 +23,7 @@ from router import mongo_client
 from router.collect.eras import Eras
 from router.cursors import CursorKey, Cursors
 from router.inbox import Inbox
-from router.mongo_client import cancelled_once, open_mongo
+from router.mongo_client import brief, cancelled_once, open_mongo
 from router.settings import Settings
 from router.stored import Document
 from tests.collecting import until
@@ -163,6 +164,24 @@ async def test_a_call_that_will_not_end_is_left_and_told_of(monkeypatch: pytest.
     await left
     await asyncio.sleep(0)
     assert not mongo_client._ending
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "db:27017: timed out (configured timeouts: …), Timeout: 10.0s, Topology Description: <…>",
+            "db:27017: timed out",
+        ),
+        ("No servers found yet, Timeout: 4.0s, Topology Description: <…>", "No servers found yet"),
+        ("operation cancelled", "the server takes connections and does not answer"),
+        ("not primary\nand more", "not primary"),
+        ("", "AutoReconnect"),
+    ],
+)
+async def test_what_the_driver_says_is_told_in_brief(said: str, told: str) -> None:
+    """Without its own settings and the state of every server; and what says nothing to an operator, in words that do."""
+    assert brief(AutoReconnect(said)) == told
 
 
 def _unwrapped(tree: ast.Module) -> Iterator[str]:
