@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, confirm, people_settings
 from router.commands.output import print_columns, print_json, printable
 from router.commands.reach import redis_at_hand
 from router.commands.teaching import TaughtCommand, TaughtGroup
@@ -261,9 +260,7 @@ def _check_source(source: str | None) -> None:
 
 def _confirm(source: str | None) -> None:
     what = f"all dead letters of {source}" if source else "all dead letters"
-    if not sys.stdin.isatty():
-        raise RuleBroken("--yes", f"is needed to drop {what} where nobody can be asked")
-    typer.confirm(f"Drop {what} for good?", abort=True)
+    confirm(f"Drop {what} for good?", f"drop {what}")
 
 
 def _age_s(text: str) -> int:

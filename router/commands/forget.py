@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, confirm, people_settings
 from router.commands.output import print_columns, print_json
 from router.commands.reach import redis_at_hand
 from router.commands.reach_mongo import mongo_at_hand
@@ -42,7 +42,7 @@ def forget(
     check_id(user, "USER")
     settings = people_settings(config)
     if not yes:
-        typer.confirm(f"Erase {user} from Redis and MongoDB (prefix {settings.prefix})?", abort=True, err=True)
+        confirm(f"Erase {user} from Redis and MongoDB (prefix {settings.prefix})?", f"erase {user}")
     forgotten = anyio.run(_forget, settings, user, wait)
     if as_json:
         print_json(forgotten)

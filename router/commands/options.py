@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from router.errors import SettingError
+from router.errors import RuleBroken, SettingError
 from router.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
 
 FOLDER_CONFIG: Final = Path(".pushway/pushway.toml")
@@ -37,6 +38,24 @@ Assignments = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Set one of docs/settings.md; may be given several times."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def confirm(question: str, doing: str) -> None:
+    """Ask whether what cannot be undone is meant; `--yes` spares the question.
+
+    Raises:
+        RuleBroken: when nobody can be asked; it names what was to be done, as in "drop all dead letters".
+        typer.Abort: when it is not meant.
+    """
+    try:
+        meant = typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        typer.echo(err=True)
+        raise RuleBroken("--yes", f"is needed to {doing} where nobody can be asked") from None
+    if not meant:
+        raise typer.Abort
 
 
 def service_settings(config: Path | None, assignments: Sequence[str] | None, **flags: object) -> Settings:

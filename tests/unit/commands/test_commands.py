@@ -107,6 +107,14 @@ def test_unknown_command_is_wrong_usage() -> None:
     assert _run("sned").exit_code == 2
 
 
+@pytest.mark.parametrize("words", [("forget", "alice"), ("dead", "drop", "--all")])
+def test_what_cannot_be_undone_is_not_done_unasked(words: tuple[str, ...]) -> None:
+    """Where nobody can answer, --yes is asked for, instead of ending without a word."""
+    done = _run(*words)
+    assert done.exit_code == 2
+    assert "--yes: is needed to" in done.stderr
+
+
 @pytest.mark.parametrize("service", ["auth", "collect", "dispatch", "edge"])
 def test_wrong_setting_names_itself_before_anything_starts(service: str) -> None:
     """The error is one line that says what the setting takes; exit code 2."""
