@@ -83,7 +83,8 @@ def judge_routes(looked_at: int, astray: Mapping[str, int]) -> list[Finding]:
         return [ok(f"the routes of {users} lead to nodes that live")] if looked_at else []
     # What comes for these users is stored and reported as offline; it is only that nobody lives there.
     names = ", ".join(sorted(astray))
-    told = f"of {looked_at:,} users' routes, {sum(astray.values()):,} lead to nodes that do not live: {names}"
+    lead = counted(sum(astray.values()), "leads to a node that does", "lead to nodes that do")
+    told = f"of the routes of {counted(looked_at, 'user', 'users')}, {lead} not live: {names}"
     return [note(told, "each is dropped by the next message for its user, or ends by itself after route_ttl_ms")]
 
 

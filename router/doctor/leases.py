@@ -28,16 +28,17 @@ async def examine(redis: Redis, settings: Settings) -> list[Finding]:
                 pipe.get(key)
                 pipe.pttl(key)
                 held, left_ms = await pipe.execute()
-            found.append(judge(role, shard, held.decode(errors="backslashreplace") if held else None, left_ms))
+            found.append(judge(role, shard, key, held.decode(errors="backslashreplace") if held else None, left_ms))
     return found
 
 
-def judge(role: str, shard: int, held: str | None, left_ms: int) -> Finding:
+def judge(role: str, shard: int, key: str, held: str | None, left_ms: int) -> Finding:
     """Return what is to be thought of a lease.
 
     Args:
         role: of whom.
         shard: its number.
+        key: of the lease.
         held: owner and token; None where nobody has it.
         left_ms: until it lapses unless renewed, as PTTL says.
     """
@@ -50,6 +51,6 @@ def judge(role: str, shard: int, held: str | None, left_ms: int) -> Finding:
     if left_ms == _NEVER_EXPIRES:
         return warning(
             f"shard {shard}, {role}: {owner} holds the lease for ever, so nobody takes over when it dies",
-            f"somebody has written the lease by hand: once {owner} is no service that runs, DEL it",
+            f"somebody has written the lease by hand: once {owner} is no service that runs, DEL '{key}'",
         )
     return ok(f"shard {shard}, {role}: {owner}")

@@ -203,7 +203,7 @@ async def test_edges_that_do_not_hear_are_told(valkey_server: EmbeddedValkey, st
     _told(found, Severity.OK, "well.1")
     _told(found, Severity.ERROR, "deaf.1 is deaf")
     _told(found, Severity.WARNING, "dead.1 has not been heard from")
-    _told(found, Severity.NOTE, "of 4 users' routes, 1 lead to nodes that do not live: dead.1")
+    _told(found, Severity.NOTE, "of the routes of 4 users, 1 leads to a node that does not live: dead.1")
 
 
 async def test_stray_streams_are_found(valkey_server: EmbeddedValkey, store_server: Store) -> None:

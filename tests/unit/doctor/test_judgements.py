@@ -222,7 +222,7 @@ def test_dead_letters_are_news_for_an_hour(length: int, newest_s: float | None, 
 )
 def test_lease_is_held_for_a_while(held: str | None, left_ms: int, severity: Severity, said: str) -> None:
     """By somebody, and not for ever."""
-    _assert_told([leases.judge("collect", 2, held, left_ms)], severity, said)
+    _assert_told([leases.judge("collect", 2, "push:{2}:lease:collect", held, left_ms)], severity, said)
 
 
 def _node(node_id: str, **changes: Any) -> Node:  # noqa: ANN401 - whichever it has
@@ -251,7 +251,9 @@ def test_routes_that_lead_nowhere_are_a_note() -> None:
     """They mend themselves, but say that an edge has died."""
     assert edges.judge_routes(0, {}) == []
     assert _worst(edges.judge_routes(9, {})) is Severity.OK
-    _assert_told(edges.judge_routes(9, {"edge-1.x": 2}), Severity.NOTE, "of 9 users' routes, 2 lead to nodes that do not live")
+    _assert_told(
+        edges.judge_routes(9, {"edge-1.x": 2}), Severity.NOTE, "of the routes of 9 users, 2 lead to nodes that do not live"
+    )
 
 
 @pytest.mark.parametrize(
