@@ -29,8 +29,10 @@ local FORGOTTEN = 'it was addressed to a person who has been forgotten'
 local function without(to)
   local named, others = false, {}
   for part in string.gmatch(to, '[^,]+') do
-    -- A dead letter may have died of the white space.
-    local one = string.match(part, '^%s*(.-)%s*$')
+    -- A dead letter may have died of the white space. In two steps, each of which goes over the text once: one pattern that
+    -- trims both ends tries every way to share out a long gap.
+    local begin = string.find(part, '%S')
+    local one = begin and string.match(part, '^.*%S', begin) or ''
     if one == target then
       named = true
     elseif one ~= '' then

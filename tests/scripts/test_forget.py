@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Final
 
 import pytest
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.anyio
 
 TARGET: Final = "user:a"
 MEBIBYTE: Final = 1_048_576
+
+GAP_MAX_S: Final = 5.0
+"""Some milliseconds are enough, and the square would take a quarter of an hour."""
 
 
 async def forget(
@@ -55,6 +59,16 @@ async def test_lines_go_by_their_first_word(shard: Shard) -> None:
     await shard.put_out(line("user:a", 4), *kept, line("user:a", None))
     assert await forget(shard, shard.keys.out()) == ["", 2, 0, 0, ""]
     assert await shard.lines_out() == kept
+
+
+async def test_a_gap_of_half_a_megabyte_costs_what_it_is_long(shard: Shard) -> None:
+    """Redis serves nobody else meanwhile, so the time must not grow with the square of what somebody wrote."""
+    gap = " " * 500_000
+    for to in (f"user:a{gap}b", f"user:b{gap}", f"{gap},user:a{gap},"):
+        await _add(shard, shard.keys.dead(), "to", to)
+    before_s = time.monotonic()
+    assert await forget(shard, shard.keys.dead(), size=8 * MEBIBYTE) == ["", 1, 0, 0, ""]
+    assert time.monotonic() - before_s < GAP_MAX_S
 
 
 async def test_an_entry_for_others_too_is_kept_where_order_counts(shard: Shard) -> None:
