@@ -89,7 +89,7 @@ def _unpacked(fields: Fields) -> Fields:
         # What was encoded were bytes: in Latin-1 each is one character, whatever it means.
         values = json.loads(fields[0][1].decode("latin-1"))
         flat = [value.encode("latin-1") for value in values]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return fields
     return tuple(zip(flat[::2], flat[1::2], strict=True)) if len(flat) > _MAX_VALUES and len(flat) % 2 == 0 else fields
 
