@@ -35,8 +35,10 @@ _SECRET_NAMES: Final = re.compile(r"token|api_?key|passw|secret|authorization|co
 _CONTENT_NAMES: Final = frozenset({"body", "text", "frame", "payload", "fields", "entry_fields", "document", "op"})
 
 _SHAPES: Final = (
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
-    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?"), HIDDEN),
+    # None of them may take the square of the time for a long text of a producer's. So no scheme is looked for, and of a run of
+    # letters and hyphens only the first `eyJ` is tried.
+    (re.compile(r"://[^\s/@]*@"), f"://{HIDDEN}@"),
+    (re.compile(r"(?<![\w-])(?>([\w-]*?)\beyJ)[\w-]{4,}\.[\w-]+(\.[\w-]*)?"), rf"\1{HIDDEN}"),
     (re.compile(r"(\bbearer\s+)[^\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"(\b(?:token|api_key|password|access_token)=)[^\s&'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     # Python quotes what it cannot read as a number, and that came over a wire.

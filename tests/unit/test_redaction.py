@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from router.settings import Settings
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"  # noqa: S105 - made up
 SECRETS = ("canary-key", 'p"ass\\wört', "p%40ss")
 REDACTION = Redaction(SECRETS)
+
+LONG_TEXT_MAX_S = 2.0
+"""Some tens of ms are enough, and the square of the length would take minutes."""
 
 
 def _told(**event: object) -> dict[str, Any]:
@@ -62,6 +66,7 @@ def test_bytes_are_counted() -> None:
         ("redis://user:pw@10.0.0.1:6379/0 is away", "redis://***@10.0.0.1:6379/0 is away"),
         ("mongodb+srv://u:p%21@a.example,b.example/?x=1", "mongodb+srv://***@a.example,b.example/?x=1"),
         (f"refused {TOKEN} again", "refused *** again"),
+        (f"user-{TOKEN}, x-eyJ-{TOKEN}", "user-***, x-***"),
         ("Authorization: Bearer abc.def/ghi+j==", "Authorization: Bearer ***"),
         ("GET /v1/connect?token=abc&since=1", "GET /v1/connect?token=***&since=1"),
         ("full error: {'op': {'_id': 'user:alice 1', 'frame': 'x'}, 'n': 1}", "full error: {'op': ***"),
@@ -112,6 +117,14 @@ def test_a_long_value_is_cut_and_says_so() -> None:
     """One error of a driver that describes all it knows does not fill a page."""
     told = _told(error="x" * 5_000)["error"]
     assert told == "x" * VALUE_MAX_CHARS + "… (5000 characters)"
+
+
+@pytest.mark.parametrize("part", ["a-", "a.", "eyJaaaa-", "-eyJaaaaa", "a://", "bearer ", "'op'  ", "token=", "x-eyJaaaa."])
+def test_a_long_text_takes_no_longer_than_it_is(part: str) -> None:
+    """An error may quote a document, and everything in this process waits while it is read."""
+    began_s = time.process_time()
+    _told(error=part * 20_000)
+    assert time.process_time() - began_s < LONG_TEXT_MAX_S
 
 
 @given(
