@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router.http.operations import Answer, Operation
+from router.http.operations import JSON, Answer, Operation
 from router.ops import Health
 from router.settings import Settings
 
@@ -63,7 +63,7 @@ class Readiness:
         return Response(
             msgspec.json.encode(ReadyState(ready, reasons)),
             HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
-            media_type="application/json",
+            media_type=JSON,
         )
 
 

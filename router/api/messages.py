@@ -8,7 +8,7 @@ letters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from router.api.openapi import AWAY
+from router.api.times import rfc3339
 from router.cursors import Cursors, DeviceCursor
-from router.http.operations import Answer, Id, Operation, Parameter, Time
+from router.http.operations import JSON, Answer, Id, Operation, Parameter, Time
 from router.http.problems import Problem
 from router.inbox import Inbox
 from router.keys import Keys
@@ -34,6 +35,8 @@ _DEVICES_MAX: Final = 1_000
 
 _DEAD_SCANNED_MAX: Final = 1_000
 """Newest dead letters of each shard that are looked through for an id that is not stored."""
+
+_DEAD_AT_ONCE: Final = 50
 
 
 class DeviceState(msgspec.Struct, frozen=True):
@@ -148,15 +151,15 @@ class Messages:
         targets = tuple([await self._target(kept, now) for kept in found])
         trace = await self._trace(message_id) if any(kept.trace for kept in found) else msgspec.UNSET
         answer = MessageState(message_id, targets, trace)
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        return Response(msgspec.json.encode(answer), media_type=JSON)
 
     async def _target(self, kept: Kept, now: datetime) -> TargetState:
         state = TargetState(
             to=kept.target,
             state="stored" if kept.expires_at > now else "expired",
             seq=kept.seq,
-            stored_at=_time(kept.stored_at),
-            expires_at=_time(kept.expires_at),
+            stored_at=rfc3339(kept.stored_at),
+            expires_at=rfc3339(kept.expires_at),
             carried=kept.carried,
         )
         if not kept.target.startswith(USER_PREFIX):
@@ -180,15 +183,25 @@ class Messages:
     async def _dead_letter(self, message_id: str) -> str:
         for shard in range(self._settings.shards):
             key = Keys(self._settings.prefix, shard).dead()
-            # The driver's types name the replies of every protocol at once.
-            letters: Any = await self._redis.xrevrange(key, count=_DEAD_SCANNED_MAX)
-            entry = find_letter(letters, message_id.encode())
-            if entry is not None:
-                return f"the message is a dead letter, {entry[0]} of {key}: {entry[1]}"
+            async for letters in self._newest_letters(key):
+                found = _find_letter(letters, message_id.encode())
+                if found is not None:
+                    return f"the message is a dead letter, {found[0]} of {key}: {found[1]}"
         return ""
 
+    async def _newest_letters(self, key: str) -> AsyncIterator[Sequence[Any]]:
+        """Yield the newest dead letters, some at a time: each is a whole entry, and may have died of its length."""
+        before = "+"
+        for _ in range(_DEAD_SCANNED_MAX // _DEAD_AT_ONCE):
+            # The driver's types name the replies of every protocol at once.
+            letters: Any = await self._redis.xrevrange(key, before, count=_DEAD_AT_ONCE)
+            yield letters
+            if len(letters) < _DEAD_AT_ONCE:
+                return
+            before = f"({letters[-1][0].decode()}"
 
-def find_letter(letters: Iterable[Any], message_id: bytes) -> tuple[str, str] | None:
+
+def _find_letter(letters: Iterable[Any], message_id: bytes) -> tuple[str, str] | None:
     """Return the entry id of the first dead letter whose `id` is this one, and its reason."""
     for entry_id, fields in letters:
         if fields.get(b"id") == message_id:
@@ -207,13 +220,8 @@ def _with_devices(state: TargetState, devices: Sequence[DeviceCursor]) -> Target
 
 
 def _device(device: DeviceCursor) -> DeviceState:
-    return DeviceState(device.device, device.seq, _time(device.seen_at))
+    return DeviceState(device.device, device.seq, rfc3339(device.seen_at))
 
 
 def _told(event: TraceEvent) -> TraceState:
     return msgspec.convert(describe(event), TraceState)
-
-
-def _time(time: datetime) -> str:
-    """Return a time as RFC 3339 has it, in UTC."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from router.api.append.post import Append
 from router.auth.client import RequestRefused, request_token
+from router.http.operations import JSON
 from router.http.problems import Problem, read_body
 from router.keys import Keys
 from router.settings import Settings
@@ -102,7 +103,7 @@ class Page:
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         self._check_host(request)
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, and say so: content-type: application/json")
         raw = await read_body(request, _REQUEST_MAX_BYTES)
         try:

@@ -242,7 +242,7 @@ class Users:
             RuleBroken: when the id is none.
             PyMongoError, RedisError: in an outage.
         """
-        user = user_of(request)
+        user = _user(request)
         routes = await read_routes(self._redis, self._settings, user)
         cursors = await self._cursors.all_of_user(user, CURSORS_MAX + 1)
         state = UserState(
@@ -267,7 +267,7 @@ class Users:
             Problem: 400 when `after` or `limit` is no such number.
             PyMongoError: in an outage.
         """
-        user = user_of(request)
+        user = _user(request)
         after = _number(request, "after", default=0, least=0, most=SEQ_MAX)
         limit = _number(request, "limit", default=PAGE_DEFAULT, least=1, most=PAGE_MAX)
         page = await self._inbox.page(USER_PREFIX + user, after, SEQ_MAX, limit, _PAGE_MAX_BYTES)
@@ -282,7 +282,7 @@ class Users:
             RuleBroken: when the id is none.
             RedisError: in an outage; it is unknown which nodes were told.
         """
-        user = user_of(request)
+        user = _user(request)
         nodes = await kick(self._redis, self._settings, user, "the sessions were ended by the service")
         log.info("user_kicked", user=user, nodes=len(nodes))
         return Response(msgspec.json.encode(KickedState(user, tuple(nodes))), HTTPStatus.ACCEPTED, media_type=JSON)
@@ -295,7 +295,7 @@ class Users:
             Problem: 503 when something is left.
             PyMongoError, RedisError: in an outage; it is unknown what is gone.
         """
-        user = user_of(request)
+        user = _user(request)
         async with self._forgetting:
             forgotten = await Forgetting(self._redis, self._inbox, self._cursors, self._settings, user).run()
         # Without the name: it is to be gone.
@@ -317,7 +317,7 @@ class Users:
         return await self._inbox.newest_above(target, 0)
 
 
-def user_of(request: Request) -> str:
+def _user(request: Request) -> str:
     """Return the user whom a request is about.
 
     Raises:

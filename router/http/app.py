@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from router.http.access import check_api_key
 from router.http.figures import count_requests
 from router.http.openapi import Limits, make_document
-from router.http.operations import Answer, Operation
+from router.http.operations import JSON, Answer, Operation
 from router.http.problems import Problem, problem_handlers, problem_response
 from router.http.reference import reference_routes
 
@@ -66,7 +66,7 @@ def http_app(
     document = msgspec.json.encode(make_document(*about, described, limits))
 
     async def get_openapi(_request: Request) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(document, media_type=JSON)
 
     app = Starlette(
         routes=[*_routes({**handlers, OPENAPI: get_openapi}, api_key), *reference_routes(), *others],

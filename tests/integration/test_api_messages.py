@@ -155,15 +155,16 @@ async def test_id_of_an_entry(api: Api) -> None:
 
 
 async def test_dead_letter(api: Api) -> None:
-    """404 names the letter and its reason where it is among the newest."""
+    """404 names the letter and its reason where it is among the newest, be they many."""
+    dead = api.site.keys(0).dead()
     await api.site.append(to="user:a", id="m")
     await api.site.append(to="user:a", text="hi", id="other")
     await api.site.settle()
-    (entry_id, _), *_ = await api.site.redis.xrange(api.site.keys(0).dead())
-    detail = await api.problem("m", 404)
-    assert detail.startswith(
-        f"the message is a dead letter, {entry_id.decode()} of {api.site.keys(0).dead()}: body: exactly one"
-    )
+    (entry_id, _), *_ = await api.site.redis.xrange(dead)
+    for place in range(120):
+        await api.site.redis.xadd(dead, {"reason": "none", "id": f"{place}"})
+    for message_id, why in (("m", f"{entry_id.decode()} of {dead}: body: exactly one"), ("119", "")):
+        assert (await api.problem(message_id, 404)).startswith(f"the message is a dead letter, {why}")
 
 
 @pytest.mark.parametrize("shown", ["", "wrong", f"{KEY}x"])

@@ -27,7 +27,7 @@ from router.api.append.reading import read_items, read_key
 from router.api.append.schema import IdempotencyKey, NewMessage, NewMessages
 from router.api.append.waiting import Waiting
 from router.api.prefer import read_wait
-from router.http.operations import Answer, AnyOf, Body, Operation, Parameter
+from router.http.operations import JSON, Answer, AnyOf, Body, Operation, Parameter
 from router.http.problems import Problem, document_of, read_body
 from router.inbox import Inbox
 from router.settings import Settings
@@ -127,11 +127,11 @@ class Append:
 
 
 def _check_media(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "send JSON, and say so: content-type: application/json",
-            headers={"accept": "application/json"},
+            f"send JSON, and say so: content-type: {JSON}",
+            headers={"accept": JSON},
         )
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(
@@ -143,4 +143,4 @@ def _respond(outcomes: Sequence[Outcome], *, many: bool, wait_s: int) -> Respons
     answer = answer_many(outcomes) if many else answer_one(outcomes[0])
     status = status_of(outcomes, waited=wait_s > 0)
     headers = {"preference-applied": f"wait={wait_s}"} if wait_s else None
-    return Response(msgspec.json.encode(answer), status, headers=headers, media_type="application/json")
+    return Response(msgspec.json.encode(answer), status, headers=headers, media_type=JSON)
