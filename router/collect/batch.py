@@ -6,7 +6,7 @@ a shard at a time, to that shard's `in` with the message's id, so that only the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from router.collect import stages
@@ -76,11 +76,13 @@ class Plan:
         return len(self.items) + len(transient.lines) + len(transient.forwards) + len(durable.forwards)
 
 
-def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings) -> tuple[Plan, int]:
+def plan_batch(
+    entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings, time_is_up: Callable[[], bool] = lambda: False
+) -> tuple[Plan, int]:
     """Return the plan for the first entries of a batch, and how many those are.
 
     An entry makes as many items, lines and forwards as it has targets, so a batch is cut where they reach `batch_max`, or
-    their content `read_max_bytes`; what is left is taken again.
+    their content `read_max_bytes`; or behind the entry after which `time_is_up`. What is left is taken again.
     """
     plan = Plan()
     seen: set[str] = set()
@@ -91,10 +93,10 @@ def plan_batch(entries: Sequence[Entry], shard: int, now_ms: int, settings: Sett
         except RuleBroken as exc:
             plan.dead.append((entry.id, str(exc)))
             plan.events += stages.buried(entry, now_ms * 1_000, str(exc))
-            continue
-        _add(plan, seen, entry, message, shard, settings.shards, now_ms)
-        content_bytes += len(message.content) * len(message.targets)
-        if plan.size >= settings.batch_max or content_bytes >= settings.read_max_bytes:
+        else:
+            _add(plan, seen, entry, message, shard, settings.shards, now_ms)
+            content_bytes += len(message.content) * len(message.targets)
+        if plan.size >= settings.batch_max or content_bytes >= settings.read_max_bytes or time_is_up():
             return plan, count
     return plan, len(entries)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import anyio
 import structlog
@@ -42,6 +43,10 @@ from router.trace import Stage
 from router.turns import take_turns
 
 log = structlog.get_logger(__name__)
+
+_PLANS_A_LEASE: Final = 10
+"""A plan is made without a pause, so nobody renews the lease meanwhile. There is JSON that takes a second for 3 MiB, such as
+numbers near the end of what a double can say; a batch of it would cost the lease, and so would the next try."""
 
 
 class Owner:
@@ -97,7 +102,8 @@ class Owner:
             RedisError, PyMongoError: in an outage; take the batch again.
         """
         now_ms = time.time_ns() // 1_000_000
-        plan, count = plan_batch(entries, self._shard, now_ms, self._settings)
+        deadline_s = time.monotonic() + self._settings.lease_ms / 1_000 / _PLANS_A_LEASE
+        plan, count = plan_batch(entries, self._shard, now_ms, self._settings, lambda: time.monotonic() > deadline_s)
         metrics.BATCH_SIZE.labels("collect").observe(count)
         if plan.dead:
             await self._bury(held, plan.dead)

@@ -152,6 +152,15 @@ def test_batch_is_cut_where_its_content_reaches_the_most() -> None:
     assert plan_batch(entries, 0, NOW_MS, Settings(read_max_bytes=5_000))[1] == 3
 
 
+def test_batch_is_cut_when_time_is_up() -> None:
+    """Good entries and bad ones take their time alike, and one is done at least."""
+    for fields in ({"to": "user:a", "text": "1"}, {"nonsense": "1"}):
+        time_is_up = iter((False, False, True)).__next__
+        plan, count = plan_batch(_entries(*[fields] * 10), 0, NOW_MS, Settings(), time_is_up)
+        assert (count, len(plan.items) + len(plan.dead)) == (3, 3)
+        assert plan_batch(_entries(fields, fields), 0, NOW_MS, Settings(), lambda: True)[1] == 1
+
+
 def test_dead_entries_behind_the_cut_are_left() -> None:
     """What is behind the cut is judged when it is taken again."""
     entries = _entries({"to": "user:a", "text": "1"}, {"nonsense": "1"})
