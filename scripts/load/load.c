@@ -118,11 +118,13 @@ static void command_replayed(const char *command) {
     struct spent before = loop_spent();
     client_receiver(0)->sent = count(command, "count", 0);
     run_dry();
+    struct spent spent = loop_spent_since(before);
+    run_linger();
     clients_settle();
     putchar('{');
     print_faults();
     putchar(',');
-    print_spent(loop_spent_since(before));
+    print_spent(spent);
     puts("}");
 }
 

@@ -9,7 +9,7 @@
 #include "clients.h"
 #include "fail.h"
 
-enum { QUIET_S = 3, TURN_MS = 20, WAITING_MAX_BYTES = 64 << 20 };
+enum { QUIET_S = 3, TURN_MS = 20, LINGER_MS = 100, WAITING_MAX_BYTES = 64 << 20 };
 
 static const uint64_t SECOND_NS = 1000000000u;
 
@@ -83,8 +83,11 @@ void run_dry(void) {
         if (audience.received != received) quiet_since_ns = now_ns();
         received = audience.received;
     }
-    /* What comes twice may come a little later than what was waited for. */
-    for (int turn = 0; turn < 5; turn++) loop_turn(TURN_MS);
+}
+
+void run_linger(void) {
+    uint64_t until_ns = now_ns() + LINGER_MS * 1000000ull;
+    while (now_ns() < until_ns) loop_turn(TURN_MS);
 }
 
 void run(const struct plan *plan, struct outcome *outcome) {
@@ -100,6 +103,7 @@ void run(const struct plan *plan, struct outcome *outcome) {
     outcome->sending_s = outcome->spent.clock;
     outcome->in_time = audience.received;
     run_dry();
+    run_linger();
     outcome->sent = sent;
     clients_settle();
 }

@@ -32,4 +32,7 @@ void run(const struct plan *plan, struct outcome *outcome);
 /* Wait until nothing is missing, or nothing has come for some seconds. */
 void run_dry(void);
 
+/* Listen for a moment longer: what comes twice may come a little later than what was waited for. */
+void run_linger(void);
+
 #endif

@@ -97,9 +97,9 @@ class Ran(Deliveries, frozen=True, kw_only=True):
     def limit(self) -> str:
         """Say when the figures are the generator's own; empty when they are not."""
         if self.cpu_s > LIMIT_SHARE * self.seconds:
-            return f"the generator used {self.cpu_s / self.seconds:.0%} of a core: it was the limit"
+            return f"the generator used more than {LIMIT_SHARE:.0%} of a core: it was the limit"
         if self.stalled or self.late_us.p99 > LATE_MAX_US:
-            return f"the generator fell behind its rate (p99 {self.late_us.p99 / 1e3:.1f} ms)"
+            return f"the generator was behind its rate by more than {LATE_MAX_US / 1e3:g} ms at p99, which latency counts in"
         return ""
 
 
