@@ -126,7 +126,11 @@ class Outlet:
 
     def _limits(self, lane: Lane) -> list[str | int]:
         settings = self._settings
-        limits = [settings.read_max_bytes, settings.publish_max_bytes, settings.offline_max, settings.trace_max]
+        publish_max = settings.publish_max_bytes
+        # What producers append is read by the script character by character: in the worst case 4 MiB take it half a second, in
+        # which Redis serves nobody else. No node is sent more than that in one call, either.
+        read_max = settings.read_max_bytes if lane is Lane.OUT else min(settings.read_max_bytes, publish_max)
+        limits = [read_max, publish_max, settings.offline_max, settings.trace_max]
         if lane is Lane.OUT:
             return [*limits, lane]
         rules = [settings.dead_max, settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
