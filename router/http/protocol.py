@@ -1,8 +1,10 @@
-"""HTTP/1.1 as uvicorn speaks it, but that what is no HTTP at all is refused with a problem document as well."""
+"""HTTP/1.1 as uvicorn speaks it, but with a problem document for what is no HTTP at all, and with an end to waiting."""
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
+from typing import Final
 
 import h11
 import msgspec
@@ -10,9 +12,43 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from router.http.problems import MEDIA_TYPE, ProblemDocument
 
+REQUEST_TIMEOUT_S: Final = 60.0
+"""How long a connection may take for a request, from its begin to the last byte of its body. uvicorn waits for ever, and who
+only connects, without a key, would keep a descriptor that the services need for Redis and MongoDB."""
+
+_COMING: Final = frozenset({h11.IDLE, h11.SEND_BODY})
+
 
 class ProblemProtocol(H11Protocol):
-    """uvicorn's own, with another body in the one answer that it gives by itself."""
+    """uvicorn's own, with another body in the one answer that it gives by itself, and an end to waiting for a request."""
+
+    _expected: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect()
+
+    def handle_events(self) -> None:
+        """Handle what has come, and note whether something of a request is still to come."""
+        super().handle_events()
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the waiting."""
+        super().connection_lost(exc)
+        self._stop_expecting()
+
+    def _expect(self) -> None:
+        if self.conn.their_state not in _COMING:
+            self._stop_expecting()
+        elif self._expected is None:
+            self._expected = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.close)
+
+    def _stop_expecting(self) -> None:
+        if self._expected is not None:
+            self._expected.cancel()
+            self._expected = None
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read as a request, and close the connection: where the next would begin is not known."""
