@@ -37,7 +37,8 @@ _LETTERS: Final = 100
 
 
 _CALLS_AT_ONCE: Final = 2
-"""Calls to Redis at once, over all that wait."""
+"""Calls to Redis at once, and queries of MongoDB, over all that wait. Without a bound, hundreds that wait take every connection
+there is, and collect's owners, who store what is waited for, stand in line behind them."""
 
 _Missing = dict[str, list[Outcome]]
 """`_id` → the messages that it is the document of: more than one when a request repeats itself."""
@@ -57,6 +58,7 @@ class Waiting:
         self._inbox = inbox
         self._settings = settings
         self._line = anyio.CapacityLimiter(_CALLS_AT_ONCE)
+        self._inbox_line = anyio.CapacityLimiter(_CALLS_AT_ONCE)
 
     async def wait(self, outcomes: Iterable[Outcome], wait_s: float) -> None:
         """Return when each message is stored for all of its targets, or dead, or time is over; the outcomes say which.
@@ -86,7 +88,9 @@ class Waiting:
         return bool(missing) and not any(one in missing for one in some)
 
     async def _note(self, missing: _Missing, ids: Sequence[str]) -> None:
-        for document_id, stored in (await self._inbox.find(ids)).items():
+        async with self._inbox_line:
+            found = await self._inbox.find(ids)
+        for document_id, stored in found.items():
             for outcome in missing.pop(document_id):
                 note_stored(outcome, document_id, stored)
 
