@@ -203,6 +203,14 @@ def test_request_that_is_refused(body: bytes, status: int) -> None:
     assert caught.value.status_code == status
 
 
+@pytest.mark.parametrize("item", [b"0", b"{}", b'""', b'"],\\""', b'[1,{"a":2}]'])
+def test_too_many_are_refused_undecoded(item: bytes) -> None:
+    """Of so many that they can be no messages, not one becomes an object: that the array has no end is not seen."""
+    with pytest.raises(Problem) as caught:
+        read_items(b"[" + (item + b",") * 3, 2)
+    assert caught.value.status_code == 413
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -210,6 +218,12 @@ _json = st.recursive(
 )
 _names = st.sampled_from(["to", "body", "text", "id", "ttl", "transient", "trace", "traceparent", "x-a", "other"])
 _values = _json | st.sampled_from(["user:a", "all", ["topic:b", "all"], 60, True, "m-1"])
+
+
+@given(st.lists(_json, min_size=1))
+def test_commas_within_items_do_not_count(items: list[object]) -> None:
+    """As many as are allowed are taken, whatever they look like."""
+    assert len(read_items(json.dumps(items).encode(), len(items))[0]) == len(items)
 
 
 @given(st.dictionaries(_names, _values, max_size=5) | _json)
