@@ -78,10 +78,19 @@ async def unready(urls: tuple[str, ...]) -> dict[str, str]:
             reasons[url] = f"does not answer ({type(exc).__name__})"
         else:
             if answer.status_code != httpx.codes.OK:
-                reasons[url] = answer.text[:500]
+                reasons[url] = _why_not(answer)[:500]
 
     # No proxy from the environment: they are neighbours.
     async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False) as client, anyio.create_task_group() as tasks:
         for url in urls:
             tasks.start_soon(ask, client, url)
     return reasons
+
+
+def _why_not(answer: httpx.Response) -> str:
+    """Return in words what a process answered that is not ready: JSON within JSON is hard to read at night."""
+    try:
+        reasons = msgspec.json.decode(answer.content, type=ReadyState).reasons
+    except msgspec.DecodeError:
+        return answer.text
+    return "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "it is still starting"
