@@ -29,6 +29,15 @@ _MESSAGE_MIN_BYTES: Final = len('{"to":"all","text":""}')
 # A text that is not closed, be it in the midst of an escape, goes to the end: no part of it is looked at twice.
 _STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{},]', re.DOTALL)
 
+_ESCAPED_BYTES: Final = 6
+"""`\\u0041` for a byte; no character of more bytes takes more for each."""
+
+_TARGET_MAX_BYTES: Final = 600
+"""`topic:`, a name of 128 characters, and the quotes and comma around it."""
+
+_OTHERS_MAX_BYTES: Final = 262_144
+"""Sixteen carried fields of 1,024 characters each in name and value, the id, the names, and some white space between them."""
+
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _item = msgspec.json.Decoder(msgspec.Raw)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -136,6 +145,8 @@ def read_posted(raw: bytes, key: str | None, made_id: str, now_ms: int, settings
     Raises:
         RuleBroken: naming the field and the rule.
     """
+    if len(raw) > (most := _longest(settings)):
+        raise RuleBroken("message", f"is longer as JSON than any that keeps the rules ({len(raw)} bytes, at most {most})")
     values = {name: _value(name, value) for name, value in _read_members(raw).items()}
     named = key is not None or "id" in values
     if key is not None and values.setdefault("id", key.encode()) != key.encode():
@@ -144,6 +155,15 @@ def read_posted(raw: bytes, key: str | None, made_id: str, now_ms: int, settings
         values["id"] = made_id.encode()
     fields = [(name.encode(), value) for name, value in values.items()]
     return Posted(read_message(Entry(f"{now_ms}-0", fields), 0, now_ms, settings), fields, named)
+
+
+def _longest(settings: Settings) -> int:
+    """Return how many bytes of JSON a message may have: as many as its fields can need, every character escaped.
+
+    Anything longer is broken whatever it says, and to find out how takes time: a million members in a request of 16 MiB kept
+    the loop, and with it the owners, for seconds.
+    """
+    return _ESCAPED_BYTES * (settings.body_max_bytes + _TARGET_MAX_BYTES * settings.targets_max + _OTHERS_MAX_BYTES)
 
 
 def _read_members(raw: bytes) -> dict[str, msgspec.Raw]:

@@ -54,6 +54,22 @@ def test_body_stays_the_bytes_that_came(body: bytes) -> None:
     assert _fields(b'{"to":"all","body":' + body + b"}")[b"body"] == body
 
 
+def test_message_is_read_as_long_as_it_can_be() -> None:
+    """Every field as long as the rules allow, each character escaped."""
+    wide, name = "\N{WAVING HAND SIGN}", "x" * 1_020
+    item = {
+        "to": [f"topic:{n}{wide * 127}" for n in range(3)], "text": "\x01" * 100, "id": wide * 128,
+        "traceparent": wide * 1_024, **{f"x-{name}{n:02}": wide * 1_024 for n in range(15)},
+    }  # fmt: skip
+    assert _read(item).message.targets == tuple(item["to"])
+
+
+def test_message_that_is_longer_than_any_can_be_is_not_read() -> None:
+    """Members that nobody knows would be decoded one by one otherwise, however many."""
+    members = b",".join(b'"%x":1' % number for number in range(200_000))
+    assert _broken(b'{"to":"user:a","text":"hi",' + members + b"}").field == "message"
+
+
 def test_text_is_what_the_string_says() -> None:
     """Escapes are undone: a stream has no need of them."""
     assert _fields(b'{"to":"all","text":"a\\n\\u00e9"}')[b"text"] == "a\né".encode()
