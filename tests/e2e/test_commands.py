@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import pytest
 
+from tests.e2e.command_line import HEARS_CTRL_C, PUSHWAY, TIMEOUT_S, run
 from tests.stack import Stack
-
-TIMEOUT_S: Final = 30.0
-PUSHWAY: Final = (sys.executable, "-m", "router.commands")
-
-# A script's background jobs ignore SIGINT, and so would all that tests started by one run.
-_HEARS_CTRL_C: Final = ("env", "--default-signal=INT")
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +21,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All of it, with two edges that leave at once when they are told to."""
     with Stack(tmp_path_factory.mktemp("stack"), settings={"drain_timeout_s": 0.1}) as running:
         yield running
-
-
-def _run(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PUSHWAY, *words],
-        env=os.environ | {"PUSHWAY_CONFIG": str(stack.config)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
 
 
 def _append(stack: Stack, target: str, *bodies: str) -> None:
@@ -54,7 +35,7 @@ class Listener:
     def __init__(self, stack: Stack, folder: Path, *words: str) -> None:
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            command = [*_HEARS_CTRL_C, *PUSHWAY, "listen", "--config", str(stack.config), *words]
+            command = [*HEARS_CTRL_C, *PUSHWAY, "listen", "--config", str(stack.config), *words]
             self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     @property
@@ -93,10 +74,10 @@ def _listening(stack: Stack, folder: Path, *words: str) -> Iterator[Listener]:
 def test_sent_message_is_listened_to(stack: Stack, tmp_path: Path) -> None:
     """What `send` appends, `listen` prints: one line a message, and Ctrl-C is a good end."""
     with _listening(stack, tmp_path, "ann", "--edge", "2") as listener:
-        done = _run(stack, "send", "user:ann", '{"text": "hello"}')
+        done = run(stack, "send", "user:ann", '{"text": "hello"}')
         assert done.returncode == 0
         assert done.stdout.strip().partition("-")[0].isdigit()
-        assert _run(stack, "send", "user:ann", "two\nlines", "--text", "--transient").returncode == 0
+        assert run(stack, "send", "user:ann", "two\nlines", "--text", "--transient").returncode == 0
         listener.wait_for(lambda it: len(it.out) == 2)
         assert listener.out[0].endswith('  user:ann  {"text":"hello"}')
         assert listener.out[1].endswith(r"  user:ann  two\nlines")
@@ -109,9 +90,9 @@ def test_json_of_a_message_is_the_frame(stack: Stack, tmp_path: Path) -> None:
     """--json prints what came; the same id is delivered once; nothing else goes to standard output."""
     with _listening(stack, tmp_path, "bob", "--json") as listener:
         for _ in range(2):
-            appended = json.loads(_run(stack, "send", "user:bob", "1", "--id", "one", "--ttl", "60", "--json").stdout)
+            appended = json.loads(run(stack, "send", "user:bob", "1", "--id", "one", "--ttl", "60", "--json").stdout)
             assert appended["stream"] == "push:{0}:in"
-        _run(stack, "send", "user:bob", "2")
+        run(stack, "send", "user:bob", "2")
         listener.wait_for(lambda it: len(it.out) == 2)
         frames = [json.loads(line) for line in listener.out]
     assert [(frame["id"], frame["body"]) for frame in frames[:1]] == [("one", 1)]
@@ -121,9 +102,9 @@ def test_json_of_a_message_is_the_frame(stack: Stack, tmp_path: Path) -> None:
 def test_sent_on_the_fast_lane(stack: Stack, tmp_path: Path) -> None:
     """`--fast` appends to `fast`, and a trace of it begins there; what that lane does not take is told at once."""
     with _listening(stack, tmp_path, "fred", "--json") as listener:
-        appended = json.loads(_run(stack, "send", "user:fred", '{"at": 1}', "--fast", "--json").stdout)
+        appended = json.loads(run(stack, "send", "user:fred", '{"at": 1}', "--fast", "--json").stdout)
         assert appended["stream"] == "push:{0}:fast"
-        traced = _run(stack, "send", "user:fred", "a\nb", "--text", "--fast", "--trace", "--json")
+        traced = run(stack, "send", "user:fred", "a\nb", "--text", "--fast", "--trace", "--json")
         assert traced.returncode == 0
         assert [event["stage"] for event in json.loads(traced.stdout)["events"]] == ["appended", "dispatched", "delivered"]
         listener.wait_for(lambda it: len(it.out) == 2)
@@ -131,7 +112,7 @@ def test_sent_on_the_fast_lane(stack: Stack, tmp_path: Path) -> None:
     assert [frame.get("body", frame.get("text")) for frame in frames] == [{"at": 1}, "a\nb"]
     assert not any("seq" in frame for frame in frames)
     for words in (("user:fred,user:bob", "1"), ("user:fred", "[\n1]")):
-        refused = _run(stack, "send", *words, "--fast")
+        refused = run(stack, "send", *words, "--fast")
         assert refused.returncode == 2
         assert "fast lane" in refused.stderr
 
@@ -156,17 +137,17 @@ def test_listener_goes_on_at_another_edge(stack: Stack, tmp_path: Path) -> None:
         stack["edge-1"].kill()
         listener.wait_for(lambda it: it.welcomes() == 2)
         assert any("not connected to" in line for line in listener.err)
-        _run(stack, "send", "user:cem", '"after"')
+        run(stack, "send", "user:cem", '"after"')
         listener.wait_for(lambda it: len(it.out) == 1)
     stack["edge-1"].start()
 
 
 def test_target_that_edges_do_not_deliver_is_noted(stack: Stack) -> None:
     """It is appended, and a person learns why nobody gets it; for a user there is no note."""
-    done = _run(stack, "send", "user:ann,topic:news,all", '"x"')
+    done = run(stack, "send", "user:ann,topic:news,all", '"x"')
     assert done.returncode == 0
     assert "edges do not deliver topic:news, all in this version" in done.stderr
-    assert _run(stack, "send", "user:ann", '"x"').stderr == ""
+    assert run(stack, "send", "user:ann", '"x"').stderr == ""
 
 
 def test_replaced_device_is_told_and_ends(stack: Stack, tmp_path: Path) -> None:
@@ -181,40 +162,40 @@ def test_replaced_device_is_told_and_ends(stack: Stack, tmp_path: Path) -> None:
 def test_route_and_nodes_tell_who_is_where(stack: Stack, tmp_path: Path) -> None:
     """`route` names the node of an open connection, and `nodes` how many sessions it has."""
     with _listening(stack, tmp_path, "eve", "--edge", "2") as listener:
-        (route,) = json.loads(_run(stack, "route", "eve", "--json").stdout)
+        (route,) = json.loads(run(stack, "route", "eve", "--json").stdout)
         assert route["node"] in listener.err[0]
         assert route["node_alive"]
         assert 0 < route["left_ms"] <= stack.settings.route_ttl_ms
-        assert route["node"] in _run(stack, "route", "eve").stdout
-        nodes = {node["id"]: node for node in json.loads(_run(stack, "nodes", "--json").stdout)}
+        assert route["node"] in run(stack, "route", "eve").stdout
+        nodes = {node["id"]: node for node in json.loads(run(stack, "nodes", "--json").stdout)}
         assert nodes[route["node"]]["alive"]
         assert nodes[route["node"]]["state"] == "live"
-        assert "ADDRESS" in _run(stack, "nodes").stdout
+        assert "ADDRESS" in run(stack, "nodes").stdout
 
 
 def test_user_without_connection_has_no_route(stack: Stack) -> None:
     """Nothing on standard output, a word on standard error, and no failure."""
-    done = _run(stack, "route", "nobody")
+    done = run(stack, "route", "nobody")
     assert (done.returncode, done.stdout) == (0, "")
     assert "no connection is open" in done.stderr
-    assert json.loads(_run(stack, "route", "nobody", "--json").stdout) == []
+    assert json.loads(run(stack, "route", "nobody", "--json").stdout) == []
 
 
 def test_token_is_printed_alone(stack: Stack) -> None:
     """So that a shell can take it; --json tells the rest."""
-    assert _run(stack, "token", "alice").stdout.count(".") == 2
-    issued = json.loads(_run(stack, "token", "alice", "--ttl", "60", "--json").stdout)
+    assert run(stack, "token", "alice").stdout.count(".") == 2
+    issued = json.loads(run(stack, "token", "alice", "--ttl", "60", "--json").stdout)
     assert (issued["user"], set(issued)) == ("alice", {"token", "user", "jti", "expires_at"})
 
 
 def test_refusal_of_auth_is_passed_on(stack: Stack, tmp_path: Path) -> None:
     """What auth does not give is said in its words; a wrong API key in ours. Exit code 1."""
-    done = _run(stack, "token", "alice", "--ttl", "999999")
+    done = run(stack, "token", "alice", "--ttl", "999999")
     assert done.returncode == 1
     assert "at most 86400 seconds" in done.stderr
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(f'api_key = "wrong"\nauth_url = "{stack.settings.auth_url}"\n')
-    done = _run(stack, "token", "alice", "--config", str(wrong))
+    done = run(stack, "token", "alice", "--config", str(wrong))
     assert done.returncode == 1
     assert "another api_key" in done.stderr
 
@@ -223,12 +204,12 @@ def test_wrong_number_of_shards_is_refused(stack: Stack, tmp_path: Path) -> None
     """A command that would look in the wrong shard says so instead; exit code 2."""
     other = tmp_path / "other.toml"
     other.write_text(f'shards = 4\nredis_url = "{stack.settings.redis_url}"\n')
-    done = _run(stack, "route", "alice", "--config", str(other))
+    done = run(stack, "route", "alice", "--config", str(other))
     assert done.returncode == 2
     assert "push:config says shards=1" in done.stderr
 
 
 def test_migrate_may_be_repeated(stack: Stack) -> None:
     """Indexes that stand already stay."""
-    done = _run(stack, "migrate", "--json")
+    done = run(stack, "migrate", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"database": "pushway", "ready": True})

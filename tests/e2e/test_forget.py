@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from edge.client import SUBPROTOCOL
+from tests.e2e.command_line import run
 from tests.servers import wait_until
 from tests.stack import API_KEY, Stack
 
@@ -69,18 +67,6 @@ async def _api(stack: Stack, method: str, path: str) -> httpx.Response:
     headers = {"authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=PATIENCE_S) as client:
         return await client.request(method, path)
-
-
-def _pushway(stack: Stack, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "router.commands", *words],
-        env=os.environ | {"PUSHWAY_CONFIG": str(stack.config)},
-        input=answer,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
 
 
 def _send(stack: Stack, to: str, **fields: str) -> None:
@@ -179,24 +165,24 @@ def test_command_works_without_the_services(stack: Stack) -> None:
     try:
         _send(stack, f"user:{user}")
         before = _mentions(stack, user)
-        refused = _pushway(stack, "forget", user, answer="n\n")
+        refused = run(stack, "forget", user, answer="n\n")
         assert (refused.returncode, refused.stdout.strip()) == (1, "")
         assert f"Erase {user}" in refused.stderr
         assert _mentions(stack, user) == before
-        done = _pushway(stack, "forget", user, "--yes", "--json")
+        done = run(stack, "forget", user, "--yes", "--json")
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         assert (found["complete"], found["messages"], found["entries"]["in"]) == (True, 1, 1)
         assert _mentions(stack, user) == []
-        _send(stack, f"user:{user},user:carl")
-        left = _pushway(stack, "forget", user, "--yes", "--wait", "0")
+        _send(stack, f"user:{user},user:fred")
+        left = run(stack, "forget", user, "--yes", "--wait", "0")
         assert left.returncode == 1
         assert "collect has to take them first. Run it again." in left.stderr
         assert "REMOVED" in left.stdout
     finally:
         for name in ("collect", "dispatch"):
             stack[name].start()
-    done = _pushway(stack, "forget", user, answer="y\n")
+    done = run(stack, "forget", user, answer="y\n")
     assert done.returncode == 0, done.stderr
     assert "messages in MongoDB" in done.stdout
     assert _mentions(stack, user) == []

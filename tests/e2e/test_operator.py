@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_commands import _HEARS_CTRL_C, PUSHWAY, TIMEOUT_S
+from tests.e2e.command_line import HEARS_CTRL_C, PUSHWAY, TIMEOUT_S, run
 from tests.servers import wait_until
 from tests.stack import Stack
 
@@ -26,17 +25,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def _run(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PUSHWAY, *words],
-        env=os.environ | {"PUSHWAY_CONFIG": str(stack.config)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
-
-
 class Running:
     """A command that runs, with what it has printed so far."""
 
@@ -44,7 +32,7 @@ class Running:
         folder.mkdir(parents=True, exist_ok=True)
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            command = [*_HEARS_CTRL_C, *PUSHWAY, *words, "--config", str(stack.config)]
+            command = [*HEARS_CTRL_C, *PUSHWAY, *words, "--config", str(stack.config)]
             self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     @property
@@ -78,7 +66,7 @@ def _tapping(stack: Stack, folder: Path, *words: str) -> AbstractContextManager[
 
 
 def _node(stack: Stack, name: str) -> str:
-    nodes = json.loads(_run(stack, "nodes", "--json").stdout)
+    nodes = json.loads(run(stack, "nodes", "--json").stdout)
     return next(str(node["id"]) for node in nodes if node["id"].startswith(f"{name}.") and node["alive"])
 
 
@@ -121,7 +109,7 @@ def test_tap_ends_after_a_count_of_probes(stack: Stack, tmp_path: Path) -> None:
 def test_tap_of_no_node_lists_the_nodes(stack: Stack) -> None:
     """Nothing is guessed where there are two."""
     for words in (("tap",), ("tap", "edge-9")):
-        done = _run(stack, *words)
+        done = run(stack, *words)
         assert done.returncode == 1
         assert _node(stack, "edge-1") in done.stderr
         assert _node(stack, "edge-2") in done.stderr
@@ -175,18 +163,18 @@ def test_dead_letter_is_mended_and_delivered(stack: Stack, tmp_path: Path) -> No
     with _listening(stack, tmp_path, "eve", 2) as listener, stack.redis_client() as redis:
         _append(stack, "eve", "lost and found")
         wait_until(lambda: redis.xlen("push:{0}:dead") == 1, "it is dead")
-        (letter,) = json.loads(_run(stack, "dead", "list", "--source", "in", "--since", "1h", "--json").stdout)
+        (letter,) = json.loads(run(stack, "dead", "list", "--source", "in", "--since", "1h", "--json").stdout)
         assert (letter["source"], letter["fields"]) == ("in", [["to", "eve"], ["text", "lost and found"]])
-        assert "'eve' is not a target" in _run(stack, "dead", "list").stdout
-        assert "lost and found" in _run(stack, "dead", "show", letter["id"]).stdout
-        refused = _run(stack, "dead", "retry", "--all")
+        assert "'eve' is not a target" in run(stack, "dead", "list").stdout
+        assert "lost and found" in run(stack, "dead", "show", letter["id"]).stdout
+        refused = run(stack, "dead", "retry", "--all")
         assert refused.returncode == 1
         assert "would die again: to: 'eve' is not a target" in refused.stderr
-        done = _run(stack, "dead", "retry", letter["id"], "--set", "to=user:eve")
+        done = run(stack, "dead", "retry", letter["id"], "--set", "to=user:eve")
         assert done.returncode == 0, done.stderr
         wait_until(lambda: any("lost and found" in line for line in listener.out), "it is delivered")
         assert redis.xlen("push:{0}:dead") == 0
-        assert _run(stack, "dead", "show", letter["id"]).returncode == 1
+        assert run(stack, "dead", "show", letter["id"]).returncode == 1
 
 
 def test_dead_letters_are_dropped(stack: Stack) -> None:
@@ -194,18 +182,18 @@ def test_dead_letters_are_dropped(stack: Stack) -> None:
     _append(stack, "nobody", *map(str, range(5)))
     with stack.redis_client() as redis:
         wait_until(lambda: redis.xlen("push:{0}:dead") == 5, "all are dead")
-        (newest,) = json.loads(_run(stack, "dead", "list", "--limit", "1", "--json").stdout)
-        assert _run(stack, "dead", "drop", newest["id"]).returncode == 0
-        assert _run(stack, "dead", "drop", newest["id"]).returncode == 1
-        assert _run(stack, "dead", "drop", "--all").returncode == 2
-        done = _run(stack, "dead", "drop", "--all", "--yes", "--json")
+        (newest,) = json.loads(run(stack, "dead", "list", "--limit", "1", "--json").stdout)
+        assert run(stack, "dead", "drop", newest["id"]).returncode == 0
+        assert run(stack, "dead", "drop", newest["id"]).returncode == 1
+        assert run(stack, "dead", "drop", "--all").returncode == 2
+        done = run(stack, "dead", "drop", "--all", "--yes", "--json")
         assert (done.returncode, len(json.loads(done.stdout)), redis.xlen("push:{0}:dead")) == (0, 4, 0)
 
 
 def test_doctor_finds_nothing_until_something_is_broken(tmp_path: Path) -> None:
     """All that `up` runs is well; what is then broken is told with its remedy, by an exit code as well."""
     with Stack(tmp_path, settings=SETTINGS | {"api_key": "k" * 32}) as stack, stack.redis_client() as redis:
-        well = _run(stack, "doctor")
+        well = run(stack, "doctor")
         assert (well.returncode, well.stdout.splitlines()[-1]) == (0, "Nothing to do."), well.stdout
         assert "edge-2." in well.stdout
         stack["dispatch"].stop()
@@ -214,8 +202,8 @@ def test_doctor_finds_nothing_until_something_is_broken(tmp_path: Path) -> None:
         for name in ("edge-1", "edge-2"):
             stack[name].pause()
         redis.xadd("app:push:{0}:in", {"to": "user:ann", "text": "astray"})
-        wait_until(lambda: "has not been heard from" in _run(stack, "doctor").stdout, "the frozen edges are told of")
-        done = _run(stack, "doctor", "--json")
+        wait_until(lambda: "has not been heard from" in run(stack, "doctor").stdout, "the frozen edges are told of")
+        done = run(stack, "doctor", "--json")
     found = [finding for one in json.loads(done.stdout) for finding in one["findings"]]
     assert done.returncode == 2
     for said in ("nobody works on shard 0 as dispatch", "edge-1.", "auth at", "app:push:{0}:in has 1 entry"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import anyio
 import httpx
@@ -18,12 +17,11 @@ from websockets.asyncio.client import connect
 
 from edge.client import SUBPROTOCOL
 from router.shards import shard_of_id
+from tests.e2e.command_line import TIMEOUT_S, run
 from tests.servers import wait_until
 from tests.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.anyio
-
-TIMEOUT_S: Final = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 async def _run(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "router.commands", *words],
-            env=os.environ | {"PUSHWAY_CONFIG": str(stack.config), "COLUMNS": "160"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT_S,
-        )
-
-    return await anyio.to_thread.run_sync(run)
+    return await anyio.to_thread.run_sync(partial(run, stack, *words))
 
 
 def _get(stack: Stack, message_id: str) -> dict[str, Any]:
