@@ -167,7 +167,9 @@ def server(request: pytest.FixtureRequest) -> EmbeddedValkey | DebianRedis:
         redis.hset("push:{0}:era", mapping={"era": "1", "server": replid, "recovered": "1"})
         redis.xadd("push:{0}:in", {"to": "user:a", "text": "hi"}, id="1732262400999-0")
         redis.xadd("push:{0}:out", {"line": "user:a - - - {}"})
-        redis.xadd("push:{0}:dead", {"reason": "no", "source": "push:{0}:in", "entry": "1-1", "to": "all"}, id="1732262400999-0")
+        redis.xadd(
+            "push:{0}:dead", {"reason": "no", "source": "push:{0}:in", "entry": "1-1", "to": "all"}, id="1732262400999-0"
+        )
     return running
 
 
