@@ -143,14 +143,14 @@ static void ask(struct client *client, const char *edge, const char *token, cons
     if (write(client->watch.fd, request, (size_t)length) != length) fail_call("asking for an upgrade");
 }
 
-static void open_one(struct client *client, const char *edge, const char *token, const char *query) {
-    *client = (struct client){.watch = {.fd = net_connect(edge), .ready = ready}, .receiver = {.next = 1}};
+static void open_one(struct client *client, const char *edge, const char *token, const char *query, uint64_t owed) {
+    *client = (struct client){.watch = {.fd = net_connect(edge), .ready = ready}, .receiver = {.next = 1, .sent = owed}};
     loop_watch(&client->watch, EPOLLIN);
     ask(client, edge, token, query);
 }
 
 void clients_connect(size_t count, size_t at_once, char *const *edges, size_t edge_count, char *const *tokens,
-                     const char *query) {
+                     const char *query, uint64_t owed) {
     size_t first = audience.count, last = first + count;
     uint64_t give_up_ns = now_ns() + CONNECT_TIMEOUT_S * 1000000000ull;
     if (first > 0) fail("this audience is seated already");  /* what `clients` points to is watched, and must not move */
@@ -158,7 +158,7 @@ void clients_connect(size_t count, size_t at_once, char *const *edges, size_t ed
     if (clients == NULL) fail("out of memory");
     while (audience.open < last) {
         for (; audience.count < last && audience.count - audience.open < at_once; audience.count++)
-            open_one(&clients[audience.count], edges[audience.count % edge_count], tokens[audience.count], query);
+            open_one(&clients[audience.count], edges[audience.count % edge_count], tokens[audience.count], query, owed);
         loop_turn(1000);
         if (audience.closed > 0) fail("a connection was refused");
         if (now_ns() > give_up_ns) fail("%zu of %zu connections were welcome within %d s", audience.open, last, CONNECT_TIMEOUT_S);

@@ -24,9 +24,10 @@ extern struct audience audience;
 
 /* Connect the users from `audience.count` on, `at_once` handshakes under way at a time, and return when all are welcome.
 
-   `edges` are HOST:PORT and taken in turn, `tokens` one a user, `query` is appended to the address. */
+   `edges` are HOST:PORT and taken in turn, `tokens` one a user, `query` is appended to the address. `owed` messages, numbered
+   from 1, have been sent to each of them already. */
 void clients_connect(size_t count, size_t at_once, char *const *edges, size_t edge_count, char *const *tokens,
-                     const char *query);
+                     const char *query, uint64_t owed);
 
 /* Return what a user has been sent and has received; the sender counts `sent` up. */
 struct receiver *client_receiver(size_t user);

@@ -5,9 +5,9 @@
    FILE has a token a line, for the users u0, u1 …. Each line on standard input is a command, `name key=value …`; each is
    answered by one line of JSON. The end of the input ends the program.
 
-       connect count=1000 at_once=64 query=since=0
+       connect count=1000 at_once=64 query=since=0 owed=100000   (messages that somebody else has stored for each)
        run stream=push:{0}:fast transient=0 body=128 users=1000 seconds=5 outstanding=4      (or rate=1000)
-       replayed count=100000      messages that somebody else has stored for u0 are on their way: wait for them
+       replayed                   wait for the messages that are owed
        state
 
    Between commands it answers pings. When anything breaks it says so on standard error and exits with 1. */
@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,21 +42,21 @@ static struct {
 static struct buffer commands;
 static int input_ended;
 
-/* Return the value of a key in a command, or the default. The text is valid until the next call. */
-static const char *option(const char *command, const char *key, const char *otherwise) {
-    static char value[VALUE_MAX];
+/* Put the value of a key in a command into `value`; tell whether there is one. */
+static bool option(const char *command, const char *key, char value[VALUE_MAX]) {
     char wanted[VALUE_MAX];
     snprintf(wanted, sizeof wanted, " %s=", key);
     const char *found = strstr(command, wanted);
-    if (found == NULL) return otherwise;
+    value[0] = '\0';
+    if (found == NULL) return false;
     found += strlen(wanted);
-    snprintf(value, sizeof value, "%.*s", (int)strcspn(found, " "), found);
-    return value;
+    snprintf(value, VALUE_MAX, "%.*s", (int)strcspn(found, " "), found);
+    return true;
 }
 
 static double number(const char *command, const char *key, double otherwise) {
-    const char *text = option(command, key, NULL);
-    return text == NULL ? otherwise : atof(text);
+    char text[VALUE_MAX];
+    return option(command, key, text) ? atof(text) : otherwise;
 }
 
 static size_t count(const char *command, const char *key, size_t otherwise) {
@@ -82,8 +83,10 @@ static void command_connect(const char *command) {
     struct spent before = loop_spent();
     size_t wanted = count(command, "count", 1);
     if (wanted > given.token_count) fail("there are %zu tokens", given.token_count);
-    clients_connect(wanted, count(command, "at_once", 64), given.edges, given.edge_count, given.tokens,
-                    option(command, "query", ""));
+    char query[VALUE_MAX];
+    option(command, "query", query);
+    clients_connect(wanted, count(command, "at_once", 64), given.edges, given.edge_count, given.tokens, query,
+                    count(command, "owed", 0));
     printf("{\"open\":%zu,", audience.open);
     print_spent(loop_spent_since(before));
     puts("}");
@@ -99,7 +102,9 @@ static void command_run(const char *command) {
     };
     int transient = (int)count(command, "transient", 0);
     size_t body_bytes = count(command, "body", 128);
-    appender_prepare(option(command, "stream", ""), transient, body_bytes);
+    char stream[VALUE_MAX];
+    option(command, "stream", stream);
+    appender_prepare(stream, transient, body_bytes);
     run(&plan, &outcome);
     printf("{\"sent\":%llu,\"in_time\":%llu,\"sending_s\":%.6f,\"refused\":%llu,\"stalled\":%llu,",
            (unsigned long long)outcome.sent, (unsigned long long)outcome.in_time, outcome.sending_s,
@@ -114,9 +119,8 @@ static void command_run(const char *command) {
     puts("}");
 }
 
-static void command_replayed(const char *command) {
+static void command_replayed(void) {
     struct spent before = loop_spent();
-    client_receiver(0)->sent = count(command, "count", 0);
     run_dry();
     struct spent spent = loop_spent_since(before);
     run_linger();
@@ -139,7 +143,7 @@ static void command_state(void) {
 static void obey(const char *command) {
     if (strncmp(command, "connect", 7) == 0) command_connect(command);
     else if (strncmp(command, "run", 3) == 0) command_run(command);
-    else if (strncmp(command, "replayed", 8) == 0) command_replayed(command);
+    else if (strncmp(command, "replayed", 8) == 0) command_replayed();
     else if (strncmp(command, "state", 5) == 0) command_state();
     else fail("no command: %s", command);
     fflush(stdout);

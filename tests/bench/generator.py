@@ -123,10 +123,10 @@ class Generator:
             words += ["--password-file", str(password_file)]
         self._words = words
 
-    def connect(self, count: int, at_once: int = 64, query: str = "") -> Connected:
-        """Open connections, and return when each has had its welcome."""
+    def connect(self, count: int, at_once: int = 64, query: str = "", owed: int = 0) -> Connected:
+        """Open connections, and return when each has had its welcome; each is owed so many messages that are stored."""
         wish = f" query={query}" if query else ""
-        return self._ask(f"connect count={count} at_once={at_once}{wish}", Connected)
+        return self._ask(f"connect count={count} at_once={at_once} owed={owed}{wish}", Connected)
 
     def saturate(self, stream: str, outstanding: int, seconds: float, **more: int) -> Ran:
         """Keep so many messages of each user under way. More: `transient`, `body` (bytes), `users`."""
@@ -136,9 +136,9 @@ class Generator:
         """Append so many messages a second, to all users in turn, whatever comes of them."""
         return self._run(stream, f"rate={rate} seconds={seconds}", more)
 
-    def replayed(self, count: int) -> Deliveries:
-        """Wait for stored messages that are on their way to `u0`, who has just connected."""
-        return self._ask(f"replayed count={count}", Deliveries)
+    def replayed(self) -> Deliveries:
+        """Wait for the stored messages that are owed to those who have just connected."""
+        return self._ask("replayed", Deliveries)
 
     def state(self) -> Deliveries:
         """Return what has been seen since the last run began, and what the generator has used since its start."""

@@ -214,8 +214,8 @@ class Bench:
         for _ in self._rounds():
             before = stand.cpu_s()
             with stand.generator(1) as generator:
-                connected = generator.connect(1, query="since=0")
-                came = generator.replayed(missed)
+                connected = generator.connect(1, query="since=0", owed=missed)
+                came = generator.replayed()
             spent = difference(before, stand.cpu_s())
             if came.faults:
                 measure.faults.append(came.faults)

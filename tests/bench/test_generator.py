@@ -13,6 +13,7 @@ import pytest
 
 from tests.bench.compiled import NoCompilerError, has_compiler, program
 from tests.bench.generator import Generator, GeneratorFailed, Ran
+from tests.bench.replay import store_messages
 from tests.bench.stand import Stand
 from tests.servers import free_ports
 
@@ -172,3 +173,15 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Yield a system whose store keeps nothing."""
     with Stand(tmp_path_factory.mktemp("stand"), null_store=True) as stand:
         yield stand
+
+
+def test_what_was_missed_comes_from_the_store(tmp_path: Path) -> None:
+    """A client that comes back is given each message it is owed; one that is owed more misses that."""
+    with Stand(tmp_path) as stand:
+        store_messages(stand.settings, "u0", 2_000)
+        for owed in (2_000, 2_001):
+            with stand.generator(1) as generator:
+                generator.connect(1, query="since=0", owed=owed)
+                came = generator.replayed()
+            assert (came.received, came.lost) == (2_000, owed - 2_000)
+            assert (came.duplicated, came.out_of_order) == (0, 0)
