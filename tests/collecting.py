@@ -225,12 +225,17 @@ class Workshop:
 
     async def settled(self, *shards: int) -> None:
         """Return when nothing is left in these shards' `in`, and they are recovered."""
-        while any([await self._has_work(self.keys(shard)) for shard in shards]):  # noqa: ASYNC110 - Redis'
+        while await self._has_work(shards):  # noqa: ASYNC110 - Redis'
             await anyio.sleep(0.002)
 
-    async def _has_work(self, keys: Keys) -> bool:
-        era, recovered = await self.redis.hmget(keys.era(), "era", "recovered")
-        return era is None or recovered != era or await self.redis.xlen(keys.intake()) > 0
+    async def _has_work(self, shards: Sequence[int]) -> bool:
+        # At one moment: between two looks one shard could pass what it has on to another that was found empty.
+        async with self.redis.pipeline(transaction=True) as pipe:
+            for keys in map(self.keys, shards):
+                pipe.hmget(keys.era(), "era", "recovered")
+                pipe.xlen(keys.intake())
+            found = iter(await pipe.execute())
+        return any(era is None or recovered != era or left > 0 for (era, recovered), left in zip(found, found, strict=True))
 
     async def lines(self, shard: int = 0) -> list[str]:
         """Return the lines in a shard's `out`."""

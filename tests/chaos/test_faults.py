@@ -13,6 +13,7 @@ from redis import Redis
 
 from tests.chaos.faults import BadLink, Kill, Pause, Restart, SlowDisk, disks_can_be_slowed
 from tests.chaos.proxy import BLACK_HOLE, CUT
+from tests.chaos.scene import until
 from tests.chaos.stand import Stand, standing
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +54,8 @@ async def test_pause(stand: Stand) -> None:
     """A frozen process is there and does nothing, and goes on as the same one."""
     before = stand.processes["store"].pid
     async with Pause("store", 0).strike(stand):
-        assert psutil.Process(before).status() == psutil.STATUS_STOPPED
+        # A signal reaches each thread when its turn comes.
+        await until(lambda: psutil.Process(before).status() == psutil.STATUS_STOPPED, 10)
     assert stand.processes["store"].pid == before
     assert await stand.ready("store")
 
