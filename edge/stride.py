@@ -29,6 +29,9 @@ PAGE_S: Final = 0.01
 _QUICK_S: Final = PAGE_S / 4
 """What takes no longer is no burden to anybody."""
 
+_REST_MAX_S: Final = 0.1
+"""Longest rest: a page that took much longer was a look into the unknown, and the next one will not."""
+
 _PAGE_FIRST: Final = 256
 
 _GROWTH_MAX: Final = 64
@@ -71,4 +74,4 @@ class Stride:
             self.most = max(PAGE_MIN, self.most // 2)
         elif took_s < _QUICK_S:
             self.most = min(PAGE_MAX, self.most * 2)
-        self.rest_s = took_s if took_s > _QUICK_S else 0.0
+        self.rest_s = min(took_s, _REST_MAX_S) if took_s > _QUICK_S else 0.0

@@ -61,3 +61,10 @@ def test_a_slow_store_is_left_to_others_half_of_the_time() -> None:
     for _ in range(10):
         stride.went(stride.most, 5_000, 3 * PAGE_S, whole=False)
     assert (stride.most, stride.rest_s) == (PAGE_MIN, 3 * PAGE_S)
+
+
+def test_one_slow_page_does_not_stop_a_replay() -> None:
+    """However long it took, the next one comes soon."""
+    stride = Stride()
+    stride.went(stride.most, 5_000, 60.0, whole=False)
+    assert stride.rest_s <= 0.1
