@@ -234,7 +234,7 @@ class Bench:
             figures["edge_bytes_a_connection"] = (stand.edge_bytes() - edge) / size
             figures["redis_bytes_a_connection"] = (stand.redis_bytes() - redis) / size
             before = stand.cpu_s()
-            time.sleep(quiet_s)
+            time.sleep(quiet_s)  # the silence that is measured
             spent = difference(before, stand.cpu_s())
             figures["idle_core_share"] = ours(spent) / quiet_s
             figures |= {f"idle_core_share.{name}": cpu_s / quiet_s for name, cpu_s in spent.items()}

@@ -96,7 +96,7 @@ async def _come_and_go(stack: Stack, number: int) -> None:
             async with connect(url, **_options(token)) as connection:
                 with anyio.move_on_after(STAY_S):
                     await _stay(connection)
-        await anyio.sleep(STAY_S / 4)
+        await anyio.sleep(STAY_S / 4)  # a pause between two connections, as clients make one
 
 
 async def _stay(connection: ClientConnection) -> None:
@@ -152,7 +152,7 @@ async def test_an_outage_is_told_and_floods_nothing(stack: Stack, server: str, w
 
 async def _be_away(server: Server, away_s: float) -> None:
     server.kill()
-    await anyio.sleep(away_s)
+    await anyio.sleep(away_s)  # the outage itself: what is counted is what is logged in so long a time
     await _back(server)
 
 

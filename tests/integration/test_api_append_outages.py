@@ -143,6 +143,6 @@ async def test_mongodb_comes_back_while_somebody_waits(servers: Servers) -> None
     servers.store.kill()
     async with collecting(servers.api.site), anyio.create_task_group() as tasks:
         tasks.start_soon(post)
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # some looks in vain; none of them can be seen from outside
         servers.store.start()
     assert answers == [201]

@@ -63,7 +63,7 @@ async def test_answer_may_take_longer_than_its_request(monkeypatch: pytest.Monke
 
     async def slow(request: Request) -> Response:
         body = await read_body(request, 100)
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # longer than a request may take to come: that is the claim
         return Response(body)
 
     port, stop = free_ports(), anyio.Event()
