@@ -105,6 +105,25 @@ async def test_newest_above_a_seq(site: Site, ago_s: int) -> None:
     assert await site.inbox.newest_above("user:nobody", 7) == 7
 
 
+async def test_newest_of_targets_that_have_little(site: Site) -> None:
+    """The highest seq of each; what is spoilt counts for nothing, and a target without any is left out."""
+    await site.inbox.insert([_document(f"user:{n}", f"m{m}", 1_000 * n + m) for n in range(1, 4) for m in (2, 0, 1)])
+    for target in ("user:1", "user:spoilt"):
+        await site.documents.insert_one({"_id": f"{target} x", "target": target, "seq": "spoilt"})
+    newest = await site.inbox.newest_of_few([*(f"user:{n}" for n in range(40)), "user:spoilt"])
+    assert newest == {"user:1": 1_002, "user:2": 2_002, "user:3": 3_002}
+    assert {type(seq) for seq in newest.values()} == {int}
+
+
+async def test_newest_of_targets_one_of_which_has_much(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not told: as many as are read may not be all."""
+    await site.inbox.insert([_document("user:a", f"m{n}", n) for n in range(4)])
+    monkeypatch.setattr(inbox_module, "_FEW", 4)
+    assert await site.inbox.newest_of_few(["user:a", "user:b"]) is None
+    monkeypatch.setattr(inbox_module, "_FEW", 5)
+    assert await site.inbox.newest_of_few(["user:a", "user:b"]) == {"user:a": 3}
+
+
 async def test_seqs_come_back_as_plain_numbers(site: Site) -> None:
     """As large as they are in life, where the driver has an int of its own that encoders refuse."""
     seq = 1_732_262_400_123_456

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -121,6 +121,11 @@ class Store:
         """Likewise."""
         del target
         newest: int = await self._query(max(above, self.top))
+        return newest
+
+    async def newest_of_few(self, targets: Sequence[str]) -> dict[str, int]:
+        """Likewise; there is one target."""
+        newest: dict[str, int] = await self._query(dict.fromkeys(targets, self.top))
         return newest
 
     async def _query(self, answer: object) -> Any:  # noqa: ANN401 - what it was given
