@@ -1,6 +1,8 @@
 """The way in and out of this node: from a socket to a session in the table, and back.
 
-    opened ─▶ verify (a task, for as long as it takes) ─▶ register (table, then route) ─▶ registered ─▶ … left ─▶ closed
+    opened ─▶ verify ─▶ register (table, then route) ─▶ registered ─▶ … left ─▶ closed
+
+No task belongs to a socket on its way, but where auth is to be asked for the key of its token.
 
 The table comes before the route: a message that dispatch publishes as soon as it sees the route finds the session's
 position, which holds it until the head is known.
@@ -12,7 +14,6 @@ import time
 from typing import Protocol
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
 from edge.catch_up import CatchUp
@@ -31,11 +32,20 @@ from router.metrics import SESSIONS, TOKENS_CHECKED
 from router.settings import Settings
 from router.targets import USER_PREFIX
 
-log = structlog.get_logger(__name__)
+_ACCEPTED, _REFUSED, _EXPIRED, _UNAVAILABLE = map(TOKENS_CHECKED.labels, ("accepted", "refused", "expired", "unavailable"))
 
 
 class Verifier(Protocol):
     """Who can tell whether a token is good."""
+
+    def verify_at_once(self, token: str) -> Claims | None:
+        """Return what the token says; None when it takes a while to tell.
+
+        Raises:
+            TokenExpired: when it did once.
+            TokenRefused: when it proves nothing.
+        """
+        ...
 
     async def verify(self, token: str) -> Claims:
         """Return what the token says.
@@ -109,8 +119,16 @@ class Admission:
         self.connections.add(connection)
 
     def verify(self, connection: Connection, token: str) -> None:
-        """Check a token beside everything else. The session's own deadline ends the wait, not the task."""
-        self._tasks.start_soon(self._verify, connection, token)
+        """Check a token, beside everything else when that takes a while. The session's own deadline ends the wait."""
+        try:
+            claims = self._verifier.verify_at_once(token)
+        except TokenRefused as exc:
+            _turn_away(connection, exc)
+        else:
+            if claims is None:
+                self._tasks.start_soon(self._verify, connection, token)
+            else:
+                self._let_in(connection, claims)
 
     def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
         """Take a session in, beside an older one of the same device: that one stays until this one is known to be alive."""
@@ -182,18 +200,24 @@ class Admission:
         try:
             with anyio.fail_after(self.settings.connect_timeout_s):
                 claims = await self._verifier.verify(token)
-        except TokenExpired:
-            result = "expired"
-            connection.close(Close.TOKEN_EXPIRED)
         except TokenRefused as exc:
-            result = "refused"
-            connection.refused(exc.reason)
+            _turn_away(connection, exc)
         except (KeysUnavailable, TimeoutError):
-            result = "unavailable"
             connection.unverifiable()
+            _UNAVAILABLE.inc()
         else:
-            # The same leeway as at verification, or a token accepted by it would be refused at once.
-            valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
-            result = "accepted"
-            connection.verified(claims.user, valid_s)
-        TOKENS_CHECKED.labels(result).inc()
+            self._let_in(connection, claims)
+
+    def _let_in(self, connection: Connection, claims: Claims) -> None:
+        # The same leeway as at verification, or a token accepted by it would be refused at once.
+        connection.verified(claims.user, claims.expires_at + self.settings.token_leeway_s - time.time())
+        _ACCEPTED.inc()
+
+
+def _turn_away(connection: Connection, problem: TokenRefused) -> None:
+    if isinstance(problem, TokenExpired):
+        connection.close(Close.TOKEN_EXPIRED)
+        _EXPIRED.inc()
+    else:
+        connection.refused(problem.reason)
+        _REFUSED.inc()

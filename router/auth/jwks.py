@@ -76,6 +76,18 @@ class JwksVerifier:
         """Return when there is any key, at once if there is."""
         await self._supplied.wait()
 
+    def verify_at_once(self, token: str) -> Claims | None:
+        """Return what a token says; None when its key is not at hand: then `verify` asks for it.
+
+        Raises:
+            TokenRefused: with a reason that the bearer may read.
+        """
+        kid = kid_of(token)
+        if kid not in self._keys:
+            return None
+        self._first_seen.pop(kid, None)
+        return verify(token, self._keys[kid], self._rules)
+
     async def verify(self, token: str) -> Claims:
         """Return what a token says. May ask auth for a key, so it takes up to `auth_timeout_s`; may be cancelled.
 

@@ -94,6 +94,19 @@ async def test_first_token_fetches_the_keys_and_the_next_do_not(
     assert auth.questions == 1
 
 
+async def test_what_can_be_told_at_once(verifier: JwksVerifier, auth: FakeAuth, key: Ed25519PrivateKey) -> None:
+    """With its key at hand a token is checked without asking anybody; without it nothing is told yet."""
+    assert verifier.verify_at_once(_token(key)) is None
+    await verifier.verify(_token(key))
+    claims = verifier.verify_at_once(_token(key, "bob"))
+    assert claims is not None
+    assert claims.user == "bob"
+    with pytest.raises(TokenRefused):
+        verifier.verify_at_once(_token(key)[:-4] + "AAAA")
+    assert verifier.verify_at_once(_token(Ed25519PrivateKey.generate())) is None
+    assert auth.questions == 1
+
+
 async def test_token_of_an_unknown_key_is_refused_on_auth_s_word(verifier: JwksVerifier, auth: FakeAuth) -> None:
     """Auth was asked after the kid was seen and does not know it: refused."""
     with pytest.raises(TokenRefused, match="auth does not know"):

@@ -124,13 +124,20 @@ class Socket(asyncio.Transport):
 class FakeVerifier:
     """A token is its user, or what happens to it."""
 
-    async def verify(self, token: str) -> Claims:
-        """Return or raise at once."""
+    def verify_at_once(self, token: str) -> Claims | None:
+        """Return or raise, but for those that take a while."""
         match token:
             case "bad":
                 raise TokenRefused("no")
             case "old":
                 raise TokenExpired("no more")
+            case "later" | "never" | "soon":
+                return None
+        return Claims(user=token, expires_at=int(time.time()) + 60, topics=(), jti="j")
+
+    async def verify(self, token: str) -> Claims:
+        """Take that while."""
+        match token:
             case "later":
                 raise KeysUnavailable("wait")
             case "never":
@@ -441,6 +448,12 @@ async def test_a_token_that_does_not_do(desk: Desk, token: str, code: int) -> No
     _, socket = await desk.registering(token)
     assert socket.close_code == code
     assert desk.routes.writes == []
+
+
+async def test_a_token_whose_key_is_asked_for(desk: Desk) -> None:
+    """It takes a while, and then the session goes on as any other."""
+    _, socket = await desk.live("soon")
+    assert socket.close_code is None
 
 
 async def test_a_verifier_that_hangs_is_given_up(desk: Desk) -> None:
