@@ -4,8 +4,13 @@
 -- Keys derived from an entry, all in the slot of KEYS[2]: `route:<user>` (sorted set: node → expiry, Unix ms) and the sharded
 -- channels `node:<node>`, `topic:<topic>` and `all`.
 --
--- Contents: taking; looking up and grouping; traces; the fast lane, whose functions are made only for a call that serves it;
--- the call itself: take and group, publish, report, tell and acknowledge.
+-- What stands in the stream is what is still to be done, oldest first: the script reads it with XRANGE, and deletes what it is
+-- done with. It takes nothing through the group, which would have Redis keep a note of every entry and write one to the
+-- append-only file, only to drop it in the same call. The group's position tells how far dispatch has come, for people and for
+-- lua/forget.lua's caller.
+--
+-- Contents: reading; looking up and grouping; traces; the fast lane, whose functions are made only for a call that needs them;
+-- the call itself: read and group, publish, report, tell and trim.
 --
 -- KEYS[1] lease        string: "<owner> <token>"
 -- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
@@ -15,39 +20,41 @@
 -- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
 -- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
 -- ARGV[1] held         what the lease must say
--- ARGV[2] from         '0' for entries taken before and not acknowledged, '>' for new ones; '>' only when '0' finds none
--- ARGV[3] max          most entries to take, which bounds the look-ups too (one target an entry)
--- ARGV[4] read_max     about how many bytes to take
--- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
+-- ARGV[2] max          most entries to take, which bounds the look-ups too (one target an entry)
+-- ARGV[3] read_max     about how many bytes to take
+-- ARGV[4] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
 --                      counts it as reached
--- ARGV[6] offline_max  about how many offline reports are kept
--- ARGV[7] trace_max    about how many trace events are kept
--- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
--- ARGV[9] dead_max     about how many dead letters are kept
--- ARGV[10] shards      how many there are
--- ARGV[11] body_max    longest body or text, bytes
--- ARGV[12] age_max     how long after it was appended a message is handed on, ms
--- ARGV[13] ttl_max     longest ttl, seconds
+-- ARGV[5] offline_max  about how many offline reports are kept
+-- ARGV[6] trace_max    about how many trace events are kept
+-- ARGV[7] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
+-- ARGV[8] dead_max     about how many dead letters are kept
+-- ARGV[9] shards      how many there are
+-- ARGV[10] body_max    longest body or text, bytes
+-- ARGV[11] age_max     how long after it was appended a message is handed on, ms
+-- ARGV[12] ttl_max     longest ttl, seconds
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved}. `done` entries, the first of
--- those taken, are acknowledged and trimmed; the rest wait for a call with from '0'. The first of those taken had waited for
--- `waited` ms in the stream. When an entry of `out` is at fault, what precedes it is done, and its id and what is wrong with
+-- those taken, are deleted; the rest are the first that the next call finds. The first of those taken had waited for `waited` ms
+-- in the stream. When an entry of `out` is at fault, what precedes it is done, and its id and what is wrong with
 -- it come in failed_id and failed_text ('' otherwise). One of `fast` is done with by then: `dead` are in the dead-letter
 -- stream, failed_id and failed_text tell of the last of them, and what surrounds them goes on. `expired` were dropped because
 -- their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …} each, for the
 -- caller to append to that shard's `fast`.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
 -- ACL failure, when the caller may not read routes or publish.
--- Cost: O(entries × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target.
+-- Cost: O(entries × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target that has no route.
 --
--- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" '>' 100 1048576 1048576 10000 10000 out
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 1048576 1048576 10000 10000 out
 local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local held, from, max = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
-local offline_max, trace_max = ARGV[6], ARGV[7]
-local is_fast, dead_max, shards = ARGV[8] == 'fast', ARGV[9], ARGV[10]
-local body_max, age_max, ttl_max = ARGV[11], ARGV[12], ARGV[13]
+local held, max = ARGV[1], tonumber(ARGV[2])
+local read_max, publish_max = tonumber(ARGV[3]), tonumber(ARGV[4])
+local offline_max, trace_max = ARGV[5], ARGV[6]
+local is_fast, dead_max, shards = ARGV[7] == 'fast', ARGV[8], ARGV[9]
+local body_max, age_max, ttl_max = ARGV[10], ARGV[11], ARGV[12]
 local GROUP = 'dispatch'
+if is_fast then
+  shards, body_max, age_max, ttl_max = tonumber(shards), tonumber(body_max), tonumber(age_max), tonumber(ttl_max)
+end
 
 if redis.call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
@@ -59,39 +66,40 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now = string.format('%.0f', now_ms)
 local now_us = time[1] * 1000000 + time[2]
 
----- Taking --------------------------------------------------------------------------------------------------------------------
+---- Reading -------------------------------------------------------------------------------------------------------------------
 
--- How much of read_max an entry of `fast` uses up; one of `out` is as long as its line.
+-- How many entries are read at first, how many times as many by the next read, and at most: nobody knows an entry's size before
+-- it is read.
+local READ_FIRST, READ_GROWTH, READ_MOST = 32, 8, 512
+
+-- How much of read_max an entry uses up.
 local function size_of(fields)
   local bytes = 0
-  for _, part in ipairs(fields) do
-    bytes = bytes + #part
+  for part = 1, #fields do
+    bytes = bytes + #fields[part]
   end
   return bytes
 end
 
--- Takes entries up to max and read_max. An entry deleted while it was pending has no fields; it passes as done.
+-- Reads entries up to max, and up to the one that passes read_max.
 local function take()
-  local taken, bytes, start, want = {}, 0, from, 1
-  while #taken < max and bytes < read_max do
-    local reply = redis.call('XREADGROUP', 'GROUP', GROUP, GROUP, 'COUNT', want, 'STREAMS', stream, start)
-    local entries = reply and reply[1][2] or {}
-    for _, entry in ipairs(entries) do
-      taken[#taken + 1] = entry
-      local fields = entry[2]
-      if fields then
-        bytes = bytes + (is_fast and size_of(fields) or #fields[2])
+  local taken, count, bytes, start, want = {}, 0, 0, '-', math.min(READ_FIRST, max)
+  while want > 0 do
+    local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', want)
+    for at = 1, #entries do
+      count = count + 1
+      taken[count] = entries[at]
+      bytes = bytes + size_of(entries[at][2])
+      if bytes >= read_max then
+        return taken
       end
     end
     if #entries < want then
       break
     end
-    if from ~= '>' then
-      start = entries[#entries][1]
-    end
-    -- Twice as many the next time, as far as the budget goes for lines like these: nobody knows a line's size before.
-    local fitting = bytes > 0 and math.floor((read_max - bytes) * #taken / bytes) or max
-    want = math.max(1, math.min(want * 2, fitting, max - #taken))
+    start = '(' .. entries[want][1]
+    local fitting = math.ceil((read_max - bytes) * count / bytes)
+    want = math.min(want * READ_GROWTH, READ_MOST, fitting, max - count)
   end
   return taken
 end
@@ -104,7 +112,7 @@ local payloads = {}
 local function payload_of(channel, node)
   local payload = payloads[channel]
   if not payload then
-    payload = {node = node, lines = {}, entries = {}, bytes = 0}
+    payload = {node = node, lines = {}, entries = {}, count = 0, bytes = 0}
     payloads[channel] = payload
   end
   return payload
@@ -112,11 +120,11 @@ end
 
 -- Finds the payloads that a target's messages belong to, once a call. Returns a list, or nil and why not.
 local payloads_of = {}
+local node_channel, route_key, live_from = base .. 'node:', base .. 'route:', '(' .. now
 local function look_up(target)
-  local kind, id = string.match(target, '^(%a+):(.+)$')
   local found = {}
-  if kind == 'user' then
-    local live = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. id, '(' .. now, '+inf')
+  if string.sub(target, 1, 5) == 'user:' and #target > 5 then
+    local live = redis.pcall('ZRANGEBYSCORE', route_key .. string.sub(target, 6), live_from, '+inf')
     if live.err then
       -- A key of another type is this user's own trouble; anything else Redis has against the caller, whoever the user.
       if not string.find(tostring(live.err), 'WRONGTYPE', 1, true) then
@@ -124,10 +132,10 @@ local function look_up(target)
       end
       return nil, live.err
     end
-    for i, node in ipairs(live) do
-      found[i] = payload_of(base .. 'node:' .. node, node)
+    for i = 1, #live do
+      found[i] = payload_of(node_channel .. live[i], live[i])
     end
-  elseif kind == 'topic' or target == 'all' then
+  elseif target == 'all' or string.find(target, '^topic:.') then
     found[1] = payload_of(base .. target)
   else
     return nil, 'not a target: ' .. target
@@ -136,11 +144,39 @@ local function look_up(target)
   return found
 end
 
+-- Adds a line to payloads. Returns whether all have room for it.
+local reports, traced = {}, {}
+local function add(at, line, found)
+  local length, size = #found, #line
+  if length == 0 then
+    reports[at] = 'no_route'
+    return true
+  end
+  for i = 1, length do
+    local bytes = found[i].bytes
+    if bytes > 0 and bytes + size > publish_max then
+      return false
+    end
+  end
+  for i = 1, length do
+    local payload = found[i]
+    local n = payload.count + 1
+    payload.lines[n], payload.entries[n], payload.count = line, at, n
+    payload.bytes = payload.bytes + size + 1
+  end
+  return true
+end
+
 -- Tells whether a line's opts ask for a trace. The frame is the first thing in a line that begins with a brace, and opts that
 -- are '-' stand right before it: no more is looked at of nearly all lines.
+local SPACE, HYPHEN = 32, 45
 local function is_traced(line, space)
   local frame_at = string.find(line, ' {', space, true)
-  if not frame_at or string.sub(line, frame_at - 2, frame_at - 1) == ' -' then
+  if not frame_at then
+    return false
+  end
+  local before, last = string.byte(line, frame_at - 2, frame_at - 1)
+  if before == SPACE and last == HYPHEN then
     return false
   end
   local head = string.sub(line, 1, frame_at - 1)
@@ -153,7 +189,6 @@ end
 
 -- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
 -- (nil where a payload is full).
-local reports, traced = {}, {}
 local function group(at, line)
   local space = string.find(line, ' ', 1, true)
   if not space then
@@ -167,19 +202,8 @@ local function group(at, line)
       return false, err
     end
   end
-  for _, payload in ipairs(found) do
-    if payload.bytes > 0 and payload.bytes + #line > publish_max then
-      return false
-    end
-  end
-  for _, payload in ipairs(found) do
-    local n = #payload.lines + 1
-    payload.lines[n] = line
-    payload.entries[n] = at
-    payload.bytes = payload.bytes + #line + 1
-  end
-  if #found == 0 then
-    reports[at] = 'no_route'
+  if not add(at, line, found) then
+    return false
   end
   if is_traced(line, space) then
     traced[#traced + 1] = {at = at, payloads = found}
@@ -225,11 +249,57 @@ end
 -- newline would end the line. Whether a body is JSON, and all of it UTF-8, is left to the edge, which is told by `fast=1` to
 -- look.
 --
--- All of it within a condition, because making these functions costs a call about a fifth of what it costs for one entry.
-local read_fast, bury
+-- Nearly all entries are plain: a target and a body, nothing else. Those are read by read_plain, and whatever it does not take
+-- by read_fast. What it takes, read_fast would have made the same of.
+--
+-- read_fast and all that belongs to it stand within a function, because making them costs a call as much as several entries.
+local own_shard = tonumber(string.match(stream, '{(%d+)}'))
 local dead_count, expired_count, moved, last_dead = 0, 0, {}, nil
-if is_fast then
-  shards, body_max, age_max, ttl_max = tonumber(shards), tonumber(body_max), tonumber(age_max), tonumber(ttl_max)
+
+-- What of a frame is the same for all that was appended in one millisecond.
+local stamp, opts_and_to, ts_and_body
+local function set_stamp(text)
+  stamp, opts_and_to = text, nil
+  local ms = math.min(tonumber(text), now_ms)
+  local expires_ms = ms + age_max
+  if expires_ms > now_ms then
+    opts_and_to = string.format(' - - exp=%.0f;fast=1 {"type":"message","to":"', expires_ms)
+    ts_and_body = string.format('","ts":%.0f,"body":', ms)
+  end
+end
+
+-- Returns the line of a plain entry and the payloads of its target; or nil where it is not plain, or may be at fault, expired
+-- or in the wrong shard.
+local ID_PLAIN_MAX = 128
+local id_of_shard = '","id":"' .. own_shard .. '-'
+local function read_plain(id, fields)
+  local target, body = fields[2], fields[4]
+  if #fields ~= 4 or fields[1] ~= 'to' or fields[3] ~= 'body' or #body > body_max or not string.find(body, '^%C*$') then
+    return nil
+  end
+  local found = payloads_of[target]
+  if not found then
+    if #target > ID_PLAIN_MAX or not string.find(target, '^user:[%w._@-]+$') then
+      return nil
+    end
+    found = look_up(target)
+  end
+  -- Whoever has a route here belongs here: an edge registers it in the user's own shard.
+  if not found or shards > 1 and not found[1] then
+    return nil
+  end
+  local text = string.sub(id, 1, string.find(id, '-', 1, true) - 1)
+  if text ~= stamp then
+    set_stamp(text)
+  end
+  if not opts_and_to then
+    return nil
+  end
+  return target .. opts_and_to .. target .. id_of_shard .. id .. ts_and_body .. body .. '}', found
+end
+
+local read_fast, bury
+local function make_rules()
   local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, transient = 1, trace = 1, traceparent = 1}
   local FIELD_NAMES = 'body, id, text, to, trace, traceparent, transient, ttl, x-*'
   local CARRIED_MAX, CARRIED_MAX_CHARS = 16, 1024
@@ -342,7 +412,6 @@ if is_fast then
   end
 
   -- Judges a target, once a call. Returns its shard, or nil and which rule it breaks.
-  local own_shard = tonumber(string.match(stream, '{(%d+)}'))
   local shard_of = {}
   local function judge_target(target)
     if not target or target == '' then
@@ -538,39 +607,61 @@ if is_fast then
   end
 end
 
----- The call: take and group --------------------------------------------------------------------------------------------------
+-- Does with an entry what is to be done before anything is published. Returns whether that could be done.
+local function hand_fast(at, entry)
+  local id, fields = entry[1], entry[2]
+  local line, found = read_plain(id, fields)
+  if line then
+    -- From here on it is an entry like those of `out`.
+    fields[2] = line
+    return add(at, line, found)
+  end
+  if not read_fast then
+    make_rules()
+  end
+  entry[2] = read_fast(id, fields)
+  if not entry[2] then
+    return true
+  end
+  local grouped, err = group(at, entry[2][2])
+  if err then
+    bury(id, fields, tostring(err))
+    return true
+  end
+  return grouped
+end
+
+---- The call: read and group --------------------------------------------------------------------------------------------------
 
 local taken = take()
 if #taken == 0 then
+  -- A write all the same: a replica has to refuse it, or dispatch would wait there for what is appended elsewhere. It takes out
+  -- of the group what was taken through it by an earlier version, and is gone.
+  redis.call('XAUTOCLAIM', stream, GROUP, GROUP, 0, '0-0', 'COUNT', 1000, 'JUSTID')
   return {0, 0, 0, 0, '', '', 0, 0, 0, {}}
 end
+-- The first write: it fails where the group is missing, before anything is done. Redis allows it when memory is full, and those
+-- behind it are then allowed too.
+redis.call('XGROUP', 'SETID', stream, GROUP, taken[1][1])
 local done, failed_id, failed_text = 0, '', ''
-for at, entry in ipairs(taken) do
-  local id, fields = entry[1], entry[2]
-  local line = fields and fields[2]
-  if fields and is_fast then
-    -- From here on it is an entry like those of `out`, or like one that was deleted.
-    entry[2] = read_fast(id, fields)
-    line = entry[2] and entry[2][2]
+for at = 1, #taken do
+  local grouped, err
+  if is_fast then
+    grouped = hand_fast(at, taken[at])
+  else
+    grouped, err = group(at, taken[at][2][2])
   end
-  if line then
-    local grouped, err = group(at, line)
-    if err and is_fast then
-      bury(id, fields, tostring(err))
-      grouped = true
-    elseif err then
-      failed_id, failed_text = id, err
+  if not grouped then
+    if err then
+      failed_id, failed_text = taken[at][1], err
     end
-    if not grouped then
-      break
-    end
+    break
   end
   done = at
 end
 if last_dead then
   failed_id, failed_text = last_dead.id, last_dead.reason
 end
-
 ---- The call: publish ---------------------------------------------------------------------------------------------------------
 
 -- Judges a node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
@@ -597,18 +688,18 @@ for _, payload in pairs(payloads) do
 end
 local published = 0
 for channel, payload in pairs(payloads) do
-  if #payload.lines > 0 then
+  if payload.count > 0 then
     -- Not pcall: Redis refuses a publish for the caller's sake (an ACL without the channel), never for the entry's. The
     -- error ends the call, and all that was taken is taken again.
     local heard = redis.call('SPUBLISH', channel, table.concat(payload.lines, '\n'))
-    published = published + #payload.lines
+    published = published + payload.count
     if payload.node then
       judge_node(payload, heard)
     end
   end
 end
 
----- The call: report, tell, acknowledge ---------------------------------------------------------------------------------------
+---- The call: report, tell, trim ----------------------------------------------------------------------------------------------
 
 -- What is transient is never reported.
 local offline_count = 0
@@ -642,16 +733,13 @@ for _, message in ipairs(traced) do
   end
 end
 
--- unpack fails at 8,000 values; max stays far below it.
-if done > 0 then
-  local ids = {}
-  for at = 1, done do
-    ids[at] = taken[at][1]
-  end
-  redis.call('XACK', stream, GROUP, unpack(ids))
+if done > 1 then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL.
-  redis.call('XTRIM', stream, 'MINID', '=', ids[done])
-  redis.call('XDEL', stream, ids[done])
+  redis.call('XTRIM', stream, 'MINID', '=', taken[done][1])
+  redis.call('XGROUP', 'SETID', stream, GROUP, taken[done][1])
+end
+if done > 0 then
+  redis.call('XDEL', stream, taken[done][1])
 end
 local waited = math.max(0, now_ms - tonumber(string.match(taken[1][1], '^%d+')))
 return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved}

@@ -1,7 +1,8 @@
 """Dispatch: from two streams to the channels of the nodes that hold each target's people.
 
-All that is decided stands in lua/dispatch.lua; what stands here calls it again and again. A call that was cut off may have
-done its work or not: what it did is acknowledged, so taking again what was taken before finds exactly the rest.
+All that is decided stands in lua/dispatch.lua; what stands here calls it again and again. What stands in a stream is what is
+still to be done. A call that was cut off may have done its work or not: what it did is gone, and the next finds exactly the
+rest.
 
 The streams are lanes: `out`, which collect fills, and `fast`, which producers fill with what is transient. They are served in
 turns of one batch each, as long as either has something, so that neither waits for the other to become empty.
@@ -68,7 +69,7 @@ class Dispatched:
 
     Attributes:
         taken: entries read.
-        done: how many of them, from the first, are published and acknowledged, or done with as the last three say.
+        done: how many of them, from the first, are published and deleted, or done with as the last three say.
         published: lines published, one a node and message.
         offline: reports added to the offline stream.
         failed_id: the entry that failed, or "". On the fast lane it is the last of the dead.
@@ -103,17 +104,17 @@ class Outlet:
         self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
 
-    async def dispatch(self, held: str, start: str, most: int, lane: Lane = Lane.OUT) -> Dispatched:
-        """Hand on up to `most` entries of a lane, `TAKEN_BEFORE` or `NEW`.
+    async def dispatch(self, held: str, most: int, lane: Lane = Lane.OUT) -> Dispatched:
+        """Hand on the first of what stands in a lane, up to `most` entries.
 
         Raises:
             Fenced: when the lease is not ours.
-            RedisError: when Redis is away; what was not done is found with `TAKEN_BEFORE`.
+            RedisError: when Redis is away; what was not done still stands there.
         """
         keys = self._keys
         stream = keys.fast() if lane is Lane.FAST else keys.out()
         names = [self._lease, stream, keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
-        args = [held, start, most, *self._limits(lane)]
+        args = [held, most, *self._limits(lane)]
         reply = await take_from_group(self._redis, self._dispatch, stream, GROUP, names, args)
         taken, done, published, offline, failed_id, failure, waited_ms, dead, expired, moved = reply
         return Dispatched(
@@ -171,7 +172,7 @@ class Dispatcher:
         self._bell = bell
         self._outages = outages
         self._batch_max = settings.batch_max
-        self._due: dict[Lane, str] = {}
+        self._due: Sequence[Lane] = ()
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost, then return."""
@@ -180,30 +181,22 @@ class Dispatcher:
     async def _turn(self, held: str, start: str) -> str:
         """Hand on one batch of each lane that is due, and wait for news when that was all of it."""
         if start == TAKEN_BEFORE:
-            self._due = dict.fromkeys(Lane, TAKEN_BEFORE)
-        rest: dict[Lane, str] = {}
-        for lane, begin in self._due.items():
-            if go_on := await self._serve(held, lane, begin):
-                rest[lane] = go_on
+            self._due = tuple(Lane)
+        rest = [lane for lane in self._due if await self._serve(held, lane)]
         # While one has something left, the other is looked at in each turn, and nothing waits for the bell.
-        lanes = Lane if rest else [Lane.of(stream) for stream in await self._bell.wait()]
-        self._due = dict.fromkeys(lanes, NEW) | rest
+        self._due = tuple(Lane) if rest else [Lane.of(stream) for stream in await self._bell.wait()]
         return NEW
 
-    async def _serve(self, held: str, lane: Lane, begin: str) -> str | None:
-        """Hand on a batch of a lane; return where to take its next one from, or None when there is none that we know of."""
-        result = await self._outlet.dispatch(held, begin, self._batch_max, lane)
+    async def _serve(self, held: str, lane: Lane) -> bool:
+        """Hand on a batch of a lane; return whether there may be more of it that no bell will ring for."""
+        result = await self._outlet.dispatch(held, self._batch_max, lane)
         _count(lane, result)
         if lane is Lane.FAST:
             await self._settle_fast(result)
         elif result.failed_id:
             await self._bury(held, result)
-        if result.done < result.taken:
-            return TAKEN_BEFORE
-        if begin == TAKEN_BEFORE:
-            return begin if result.taken else NEW
         # A batch that is not full was the end of the stream, or of the bytes in a batch: then the bell rings at once.
-        return NEW if result.taken == self._batch_max else None
+        return result.done < result.taken or result.taken == self._batch_max
 
     async def _bury(self, held: str, result: Dispatched) -> None:
         """Take a failing entry out of the way of those behind it. What fails is the entry's own: an outage raises instead."""

@@ -76,11 +76,10 @@ async def test_dead_letters_are_capped(shard: Shard) -> None:
 
 
 async def test_entries_of_out_are_buried_likewise(shard: Shard) -> None:
-    """Dispatch's dead letters name `out` as their source and go out of dispatch's group."""
+    """Dispatch's dead letters name `out` as their source."""
     first, second = await shard.put_out("malformed", line("user:a", 1))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     await shard.outlet.bury(HELD, first, "not a payload line")
     (dead,) = await shard.entries(shard.keys.dead())
     assert dead == {"reason": "not a payload line", "source": shard.keys.out(), "entry": first, "line": "malformed"}
     assert await shard.ids(shard.keys.out()) == [second]
-    assert await shard.pending_ids(shard.keys.out(), "dispatch") == [second]

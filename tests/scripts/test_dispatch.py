@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ReadOnlyError
 
 from router.dispatch import Dispatched
-from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, Shard, line, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -21,17 +21,16 @@ def _went_well(taken: int, published: int, done: int | None = None) -> Dispatche
 
 
 async def test_nothing_to_do(shard: Shard) -> None:
-    """An empty stream is no error, whether asked for new entries or for those taken before."""
-    assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(0, 0)
-    assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10) == _went_well(0, 0)
+    """An empty stream is no error."""
+    assert await shard.outlet.dispatch(HELD, 10) == _went_well(0, 0)
 
 
 async def test_how_long_the_first_entry_had_waited(shard: Shard) -> None:
     """It is told in ms, by Redis' clock; nothing taken has waited for nothing."""
-    assert (await shard.outlet.dispatch(HELD, NEW, 10)).waited_ms == 0
+    assert (await shard.outlet.dispatch(HELD, 10)).waited_ms == 0
     await shard.redis.xadd(shard.keys.out(), {"line": line("user:a", 1)}, id=f"{now_ms() - 5_000}-0")
     await shard.put_out(line("user:a", 2))
-    assert 5_000 <= (await shard.outlet.dispatch(HELD, NEW, 10)).waited_ms < 65_000
+    assert 5_000 <= (await shard.outlet.dispatch(HELD, 10)).waited_ms < 65_000
 
 
 async def test_one_payload_a_node_in_order(shard: Shard) -> None:
@@ -41,7 +40,7 @@ async def test_one_payload_a_node_in_order(shard: Shard) -> None:
     lines = [line(target, seq) for seq, target in enumerate(["user:a", "user:b", "user:b", "user:a", "user:b"], start=1)]
     await shard.put_out(*lines)
     async with shard.listening(EDGE_1) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(5, 5)
+        assert await shard.outlet.dispatch(HELD, 10) == _went_well(5, 5)
         assert await ear.heard() == [(EDGE_1, "\n".join(lines))]
     assert await shard.ids(shard.keys.out()) == []
     assert await shard.pending_ids(shard.keys.out(), "dispatch") == []
@@ -55,7 +54,7 @@ async def test_user_on_several_nodes(shard: Shard) -> None:
     to_a, to_b = line("user:a", 1), line("user:b", 2)
     await shard.put_out(to_a, to_b)
     async with shard.listening(EDGE_1, EDGE_2) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(2, 3)
+        assert await shard.outlet.dispatch(HELD, 10) == _went_well(2, 3)
         assert sorted(await ear.heard()) == [(EDGE_1, to_a), (EDGE_2, f"{to_a}\n{to_b}")]
 
 
@@ -64,7 +63,7 @@ async def test_topic_and_all_have_channels_of_their_own(shard: Shard) -> None:
     to_news, to_all, to_void = line("topic:news", 1), line("all", 2), line("topic:void", 3)
     await shard.put_out(to_news, to_all, to_void)
     async with shard.listening(NEWS, ALL) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(3, 3)
+        assert await shard.outlet.dispatch(HELD, 10) == _went_well(3, 3)
         assert sorted(await ear.heard()) == [(ALL, to_all), (NEWS, to_news)]
     assert await shard.entries(shard.keys.offline()) == []
 
@@ -76,7 +75,7 @@ async def test_user_named_like_a_topic_or_all(shard: Shard) -> None:
     lines = [line(f"user:{user}", 1) for user in ("all", "topic:news", "user:a", "müller", "%d+.*")]
     await shard.put_out(*lines)
     async with shard.listening(ALL, NEWS, EDGE_1) as ear:
-        await shard.outlet.dispatch(HELD, NEW, 10)
+        await shard.outlet.dispatch(HELD, 10)
         assert await ear.heard() == [(EDGE_1, "\n".join(lines))]
 
 
@@ -86,7 +85,7 @@ async def test_expired_route_is_none(shard: Shard) -> None:
     await shard.route("a", "edge.2")
     await shard.put_out(line("user:a", 1))
     async with shard.listening(EDGE_1, EDGE_2) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(1, 1)
+        assert await shard.outlet.dispatch(HELD, 10) == _went_well(1, 1)
         assert [channel for channel, _ in await ear.heard()] == [EDGE_2]
 
 
@@ -96,23 +95,22 @@ async def test_most_entries_of_a_call(shard: Shard) -> None:
     lines = [line("user:a", seq) for seq in range(500)]
     await shard.put_out(*lines)
     async with shard.listening(EDGE_1) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(300, 300)
-        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(200, 200)
+        assert await shard.outlet.dispatch(HELD, 300) == _went_well(300, 300)
+        assert await shard.outlet.dispatch(HELD, 300) == _went_well(200, 200)
         assert [payload for _, payload in await ear.heard()] == ["\n".join(lines[:300]), "\n".join(lines[300:])]
 
 
-async def test_read_budget_leaves_the_rest_untaken(shard: Shard) -> None:
-    """A call ends with the line that passes `read_max_bytes`; what is behind it is new to the next."""
+async def test_read_budget_leaves_the_rest(shard: Shard) -> None:
+    """A call ends with the line that passes `read_max_bytes`; what is behind it is left to the next."""
     lines = [line("topic:news", seq, text="x" * 100) for seq in range(1_000, 1_030)]
     await shard.put_out(*lines)
     shard = shard.with_settings(read_max_bytes=10 * len(lines[0]))
-    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(10, 10)
-    assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 1_000) == _went_well(0, 0)
-    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(10, 10)
-    assert await shard.outlet.dispatch(HELD, NEW, 1_000) == _went_well(10, 10)
+    for _ in range(3):
+        assert await shard.outlet.dispatch(HELD, 1_000) == _went_well(10, 10)
+    assert await shard.outlet.dispatch(HELD, 1_000) == _went_well(0, 0)
 
 
-async def test_publish_budget_leaves_the_rest_pending(shard: Shard) -> None:
+async def test_publish_budget_leaves_the_rest(shard: Shard) -> None:
     """A channel that is full ends the batch; what is left is found again, in order, none twice."""
     await shard.route("a", "edge.1")
     await shard.route("b", "edge.2")
@@ -120,9 +118,9 @@ async def test_publish_budget_leaves_the_rest_pending(shard: Shard) -> None:
     await shard.put_out(*lines)
     shard = shard.with_settings(publish_max_bytes=1_500)
     async with shard.listening(EDGE_1, EDGE_2) as ear:
-        results = [await shard.outlet.dispatch(HELD, NEW, 100)]
+        results = [await shard.outlet.dispatch(HELD, 100)]
         while results[-1].taken:
-            results.append(await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100))
+            results.append(await shard.outlet.dispatch(HELD, 100))
         heard = await ear.heard()
     assert [(result.taken, result.done) for result in results] == [(10, 3), (7, 4), (3, 3), (0, 0)]
     assert [part for channel, payload in heard if channel == EDGE_1 for part in payload.split("\n")] == [
@@ -140,8 +138,8 @@ async def test_budget_of_one_node_counts_for_all_nodes_of_a_line(shard: Shard) -
     await shard.put_out(first, second)
     shard = shard.with_settings(publish_max_bytes=1_000)
     async with shard.listening(EDGE_1, EDGE_2) as ear:
-        assert (await shard.outlet.dispatch(HELD, NEW, 100)).done == 1
-        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 100)).done == 1
         assert sorted(await ear.heard()) == [(EDGE_1, first), (EDGE_1, second), (EDGE_2, second)]
 
 
@@ -151,44 +149,58 @@ async def test_line_larger_than_the_budget_goes_alone(shard: Shard) -> None:
     await shard.put_out(*lines)
     shard = shard.with_settings(publish_max_bytes=1_000)
     async with shard.listening(NEWS) as ear:
-        assert (await shard.outlet.dispatch(HELD, NEW, 100)).done == 1
-        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
-        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 100)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 100)).done == 1
         assert [payload for _, payload in await ear.heard()] == lines
 
 
-async def test_taken_before_comes_again_in_order(shard: Shard) -> None:
-    """What a predecessor took and did not finish is dispatched first and whole, in chunks and in order."""
+async def test_taken_through_the_group_comes_all_the_same(shard: Shard) -> None:
+    """What somebody took through the group, as an earlier version did, is dispatched in its place, in chunks and in order."""
     await shard.route("a", "edge.1")
     lines = [line("user:a", seq) for seq in range(400)]
     await shard.put_out(*lines)
     await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"}, count=350)
     async with shard.listening(EDGE_1) as ear:
-        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(300, 300)
-        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(50, 50)
-        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 300) == _went_well(0, 0)
-        assert await shard.outlet.dispatch(HELD, NEW, 300) == _went_well(50, 50)
+        assert await shard.outlet.dispatch(HELD, 300) == _went_well(300, 300)
+        assert await shard.outlet.dispatch(HELD, 300) == _went_well(100, 100)
         heard = "\n".join(payload for _, payload in await ear.heard())
     assert heard.split("\n") == lines
 
 
-async def test_deleted_pending_entries_pass_as_done(shard: Shard) -> None:
-    """Somebody deleted what had been taken: it is acknowledged, and its neighbours go out."""
-    await shard.route("a", "edge.1")
-    lines = [line("user:a", seq) for seq in range(5)]
-    ids = await shard.put_out(*lines)
+async def test_taken_through_the_group_does_not_stay_pending(real_shard: Shard) -> None:
+    """Once it is gone, done with or deleted by somebody, the group forgets it."""
+    shard = real_shard  # fakeredis keeps what was deleted
+    ids = await shard.put_out(*(line("topic:news", seq) for seq in range(5)))
     await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"})
-    await shard.redis.xdel(shard.keys.out(), ids[0], ids[2], ids[4])
-    async with shard.listening(EDGE_1) as ear:
-        assert await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10) == _went_well(5, 2)
-        assert await ear.heard() == [(EDGE_1, f"{lines[1]}\n{lines[3]}")]
+    await shard.redis.xdel(shard.keys.out(), ids[0], ids[2])
+    assert await shard.outlet.dispatch(HELD, 10) == _went_well(3, 3)
+    assert await shard.outlet.dispatch(HELD, 10) == _went_well(0, 0)
     assert await shard.pending_ids(shard.keys.out(), "dispatch") == []
+
+
+async def test_group_tells_how_far_it_has_come(shard: Shard) -> None:
+    """Its last id is that of the last entry that is done; nothing is pending."""
+    ids = await shard.put_out(*(line("topic:news", seq) for seq in range(5)))
+    await shard.outlet.dispatch(HELD, 3)
+    (group,) = await shard.redis.xinfo_groups(shard.keys.out())
+    assert (group["last-delivered-id"].decode(), group["pending"]) == (ids[2], 0)
+
+
+async def test_replica_refuses_though_nothing_is_there(real_shard: Shard) -> None:
+    """A server that is no longer the primary says so, or dispatch would wait there for what is appended elsewhere."""
+    await real_shard.redis.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(ReadOnlyError):
+            await real_shard.outlet.dispatch(HELD, 10)
+    finally:
+        await real_shard.redis.replicaof("NO", "ONE")
 
 
 async def test_done_entries_are_trimmed_exactly(shard: Shard) -> None:
     """What comes behind the batch stays, and nothing of the batch does."""
     ids = await shard.put_out(*(line("topic:news", seq) for seq in range(10)))
-    await shard.outlet.dispatch(HELD, NEW, 4)
+    await shard.outlet.dispatch(HELD, 4)
     assert await shard.ids(shard.keys.out()) == ids[4:]
 
 
@@ -201,14 +213,16 @@ async def test_largest_batch(shard: Shard) -> None:
     await shard.route("a", "edge.1")
     await shard.put_out(*(line(f"user:{number}", number) for number in range(3_500)))
     async with shard.listening(EDGE_1) as ear:
-        assert await shard.outlet.dispatch(HELD, NEW, 3_500) == _went_well(3_500, 3_500)
+        assert await shard.outlet.dispatch(HELD, 3_500) == _went_well(3_500, 3_500)
         ((_, payload),) = await ear.heard()
     assert payload.count("\n") == 3_499
 
 
 async def test_group_is_made_where_it_is_missing(real_shard: Shard) -> None:
     """Collect fills `out` before any dispatch has started: nothing of it is passed over."""
-    shard = real_shard  # fakeredis answers XREADGROUP on a missing key with another error than NOGROUP
+    shard = real_shard  # fakeredis tells of it in other words
+    await shard.redis.delete(shard.keys.out())
+    assert await shard.outlet.dispatch(HELD, 10) == _went_well(0, 0)
     await shard.redis.delete(shard.keys.out())
     await shard.put_out(line("topic:news", 1))
-    assert await shard.outlet.dispatch(HELD, NEW, 10) == _went_well(1, 1)
+    assert await shard.outlet.dispatch(HELD, 10) == _went_well(1, 1)

@@ -11,7 +11,6 @@ from redis.exceptions import ResponseError
 
 from router.dispatch import Dispatched, Lane, Moved
 from router.shards import shard_of_id
-from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, Shard, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -22,8 +21,8 @@ EDGE_2 = "push:{0}:node:edge.2"
 Flat = Sequence[str | bytes]
 
 
-async def _dispatch(shard: Shard, start: str = NEW, most: int = 100) -> Dispatched:
-    return await shard.outlet.dispatch(HELD, start, most, Lane.FAST)
+async def _dispatch(shard: Shard, most: int = 100) -> Dispatched:
+    return await shard.outlet.dispatch(HELD, most, Lane.FAST)
 
 
 async def _line(shard: Shard, *flat: str | bytes) -> str:
@@ -57,9 +56,8 @@ async def _dead(shard: Shard, *flat: str | bytes) -> dict[bytes, bytes]:
 
 
 async def test_nothing_to_do(shard: Shard) -> None:
-    """An empty lane is no error, whether asked for new entries or for those taken before."""
-    for start in (NEW, TAKEN_BEFORE):
-        assert await _dispatch(shard, start) == Dispatched(0, 0, 0, 0, "", "")
+    """An empty lane is no error."""
+    assert await _dispatch(shard) == Dispatched(0, 0, 0, 0, "", "")
 
 
 async def test_line_of_a_body(shard: Shard) -> None:
@@ -276,7 +274,7 @@ async def test_budgets_hold_on_this_lane(shard: Shard) -> None:
     async with shard.listening(EDGE_1) as ear:
         results = [await _dispatch(small)]
         while await shard.ids(shard.keys.fast()):
-            results.append(await _dispatch(small, TAKEN_BEFORE if results[-1].taken else NEW))
+            results.append(await _dispatch(small))
         heard = "\n".join(payload for _, payload in await ear.heard()).split("\n")
     assert any(result.done < result.taken for result in results)
     assert [json.loads(line.split(" ", 4)[4])["body"][:3] for line in heard] == [f"{n:03}" for n in range(20)]
@@ -307,7 +305,7 @@ async def test_nothing_is_buried_twice(shard: Shard) -> None:
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await _dispatch(shard)
     await shard.redis.delete(shard.keys.nodes())
-    result = await _dispatch(shard, TAKEN_BEFORE)
+    result = await _dispatch(shard)
     assert (result.taken, result.done, result.dead, result.published) == (1, 1, 0, 1)
     assert len(await shard.entries(shard.keys.dead())) == 1
 
@@ -327,6 +325,23 @@ async def test_shards_are_those_of_redis_cluster(shard: Shard, shards: int) -> N
     expected = {f"user:{one}": shard_of_id(one, shards) for one in ids} | {"all": shard_of_id("all", shards)}
     assert moved == {target: its for target, its in expected.items() if its != 0}
     assert (result.taken, result.done, result.dead) == (len(ids) + 1, len(ids) + 1, 0)
+
+
+async def test_each_message_of_a_target_is_moved(shard: Shard) -> None:
+    """Plain ones too, and again and again: nobody here has a route to it, which is no reason to take it for one of ours."""
+    other = next(f"u{n}" for n in range(100) if shard_of_id(f"u{n}", 2) == 1)
+    await shard.put_fast(*(("to", f"user:{other}", "body", str(n)) for n in range(5)))
+    result = await _dispatch(shard.with_settings(shards=2))
+    assert [entry.flat[:4] for entry in result.moved] == [
+        [b"to", f"user:{other}".encode(), b"body", b"%d" % n] for n in range(5)
+    ]
+
+
+async def test_whoever_has_no_route_is_at_home_all_the_same(shard: Shard) -> None:
+    """A message for somebody of this shard who is not there ends here, reported to nobody, and none is moved."""
+    here = next(f"u{n}" for n in range(100) if shard_of_id(f"u{n}", 2) == 0)
+    await shard.put_fast(*(("to", f"user:{here}", "body", "1") for _ in range(3)))
+    assert await _dispatch(shard.with_settings(shards=2)) == Dispatched(3, 3, 0, 0, "", "")
 
 
 async def test_entry_of_another_shard_is_moved_on(shard: Shard) -> None:

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from router.dispatch import Outlet
-from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, Shard, line, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +25,7 @@ async def test_durable_message_without_route_is_reported(shard: Shard) -> None:
     """The report says to whom, which seq and why, and carries the frame; the message is done."""
     text = line("user:a", 9_007_199_254_000_001)
     await shard.put_out(text)
-    result = await shard.outlet.dispatch(HELD, NEW, 10)
+    result = await shard.outlet.dispatch(HELD, 10)
     assert (result.done, result.published, result.offline) == (1, 0, 1)
     (report,) = await shard.entries(shard.keys.offline())
     frame = text.split(" ", 4)[4]
@@ -42,7 +41,7 @@ async def test_only_durable_and_unexpired_messages_are_reported(shard: Shard) ->
         line("user:expiring", 2, expires_ms=now_ms() + HOUR_MS),
         line("user:transient", None, expires_ms=now_ms() + HOUR_MS),
     )
-    result = await shard.outlet.dispatch(HELD, NEW, 10)
+    result = await shard.outlet.dispatch(HELD, 10)
     assert (result.done, result.offline) == (4, 1)
     assert await _reports(shard) == [("user:expiring", "no_route")]
 
@@ -55,7 +54,7 @@ async def test_route_is_dropped_when_both_witnesses_agree(shard: Shard, listenin
     await shard.put_out(line("user:a", 1), line("user:a", 2))
     async with AsyncExitStack() as stack:
         ear = await stack.enter_async_context(shard.listening(EDGE_1)) if listening else None
-        result = await shard.outlet.dispatch(HELD, NEW, 10)
+        result = await shard.outlet.dispatch(HELD, 10)
         assert result.published == 2
         if ear:
             assert await ear.heard() == [(EDGE_1, f"{line('user:a', 1)}\n{line('user:a', 2)}")]
@@ -70,7 +69,7 @@ async def test_node_that_never_beat_counts_as_lapsed(shard: Shard) -> None:
         await shard.route(user, "edge.1")
     await shard.redis.delete(shard.keys.nodes())
     await shard.put_out(line("user:a", 1), line("user:b", 2))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     assert [await shard.nodes_of(user) for user in ("a", "b", "c")] == [[], [], ["edge.1"]]
 
 
@@ -80,7 +79,7 @@ async def test_route_to_a_living_node_survives_a_dead_one(shard: Shard) -> None:
     await shard.route("a", "edge.2", "edge.3", node_ms=-1)
     await shard.put_out(line("user:a", 1))
     async with shard.listening(EDGE_1) as ear:
-        result = await shard.outlet.dispatch(HELD, NEW, 10)
+        result = await shard.outlet.dispatch(HELD, 10)
         assert len(await ear.heard()) == 1
     assert (result.published, result.offline) == (3, 1)
     assert await shard.nodes_of("a") == ["edge.1"]
@@ -91,8 +90,8 @@ async def test_report_of_what_waits_comes_when_it_is_done(shard: Shard) -> None:
     await shard.route("a", "edge.1")
     await shard.put_out(line("user:a", 1, text="x" * 800), line("user:a", 2, text="x" * 800), line("user:gone", 3))
     shard = shard.with_settings(publish_max_bytes=1_000)
-    assert (await shard.outlet.dispatch(HELD, NEW, 10)).offline == 1
-    assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).offline == 2
+    assert (await shard.outlet.dispatch(HELD, 10)).offline == 1
+    assert (await shard.outlet.dispatch(HELD, 10)).offline == 2
     assert await _reports(shard) == [
         ("user:a", "nobody_listening"),
         ("user:a", "nobody_listening"),
@@ -103,7 +102,7 @@ async def test_report_of_what_waits_comes_when_it_is_done(shard: Shard) -> None:
 async def test_reports_are_capped(shard: Shard) -> None:
     """About `offline_max` are kept, the newest."""
     await shard.put_out(*(line("user:a", seq) for seq in range(1_000)))
-    await shard.with_settings(offline_max=200).outlet.dispatch(HELD, NEW, 1_000)
+    await shard.with_settings(offline_max=200).outlet.dispatch(HELD, 1_000)
     seqs = [int(report["seq"]) for report in await shard.entries(shard.keys.offline())]
     assert 200 <= len(seqs) < 400
     assert seqs == list(range(1_000 - len(seqs), 1_000))
@@ -114,17 +113,16 @@ MALFORMED = [b"", b"nospace", b" ", b"nobody:x 1 2 - {}", b"user: 1 2 - {}", b"a
 
 @pytest.mark.parametrize("bad", MALFORMED, ids=repr)
 async def test_malformed_line_stops_at_itself(shard: Shard, bad: bytes) -> None:
-    """What precedes it is published and acknowledged, it is named; once it is buried its neighbours go on."""
+    """What precedes it is published and deleted, it is named; once it is buried its neighbours go on."""
     before, after = line("topic:news", 1), line("topic:news", 2)
     ids = await shard.put_out(before, bad, after)
     async with shard.listening("push:{0}:topic:news") as ear:
-        result = await shard.outlet.dispatch(HELD, NEW, 10)
+        result = await shard.outlet.dispatch(HELD, 10)
         assert (result.taken, result.done, result.failed_id) == (3, 1, ids[1])
         assert result.failure
         assert await shard.ids(shard.keys.out()) == ids[1:]
-        assert await shard.pending_ids(shard.keys.out(), "dispatch") == ids[1:]
         await shard.outlet.bury(HELD, result.failed_id, result.failure)
-        rest = await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)
+        rest = await shard.outlet.dispatch(HELD, 10)
         assert (rest.taken, rest.done, rest.failed_id) == (1, 1, "")
         assert [payload for _, payload in await ear.heard()] == [before, after]
     (dead,) = await shard.redis.xrange(shard.keys.dead())
@@ -135,11 +133,11 @@ async def test_broken_route_stops_at_its_first_message(shard: Shard) -> None:
     """A route key of another type fails the user's message with what Redis said; others before and behind go out."""
     await shard.redis.set(shard.keys.route("broken"), "by hand")
     ids = await shard.put_out(line("topic:news", 1), line("user:broken", 2), line("topic:news", 3))
-    result = await shard.outlet.dispatch(HELD, NEW, 10)
+    result = await shard.outlet.dispatch(HELD, 10)
     assert (result.taken, result.done, result.published, result.failed_id) == (3, 1, 1, ids[1])
     assert result.failure.startswith("WRONGTYPE")
     await shard.outlet.bury(HELD, result.failed_id, result.failure)
-    assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).done == 1
+    assert (await shard.outlet.dispatch(HELD, 10)).done == 1
 
 
 async def test_several_failing_entries_go_one_after_the_other(shard: Shard) -> None:
@@ -147,9 +145,8 @@ async def test_several_failing_entries_go_one_after_the_other(shard: Shard) -> N
     good = [line("topic:news", seq) for seq in range(4)]
     await shard.put_out("bad", good[0], "bad", "bad", good[1], good[2], "bad", good[3], "bad")
     async with shard.listening("push:{0}:topic:news") as ear:
-        start, buried = NEW, 0
-        while (result := await shard.outlet.dispatch(HELD, start, 100)).taken:
-            start = TAKEN_BEFORE
+        buried = 0
+        while (result := await shard.outlet.dispatch(HELD, 100)).taken:
             if result.failed_id:
                 await shard.outlet.bury(HELD, result.failed_id, result.failure)
                 buried += 1
@@ -161,21 +158,21 @@ async def test_several_failing_entries_go_one_after_the_other(shard: Shard) -> N
 async def test_line_with_several_fields_or_another_name(shard: Shard) -> None:
     """The first field's value is the line, whatever its name: nothing else is read from an entry."""
     await shard.redis.xadd(shard.keys.out(), {"x": line("topic:news", 1), "line": "bad"})
-    assert (await shard.outlet.dispatch(HELD, NEW, 10)).done == 1
+    assert (await shard.outlet.dispatch(HELD, 10)).done == 1
 
 
 @pytest.mark.parametrize("key", ["nodes", "offline"])
 async def test_broken_side_key_is_an_error_that_loses_nothing(shard: Shard, key: str) -> None:
-    """Heartbeats or reports of another type are the operator's to mend: the entries stay pending until then."""
+    """Heartbeats or reports of another type are the operator's to mend: the entries stay until then."""
     await shard.route("a", "edge.1")
     await shard.put_out(line("user:a", 1), line("user:gone", 2))
     name = getattr(shard.keys, key)()
     await shard.redis.delete(name)
     await shard.redis.set(name, "by hand")
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await shard.outlet.dispatch(HELD, NEW, 10)
+        await shard.outlet.dispatch(HELD, 10)
     await shard.redis.delete(name)
-    assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).done == 2
+    assert (await shard.outlet.dispatch(HELD, 10)).done == 2
 
 
 @pytest.mark.parametrize("rules", [["~*", "resetchannels"], ["~push:{0}:[^r]*", "allchannels"]], ids=["publish", "look up"])
@@ -189,8 +186,8 @@ async def test_not_permitted(real_shard: Shard, rules: list[str]) -> None:
     server = shard.redis.connection_pool.connection_kwargs
     async with Redis(host=server["host"], port=server["port"], username="mute", password="secret", protocol=2) as mute:  # noqa: S106 - the test's own
         with pytest.raises(ResponseError, match="script"):
-            await Outlet(mute, shard.keys, shard.settings).dispatch(HELD, NEW, 10)
+            await Outlet(mute, shard.keys, shard.settings).dispatch(HELD, 10)
     async with shard.listening(EDGE_1) as ear:
-        assert (await shard.outlet.dispatch(HELD, TAKEN_BEFORE, 10)).done == 1
+        assert (await shard.outlet.dispatch(HELD, 10)).done == 1
         assert [payload for _, payload in await ear.heard()] == [target]
     await shard.redis.execute_command("ACL", "DELUSER", "mute")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from router.lines import build_frame, build_line
-from router.streams import NEW
 from router.trace import TraceEvent, read_event
 from tests.scripts.shard import HELD, Shard, line, now_ms
 
@@ -27,7 +26,7 @@ async def test_dispatched_with_nodes(shard: Shard) -> None:
     await shard.put_out(_traced("user:a", 1_732_262_400_123_456, expires_ms=now_ms() + 60_000))
     before_us = now_ms() * 1_000
     async with shard.listening("push:{0}:node:edge.1", "push:{0}:node:edge.2"):
-        await shard.outlet.dispatch(HELD, NEW, 10)
+        await shard.outlet.dispatch(HELD, 10)
     (event,) = await _events(shard)
     assert event is not None
     assert event == TraceEvent(
@@ -41,7 +40,7 @@ async def test_fields_stand_in_the_order_of_the_contract(shard: Shard) -> None:
     await shard.route("a", "edge.1")
     await shard.put_out(_traced("user:a", 7))
     async with shard.listening("push:{0}:node:edge.1"):
-        await shard.outlet.dispatch(HELD, NEW, 10)
+        await shard.outlet.dispatch(HELD, 10)
     (fields,) = await shard.entries(shard.keys.trace())
     assert list(fields) == ["id", "to", "stage", "at", "by", "seq", "nodes"]
 
@@ -50,7 +49,7 @@ async def test_offline_with_reason(shard: Shard) -> None:
     """Without a route it is offline alone; a route that may lead nowhere is both dispatched and offline."""
     await shard.route("a", "edge.1")
     await shard.put_out(_traced("user:nobody", 1, message_id="m1"), _traced("user:a", 2, message_id="m2"))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     told = [(event.id, event.stage, event.nodes, event.why) for event in await _events(shard) if event]
     assert told == [
         ("m1", "offline", (), "no_route"),
@@ -62,7 +61,7 @@ async def test_offline_with_reason(shard: Shard) -> None:
 async def test_transient_has_no_seq(shard: Shard) -> None:
     """It is told all the same, though nothing is reported offline of it."""
     await shard.put_out(_traced("user:nobody", None))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     (fields,) = await shard.entries(shard.keys.trace())
     assert list(fields) == ["id", "to", "stage", "at", "by", "why"]
     assert await shard.entries(shard.keys.offline()) == []
@@ -71,7 +70,7 @@ async def test_transient_has_no_seq(shard: Shard) -> None:
 async def test_topic_has_no_nodes(shard: Shard) -> None:
     """A topic's channel has no list of who hears it."""
     await shard.put_out(_traced("topic:news", 3), _traced("all", 4))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     assert [(event.to, event.stage, event.nodes) for event in await _events(shard) if event] == [
         ("topic:news", "dispatched", ()),
         ("all", "dispatched", ()),
@@ -94,7 +93,7 @@ async def test_topic_has_no_nodes(shard: Shard) -> None:
 async def test_untraced_lines_are_not_told(shard: Shard, untraced: str) -> None:
     """Only the opts decide, whatever stands in target and frame."""
     await shard.put_out(untraced)
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     assert await shard.redis.exists(shard.keys.trace()) == 0
 
 
@@ -102,7 +101,7 @@ async def test_untraced_lines_are_not_told(shard: Shard, untraced: str) -> None:
 async def test_the_frame_cannot_hide_a_trace(shard: Shard, text: str) -> None:
     """What a producer writes into a body neither switches a trace off nor gives it another id."""
     await shard.put_out(_traced("user:a", 1, text=text))
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     assert [event.id for event in await _events(shard) if event] == ["m1"]
 
 
@@ -112,7 +111,7 @@ async def test_broken_trace_stream_stops_nothing(shard: Shard) -> None:
     await shard.route("a", "edge.1")
     await shard.put_out(_traced("user:a", 1))
     async with shard.listening("push:{0}:node:edge.1") as ear:
-        result = await shard.outlet.dispatch(HELD, NEW, 10)
+        result = await shard.outlet.dispatch(HELD, 10)
         assert len(await ear.heard()) == 1
     assert (result.taken, result.done, result.published, result.failed_id) == (1, 1, 1, "")
 
@@ -121,5 +120,5 @@ async def test_stream_is_capped(real_shard: Shard) -> None:
     """About `trace_max` events are kept."""
     shard = real_shard.with_settings(trace_max=100)
     await shard.put_out(*(_traced("user:nobody", seq) for seq in range(1, 1_001)))
-    await shard.outlet.dispatch(HELD, NEW, 2_000)
+    await shard.outlet.dispatch(HELD, 2_000)
     assert 100 <= await shard.redis.xlen(shard.keys.trace()) <= 300

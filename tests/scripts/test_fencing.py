@@ -27,10 +27,8 @@ CALLS: dict[str, Call] = {
     "begin era": lambda shard, held: shard.intake.begin_era(held, NONE_YET),
     "confirm era": lambda shard, held: shard.intake.confirm_era(held, shard.era),
     "bury in": lambda shard, held: shard.intake.bury(held, [("1-0", "no")]),
-    "dispatch new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10),
-    "dispatch again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10),
-    "dispatch fast new": lambda shard, held: shard.outlet.dispatch(held, NEW, 10, Lane.FAST),
-    "dispatch fast again": lambda shard, held: shard.outlet.dispatch(held, TAKEN_BEFORE, 10, Lane.FAST),
+    "dispatch": lambda shard, held: shard.outlet.dispatch(held, 10),
+    "dispatch fast": lambda shard, held: shard.outlet.dispatch(held, 10, Lane.FAST),
     "bury out": lambda shard, held: shard.outlet.bury(held, "1-0", "no"),
 }
 
@@ -99,4 +97,4 @@ async def test_role_is_fenced_by_its_own_lease(shard: Shard) -> None:
     await shard.redis.set(shard.keys.lease("dispatch"), STALE)
     await shard.intake.take(HELD, NEW)
     with pytest.raises(Fenced):
-        await shard.outlet.dispatch(HELD, NEW, 10)
+        await shard.outlet.dispatch(HELD, 10)

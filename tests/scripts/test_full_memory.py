@@ -15,7 +15,7 @@ from router.collect.intake import Place
 from router.dispatch import Lane, Moved
 from router.redis_client import check_redis
 from router.settings import Settings
-from router.streams import NEW, TAKEN_BEFORE
+from router.streams import NEW
 from tests.scripts.shard import HELD, Shard, item, line
 
 pytestmark = pytest.mark.anyio
@@ -118,18 +118,15 @@ async def test_early_part_is_appended(real_shard: Shard) -> None:
     assert await shard.intake.append(HELD, lines=lines, heads={}, entry_ids=ids, item_ids=[], trim=False) == 100
 
 
-@pytest.mark.parametrize("start", [NEW, TAKEN_BEFORE])
-async def test_out_drains(real_shard: Shard, start: str) -> None:
-    """Dispatch publishes, reports and acknowledges, and producers are served again."""
+async def test_out_drains(real_shard: Shard) -> None:
+    """Dispatch publishes, reports and deletes, and producers are served again."""
     shard = real_shard
     await shard.route("a", "edge.1", route_ms=600_000)
     await shard.put_out(*(line("user:a" if seq % 2 else "user:gone", seq, text="x" * 1_000) for seq in range(3_000)))
-    if start == TAKEN_BEFORE:
-        await shard.redis.xreadgroup("dispatch", "dispatch", {shard.keys.out(): ">"})
     shard = shard.with_settings(offline_max=10)
     await _fill(shard)
     with anyio.fail_after(20):
-        while (result := await shard.outlet.dispatch(HELD, start, 500)).taken:
+        while (result := await shard.outlet.dispatch(HELD, 500)).taken:
             assert result.offline
         # The buffers of clients count too, and shrink by and by.
         while await _refuses_producers(shard):  # noqa: ASYNC110 - it is the memory of Redis
@@ -145,7 +142,7 @@ async def test_fast_lane_drains(real_shard: Shard, what: str) -> None:
     await shard.put_fast(*(("to", "user:a", field, "x" * 1_000) for _ in range(3_000)))
     await _fill(shard)
     with anyio.fail_after(20):
-        while (result := await shard.outlet.dispatch(HELD, NEW, 500, Lane.FAST)).taken:
+        while (result := await shard.outlet.dispatch(HELD, 500, Lane.FAST)).taken:
             assert {"handed on": result.published, "dead": result.dead, "moved": len(result.moved)}[what] == result.done
         while await _refuses_producers(shard):  # noqa: ASYNC110 - it is the memory of Redis
             await anyio.sleep(0.05)
@@ -162,7 +159,7 @@ async def test_failing_entry_is_buried(real_shard: Shard) -> None:
     """A malformed line is moved out of the way."""
     shard = real_shard
     (entry_id,) = await shard.put_out("malformed")
-    await shard.outlet.dispatch(HELD, NEW, 10)
+    await shard.outlet.dispatch(HELD, 10)
     await _fill(shard)
     await shard.outlet.bury(HELD, entry_id, "not a payload line")
     assert await shard.ids(shard.keys.out()) == []
