@@ -6,37 +6,43 @@
 -- KEYS[3]  out      stream: field `line`
 -- KEYS[4]  pending  hash: "<target> <id>" → seq
 -- KEYS[5]  era      hash: era
--- KEYS[6…] seq      hash of each target: handed, era
+-- KEYS[6…] seq      hash of each target: given, handed, era
 -- ARGV[1]  held     what the lease must say
 -- ARGV[2]  trim     '1' when every entry that was taken up to the last one named here is done with, else '0'
--- ARGV[3]  idle_ms  life of a seq hash that is made here, in milliseconds
--- ARGV[4]  n_ids    number of entry ids
--- ARGV[5]  n_lines  number of lines
--- ARGV[6…] head     for each target: its highest seq in this batch
---          id       n_ids entry ids of `in`, ascending
---          line     n_lines payload lines, in order
---          field    the fields of `pending` to forget
+-- ARGV[3]  idle_ms  life of a seq hash, in milliseconds; begun anew by the first batch in each quarter of it
+-- ARGV[4]  heads    for each target: the head that sequence.lua told, and its highest seq in this batch, above it; or - and that
+--                   seq, which then counts only where it is above the head. Separated by spaces
+-- ARGV[5]  ids      entry ids of `in`, ascending, separated by spaces
+-- ARGV[6]  lines    payload lines, in order, separated by newlines, as they hold none
+-- ARGV[7]  fields   the fields of `pending` to forget, separated by newlines; or * for all there are
+--
+-- Each list is one text: thousands of values one by one cost Redis and the caller more than the work.
 --
 -- Returns the length of `out`.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(lines + ids + fields).
 --
--- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 604800000 0 1 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}'
+-- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 604800000 '' '' 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}' ''
 local lease, intake, out, pending, era_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local held, trim, idle_ms = ARGV[1], ARGV[2] == '1', ARGV[3]
-local n_ids, n_lines = tonumber(ARGV[4]), tonumber(ARGV[5])
-local FIRST_TARGET, FIRST_HEAD = 6, 6
-local n_targets = #KEYS - FIRST_TARGET + 1
-local first_id = FIRST_HEAD + n_targets
-local first_line = first_id + n_ids
-local first_field = first_line + n_lines
+local heads, id_list, lines, field_list = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local FIRST_TARGET = 6
 
 -- Values in one command: unpack fails at 8,000.
 local CHUNK = 4000
 
--- Calls fn with ARGV[first] to ARGV[last] in slices that unpack bears.
-local function in_slices(first, last, fn)
-  for from = first, last, CHUNK do
-    fn(unpack(ARGV, from, math.min(from + CHUNK - 1, last)))
+-- Returns the parts of a text.
+local function parts_of(text, pattern)
+  local parts = {}
+  for part in string.gmatch(text, pattern) do
+    parts[#parts + 1] = part
+  end
+  return parts
+end
+
+-- Calls fn with the values in slices that unpack bears.
+local function in_slices(values, fn)
+  for first = 1, #values, CHUNK do
+    fn(unpack(values, first, math.min(first + CHUNK - 1, #values)))
   end
 end
 
@@ -45,38 +51,65 @@ if redis.call('GET', lease) ~= held then
 end
 -- A write that Redis allows when memory is full comes first, so that a full Redis can empty itself.
 redis.call('HDEL', pending, '')
-in_slices(first_field, #ARGV, function(...)
-  redis.call('HDEL', pending, ...)
-end)
-for at = first_line, first_field - 1 do
-  redis.call('XADD', out, '*', 'line', ARGV[at])
+if field_list == '*' then
+  redis.call('DEL', pending)
+else
+  in_slices(parts_of(field_list, '[^\n]+'), function(...)
+    redis.call('HDEL', pending, ...)
+  end)
 end
+
+local from = 1
+while from <= #lines do
+  local stop = string.find(lines, '\n', from, true) or #lines + 1
+  redis.call('XADD', out, '*', 'line', string.sub(lines, from, stop - 1))
+  from = stop + 1
+end
+
 -- The era that stands there, though Redis may have changed since: a head of an era that is over counts for nothing.
-local era = redis.call('HGET', era_key, 'era') or ''
-for n = 1, n_targets do
-  local key, head = KEYS[FIRST_TARGET + n - 1], ARGV[FIRST_HEAD + n - 1]
-  -- A repeated id goes out with the seq it was stored with: a head never goes back for it.
-  if tonumber(head) >= (tonumber(redis.call('HGET', key, 'handed')) or 0) then
+local era
+local function begin(key, head)
+  era = era or redis.call('HGET', era_key, 'era') or ''
+  return redis.call('HSET', key, 'handed', head, 'era', era)
+end
+-- In microseconds, as seqs are.
+local quarter = idle_ms * 1000 / 4
+local n = FIRST_TARGET
+for before, head in string.gmatch(heads, '(%S+) (%S+)') do
+  local key = KEYS[n]
+  n = n + 1
+  if before ~= '-' then
+    local was, is = tonumber(before), tonumber(head)
+    local made = redis.call('HSET', key, 'given', head, 'handed', head)
+    -- The first message of a target makes `given`, and so does Redis when it has lost the key since.
+    if made > 0 then
+      begin(key, head)
+    end
+    if made > 0 or math.floor(was / quarter) ~= math.floor(is / quarter) then
+      redis.call('PEXPIRE', key, idle_ms)
+    end
+  elseif tonumber(head) >= (tonumber(redis.call('HGET', key, 'handed')) or 0) then
     -- Both fields are new: so is the key, for sequence.lua has not been at it, as in a recovery.
-    if redis.call('HSET', key, 'handed', head, 'era', era) == 2 then
+    if begin(key, head) == 2 then
       redis.call('PEXPIRE', key, idle_ms)
     end
   end
 end
+
+local ids = parts_of(id_list, '%S+')
 local acknowledged = 0
-in_slices(first_id, first_line - 1, function(...)
+in_slices(ids, function(...)
   acknowledged = acknowledged + redis.call('XACK', intake, 'collect', ...)
 end)
-if trim and n_ids > 0 and acknowledged == n_ids then
+if trim and #ids > 0 and acknowledged == #ids then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL: the next id cannot be
   -- computed, because a producer may choose ids up to 2^64 and a number of Lua's is exact to 2^53.
-  local last = ARGV[first_line - 1]
-  redis.call('XTRIM', intake, 'MINID', '=', last)
-  redis.call('XDEL', intake, last)
-elseif n_ids > 0 then
+  redis.call('XTRIM', intake, 'MINID', '=', ids[#ids])
+  redis.call('XDEL', intake, ids[#ids])
+elseif #ids > 0 then
   -- Not all were pending: Redis has lost the end of the stream since they were taken (a failover), and what stands below the
   -- last of them now may be new.
-  in_slices(first_id, first_line - 1, function(...)
+  in_slices(ids, function(...)
     redis.call('XDEL', intake, ...)
   end)
 end

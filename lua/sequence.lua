@@ -8,30 +8,29 @@
 -- KEYS[3]   era      hash: server, era, recovered
 -- KEYS[4…]  seq      hash of each target of the batch: given, handed, era
 -- ARGV[1]   held     what the lease must say
--- ARGV[2]   idle_ms  life of a seq hash after this, in milliseconds
+-- ARGV[2]   idle_ms  life of a seq hash that is begun here, in milliseconds
 -- ARGV[3]   era      the era that the caller knows, by number
--- ARGV[4…]  floor    for each target: '' or the newest seq that MongoDB has of it
--- ARGV[…]            for each message, in order: which target (1, 2, …), then its field in `pending`
+-- ARGV[4]   floors   for each target: - or the newest seq that MongoDB has of it; separated by spaces
+-- ARGV[5]   items    a line for each message, in order: which target (1, 2, …), a space, its field in `pending`
+--
+-- The items are one text, and so are the places: thousands of values one by one cost Redis and the caller more than the work.
 --
 -- Returns {'lost'} when this Redis is not the one of that era, or the shard has not been recovered in it: it may have forgotten
--- writes, heads among them. Or {'cold', n, …} with the numbers of the targets that have no head of this era and came without a floor:
--- nothing has been given in either case, and the caller comes again with floors. Else {'given', prev, seq, …} for each
--- message; prev '' with an error text in the place of seq means that the target's seq key is broken.
+-- writes, heads among them. Or {'cold', n, …} with the numbers of the targets that have no head of this era and came without a
+-- floor: nothing has been given in either case, and the caller comes again with floors. Else {'given', alone, places, n, text, …}:
+-- alone is 1 when `pending` held nothing before; places is "prev seq" for each message, separated by spaces; each n is the
+-- number of a message whose target's seq key is broken, as the text says, and whose place counts for nothing.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(targets + messages).
 --
--- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 1 0 1 'user:a my-id'
+-- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 1 0 '1 user:a my-id'
 local lease, pending, era_key = KEYS[1], KEYS[2], KEYS[3]
-local held, idle_ms, era = ARGV[1], ARGV[2], ARGV[3]
-local FIRST_TARGET, FIRST_FLOOR = 4, 4
+local held, idle_ms, era, floors, items = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local FIRST_TARGET = 4
 
 -- Values in one command: unpack fails at 8,000.
 local CHUNK = 4000
 
-local function number(value)
-  return string.format('%.0f', value)
-end
-
--- Calls fn with the arguments from first to last in slices that unpack bears.
+-- Calls fn with the values in slices that unpack bears.
 local function in_slices(values, fn)
   for first = 1, #values, CHUNK do
     fn(unpack(values, first, math.min(first + CHUNK - 1, #values)))
@@ -55,59 +54,61 @@ end
 redis.call('HDEL', pending, '')
 
 local targets, cold = {}, {'cold'}
+local next_floor = string.gmatch(floors, '%S+')
 for n = 1, #KEYS - FIRST_TARGET + 1 do
   local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed', 'era')
   -- A key of another type is this target's own trouble; anything else Redis has against the caller, whoever the target.
   if counters.err and not string.find(tostring(counters.err), 'WRONGTYPE', 1, true) then
     error(counters.err)
   end
-  local target = {broken = counters.err}
-  if not counters.err then
-    local floor = tonumber(ARGV[FIRST_FLOOR + n - 1])
+  local floor = tonumber(next_floor())
+  if counters.err then
+    targets[n] = {broken = counters.err}
+  else
     local handed = counters[3] == era and tonumber(counters[2]) or nil
     if not handed and not floor then
       cold[#cold + 1] = n
     end
-    target.head = math.max(handed or 0, floor or 0)
-    target.given = math.max(tonumber(counters[1]) or 0, target.head)
-    target.last = target.head
-    target.fresh = not handed
+    local head = math.max(handed or 0, floor or 0)
+    targets[n] = {head = head, given = math.max(tonumber(counters[1]) or 0, head), last = head, fresh = not handed}
   end
-  targets[n] = target
 end
 if #cold > 1 then
   return cold
 end
 
 local fields, owners = {}, {}
-for at = FIRST_FLOOR + #targets, #ARGV, 2 do
-  owners[#owners + 1] = targets[tonumber(ARGV[at])]
-  fields[#fields + 1] = ARGV[at + 1]
+for number, field in string.gmatch(items, '(%d+) ([^\n]+)') do
+  fields[#fields + 1] = field
+  owners[#fields] = targets[tonumber(number)]
 end
+local alone = redis.call('HLEN', pending) == 0
 local remembered = {}
-in_slices(fields, function(...)
-  for _, seq in ipairs(redis.call('HMGET', pending, ...)) do
-    remembered[#remembered + 1] = seq
-  end
-end)
+if not alone then
+  in_slices(fields, function(...)
+    for _, seq in ipairs(redis.call('HMGET', pending, ...)) do
+      remembered[#remembered + 1] = seq
+    end
+  end)
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local reply, memory = {'given'}, {}
+local reply, places, memory = {'given', alone and 1 or 0, ''}, {}, {}
 for i, target in ipairs(owners) do
   if target.broken then
-    reply[#reply + 1] = ''
+    reply[#reply + 1] = i
     reply[#reply + 1] = target.broken
+    places[#places + 1] = '0 0'
   else
     local seq = tonumber(remembered[i])
     -- A remembered seq that is not above what went before it has been taken by somebody else: draw again.
     if not seq or seq <= target.last then
       seq = math.max(target.given + 1, now)
       memory[#memory + 1] = fields[i]
-      memory[#memory + 1] = number(seq)
+      memory[#memory + 1] = string.format('%.0f', seq)
     end
-    reply[#reply + 1] = number(target.last)
-    reply[#reply + 1] = number(seq)
+    places[#places + 1] = string.format('%.0f %.0f', target.last, seq)
     target.last = seq
     target.given = math.max(target.given, seq)
   end
@@ -116,13 +117,12 @@ in_slices(memory, function(...)
   redis.call('HSET', pending, ...)
 end)
 for n, target in ipairs(targets) do
-  if not target.broken then
+  if target.fresh then
+    -- What the target had been given is known from `pending` until append.lua notes it beside the head.
     local key = KEYS[FIRST_TARGET + n - 1]
-    redis.call('HSET', key, 'given', number(target.given))
-    if target.fresh then
-      redis.call('HSET', key, 'handed', number(target.head), 'era', era)
-    end
+    redis.call('HSET', key, 'handed', string.format('%.0f', target.head), 'era', era)
     redis.call('PEXPIRE', key, idle_ms)
   end
 end
+reply[3] = table.concat(places, ' ')
 return reply

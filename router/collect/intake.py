@@ -5,7 +5,7 @@ Every call that writes for the role shows the lease it believes to hold, and rai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +37,19 @@ class Broken:
     """A target whose counters cannot be used, and what Redis said."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The places of a batch.
+
+    Attributes:
+        places: one an item.
+        alone: `pending` held nothing before, so all that it holds until the batch is in `out` is this batch's.
+    """
+
+    places: list[Place | Broken]
+    alone: bool
 
 
 class Forgetful(PushwayError):
@@ -81,7 +94,7 @@ class Intake:
         reply = await take_from_group(self._redis, self._take, self._keys.intake(), GROUP, keys, args)
         return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
 
-    async def sequence(self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
+    async def sequence(self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int]) -> Given | Cold:
         """Give each item its place, or tell which targets need a floor first; a second call gives the same places.
 
         Raises:
@@ -92,12 +105,11 @@ class Intake:
         numbers: dict[str, int] = {}
         for item in items:
             numbers.setdefault(item.target, len(numbers) + 1)
-        args: list[Any] = [held, self._idle_ms, era.number]
-        args.extend(floors.get(target, "") for target in numbers)
-        for item in items:
-            args += (numbers[item.target], item.id)
+        some_floors = " ".join(str(floors.get(target, "-")) for target in numbers)
+        some_items = "\n".join([f"{numbers[item.target]} {item.id}" for item in items])
         names = self._keys
-        keys = [self._lease, names.pending(), names.era(), *(names.seq(target) for target in numbers)]
+        keys = [self._lease, names.pending(), names.era(), *map(names.seq, numbers)]
+        args: list[Any] = [held, self._idle_ms, era.number, some_floors, some_items]
         with fencing():
             what, *reply = await self._sequence(keys=keys, args=args)
         if what == b"lost":
@@ -105,20 +117,23 @@ class Intake:
         if what == b"cold":
             targets = list(numbers)
             return Cold(tuple(targets[number - 1] for number in reply))
-        return [
-            Place(int(prev), int(seq)) if prev else Broken(seq.decode())
-            for prev, seq in zip(reply[::2], reply[1::2], strict=True)
-        ]
+        alone, given, *broken = reply
+        numbers_given = map(int, given.split())
+        places: list[Place | Broken] = [Place(prev, seq) for prev, seq in zip(numbers_given, numbers_given, strict=True)]
+        for number, reason in zip(broken[::2], broken[1::2], strict=True):
+            places[number - 1] = Broken(reason.decode())
+        return Given(places, bool(alone))
 
     async def append(
         self,
         held: str,
         *,
         lines: Sequence[str],
-        heads: dict[str, int],
+        heads: Mapping[str, int],
         entry_ids: Sequence[str],
-        item_ids: Sequence[str],
+        item_ids: Sequence[str] | None,
         trim: bool,
+        before: Mapping[str, int] | None = None,
     ) -> int:
         """Move a finished batch on, in one step, and return the length of `out`.
 
@@ -127,27 +142,28 @@ class Intake:
             lines: payload lines for `out`, in order.
             heads: target → its highest seq among them.
             entry_ids: entries of `in` to acknowledge and remove, ascending.
-            item_ids: fields of `pending` to forget.
+            item_ids: fields of `pending` to forget; None for all there are.
             trim: whether every entry up to the last of `entry_ids` is done with.
+            before: target → its head as `sequence` told it. It has not moved since; of a target that is not in it Redis looks.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away; if it had been done, the entries are no longer found with `TAKEN_BEFORE`.
         """
-        keys = self._keys
-        what: list[str | int] = [*heads.values(), *entry_ids, *lines, *item_ids]
+        names, known = self._keys, before or {}
+        moved = {target: head for target, head in heads.items() if known.get(target) != head}
+        args: list[Any] = [
+            held,
+            int(trim),
+            self._idle_ms,
+            " ".join([f"{known.get(target, '-')} {head}" for target, head in moved.items()]),
+            " ".join(entry_ids),
+            "\n".join(lines),
+            "*" if item_ids is None else "\n".join(item_ids),
+        ]
+        keys = [self._lease, names.intake(), names.out(), names.pending(), names.era(), *map(names.seq, moved)]
         with fencing():
-            length: int = await self._append(
-                keys=[
-                    self._lease,
-                    keys.intake(),
-                    keys.out(),
-                    keys.pending(),
-                    keys.era(),
-                    *(keys.seq(target) for target in heads),
-                ],
-                args=[held, int(trim), self._idle_ms, len(entry_ids), len(lines), *what],
-            )
+            length: int = await self._append(keys=keys, args=args)
         return length
 
     async def begin_era(self, held: str, last: Era) -> tuple[Era, bool]:

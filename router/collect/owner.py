@@ -30,7 +30,7 @@ from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, plan_batch
 from router.collect.entries import Entry
 from router.collect.eras import NONE_YET, Eras
-from router.collect.intake import Broken, Cold, Forgetful, Intake, Place
+from router.collect.intake import Broken, Cold, Forgetful, Given, Intake, Place
 from router.collect.recovery import Recovery
 from router.collect.settled import Settled
 from router.inbox import Inbox
@@ -135,25 +135,27 @@ class Owner:
             lines=settled.lines,
             heads=settled.heads,
             entry_ids=[entry_id for entry_id in plan.durable.entry_ids if entry_id not in dead],
-            item_ids=[item.id for item in plan.items],
+            item_ids=None if settled.alone else [item.id for item in plan.items],
             trim=not dead,
+            before=settled.before,
         )
         if settled.dead:
             await self._bury(held, settled.dead)
         await self._intake.tell(held, settled.events)
         await self._mind_high_water(length)
 
-    async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken]:
-        while isinstance(places := await self._intake.sequence(held, self._era, items, floors), Cold):
-            newest = await self._inbox.newest(places.targets)
-            floors = floors | {target: newest.get(target, 0) for target in places.targets}
-        return places
+    async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> Given:
+        while isinstance(given := await self._intake.sequence(held, self._era, items, floors), Cold):
+            newest = await self._inbox.newest(given.targets)
+            floors = floors | {target: newest.get(target, 0) for target in given.targets}
+        return given
 
     async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
         """Sequence and store; what MongoDB had already goes out as it was stored."""
-        settled = Settled(at_us=now_ms * 1_000)
+        given = await self._place(held, items, floors)
+        settled = Settled(at_us=now_ms * 1_000, alone=given.alone)
         placed: list[tuple[Item, Place]] = []
-        for item, place in zip(items, await self._place(held, items, floors), strict=True):
+        for item, place in zip(items, given.places, strict=True):
             if isinstance(place, Broken):
                 settled.bury(item, f"the counters of {item.target} are broken: {place.reason}")
             else:

@@ -25,21 +25,26 @@ class Settled:
     Attributes:
         lines: payload lines, per target in the order of their seqs.
         heads: target → the highest seq that is in `out` when these lines are.
+        before: target → what that was before them.
         dead: (entry id, reason) of what cannot be stored.
         events: trace events.
         at_us: Unix µs that events are given; set it when MongoDB has answered.
+        alone: `pending` holds nothing but what this batch was given.
     """
 
     lines: list[str] = field(default_factory=list)
     heads: dict[str, int] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
     dead: list[tuple[str, str]] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
     at_us: int = 0
+    alone: bool = False
 
     def begin(self, placed: Iterable[tuple[Item, Place]]) -> None:
         """Note the head of each target: its first item in a batch was placed right behind it."""
         for item, place in placed:
-            self.heads.setdefault(item.target, place.prev)
+            self.before.setdefault(item.target, place.prev)
+        self.heads = self.before.copy()
 
     def add(self, item: Item, stored: Stored, stage: Stage) -> None:
         """Add a message as it is stored, now or under the same id before (`stage` says which)."""
@@ -67,6 +72,7 @@ class Settled:
         self.lines += later.lines
         self.dead += later.dead
         self.events += later.events
+        self.before = later.before | self.before
         for target, head in later.heads.items():
             self.heads[target] = max(head, self.heads.get(target, 0))
 

@@ -102,7 +102,8 @@ class Shard:
 
     async def place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> list[Place | Broken] | Cold:
         """Give items their places, in the era that was recovered last."""
-        return await self.intake.sequence(held, self.era, items, floors)
+        given = await self.intake.sequence(held, self.era, items, floors)
+        return given if isinstance(given, Cold) else given.places
 
     async def count(self, target: str, **counters: int) -> None:
         """Set a target's counters, as of the present era."""

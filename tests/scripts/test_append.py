@@ -45,6 +45,44 @@ async def test_head_never_goes_back(shard: Shard) -> None:
     assert await shard.counters("user:a") == {"given": BIG, "handed": BIG - 1}
 
 
+async def test_head_that_is_known_moves_on_beside_what_was_given(shard: Shard) -> None:
+    """Where the caller knows the head from sequence.lua, its new one is noted as given and handed; one that stays is left."""
+    await shard.count("user:a", given=4, handed=4)
+    await shard.count("user:b", given=9, handed=7)
+    heads = {"user:a": BIG, "user:b": 7}
+    before = {"user:a": 4, "user:b": 7}
+    await shard.intake.append(HELD, lines=[], heads=heads, entry_ids=[], item_ids=[], trim=True, before=before)
+    assert await shard.counters("user:a") == {"given": BIG, "handed": BIG}
+    assert await shard.counters("user:b") == {"given": 9, "handed": 7}
+
+
+async def test_known_head_that_redis_has_lost_since_is_made_whole(shard: Shard) -> None:
+    """The hash that is made for it then is of the present era, and expires."""
+    heads, before = {"user:a": BIG}, {"user:a": BIG - 1}
+    await shard.intake.append(HELD, lines=[], heads=heads, entry_ids=[], item_ids=[], trim=True, before=before)
+    assert await shard.counters("user:a") == {"given": BIG, "handed": BIG}
+    assert await shard.redis.pttl(shard.keys.seq("user:a")) > 0
+
+
+async def test_idle_time_begins_anew_once_a_quarter_of_it(shard: Shard) -> None:
+    """The first batch of a target in each quarter renews it; those behind it in the same quarter leave it."""
+    shard = shard.with_settings(seq_idle_s=100.0)
+    await shard.count("user:a", given=1, handed=1)
+    quarter_us = 25_000_000
+    for before, head, renewed in ((1, 2, False), (2, quarter_us, True), (quarter_us, 2 * quarter_us - 1, False)):
+        await shard.redis.pexpire(shard.keys.seq("user:a"), 5_000)
+        at = {"user:a": before}
+        await shard.intake.append(HELD, lines=[], heads={"user:a": head}, entry_ids=[], item_ids=[], trim=True, before=at)
+        assert (await shard.redis.pttl(shard.keys.seq("user:a")) > 90_000) is renewed
+
+
+async def test_all_of_pending_is_forgotten(shard: Shard) -> None:
+    """Whoever knows that it is all of one batch need not name the fields."""
+    await shard.redis.hset(shard.keys.pending(), mapping={"user:a 1": "5", "user:b 1": "6"})
+    await shard.intake.append(HELD, lines=[], heads={}, entry_ids=[], item_ids=None, trim=True)
+    assert not await shard.redis.exists(shard.keys.pending())
+
+
 async def test_a_seq_hash_that_is_made_here_expires_when_idle(shard: Shard) -> None:
     """A recovery makes them of targets that Redis has forgotten. One that stands there keeps its time."""
     await shard.count("user:a", given=5, handed=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.collect.intake import Broken, Cold, Place
+from router.collect.intake import Broken, Cold, Given, Place
 from tests.scripts.shard import HELD, Shard, item, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +67,7 @@ async def test_numbers_of_16_digits_are_exact_everywhere(shard: Shard) -> None:
     """Reply, counters and pending carry every digit."""
     places = await _places(shard, "user:a", "user:a", floor=ABOVE_THE_CLOCK)
     assert [place.seq for place in places] == [ABOVE_THE_CLOCK + 1, ABOVE_THE_CLOCK + 2]
-    assert await shard.counters("user:a") == {"given": ABOVE_THE_CLOCK + 2, "handed": ABOVE_THE_CLOCK}
+    assert await shard.counters("user:a") == {"handed": ABOVE_THE_CLOCK}
     assert await shard.redis.hget(shard.keys.pending(), "user:a m1") == str(ABOVE_THE_CLOCK + 2).encode()
 
 
@@ -134,10 +134,19 @@ async def test_broken_counter_stops_its_target_alone(shard: Shard) -> None:
     assert await shard.redis.get(shard.keys.seq("user:broken")) == b"by hand"
 
 
-async def test_counters_expire_when_idle(shard: Shard) -> None:
-    """Each giving begins the idle time anew."""
+async def test_counters_that_begin_here_expire_when_idle(shard: Shard) -> None:
+    """A target's first message begins them."""
     shard = shard.with_settings(seq_idle_s=100.0)
     await _places(shard, "user:a")
-    await shard.redis.pexpire(shard.keys.seq("user:a"), 5_000)
-    await _places(shard, "user:a", first=1)
     assert 90_000 < await shard.redis.pttl(shard.keys.seq("user:a")) <= 100_000
+
+
+async def test_tells_whether_the_batch_is_alone_in_pending(shard: Shard) -> None:
+    """Whoever was remembered before is to be remembered after it; a retry of the same batch counts as that."""
+    items = [item("user:a", "1"), item("user:b", "2")]
+    floors = {"user:a": 0, "user:b": 0}
+    first, again = [await shard.intake.sequence(HELD, shard.era, items, floors) for _ in range(2)]
+    assert isinstance(first, Given)
+    assert isinstance(again, Given)
+    assert (first.alone, again.alone) == (True, False)
+    assert first.places == again.places
