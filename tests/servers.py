@@ -55,6 +55,16 @@ def free_ports(count: int = 1) -> int:
             return first
 
 
+def _runs(pid: int) -> bool:
+    """Tell whether a process has a thread that is neither stopped nor over: a signal reaches each one when its turn comes."""
+    try:
+        # "<pid> (<name>) <state> …"; see proc_pid_stat(5).
+        stats = [(thread / "stat").read_text(encoding="utf-8") for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}").exists()  # a thread has just ended; look again
+    return any(stat.rpartition(") ")[2][0] not in "TtZX" for stat in stats)
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> None:
     """Return as soon as the condition holds; blocks.
 
@@ -161,8 +171,9 @@ class Process(ABC):
         self._started().send_signal(signum)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing is answered."""
+        """Freeze it (SIGSTOP): connections stay open, nothing is answered. Return when every thread of it stands still."""
         self.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not _runs(self.pid), f"{self.name} stands still")
 
     def resume(self) -> None:
         """Let it go on after `pause`."""

@@ -35,7 +35,7 @@ REDIS: Final = "redis"
 SWITCH_TIMEOUT_S: Final = 15.0
 """How long the sentinels may take to agree on another primary."""
 
-_ATTACH_TIMEOUT_S: Final = 3.0
+_ATTACH_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.05
 
 
@@ -100,8 +100,8 @@ class Pause(Fault):
         """Freeze it, then let it go on."""
         name = _process(stand, self.victim)
         process = stand.processes[name]
-        process.pause()
         try:
+            await anyio.to_thread.run_sync(process.pause)
             yield
         finally:
             process.resume()

@@ -13,10 +13,12 @@ from redis import Redis
 
 from tests.chaos.faults import BadLink, Kill, Pause, Restart, SlowDisk, disks_can_be_slowed
 from tests.chaos.proxy import BLACK_HOLE, CUT
-from tests.chaos.scene import until
 from tests.chaos.stand import Stand, standing
 
 pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 30.0
+FLUSH_MS = 400.0
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,7 @@ async def test_pause(stand: Stand) -> None:
     """A frozen process is there and does nothing, and goes on as the same one."""
     before = stand.processes["store"].pid
     async with Pause("store", 0).strike(stand):
-        # A signal reaches each thread when its turn comes.
-        await until(lambda: psutil.Process(before).status() == psutil.STATUS_STOPPED, 10)
+        assert psutil.Process(before).status() == psutil.STATUS_STOPPED
     assert stand.processes["store"].pid == before
     assert await stand.ready("store")
 
@@ -77,9 +78,14 @@ async def test_slow_disk(stand: Stand, tmp_path: Path) -> None:
     if not await anyio.to_thread.run_sync(disks_can_be_slowed, tmp_path):
         pytest.skip("strace is not installed or may not attach")
     with Redis.from_url(stand.stack.settings.redis_url, protocol=2) as redis:
-        async with SlowDisk("redis", 0, flush_ms=400).strike(stand):
-            assert await _write_s(redis) >= 0.4
-        assert min([await _write_s(redis) for _ in range(5)]) < 0.4
+        async with SlowDisk("redis", 0, flush_ms=FLUSH_MS).strike(stand):
+            with anyio.fail_after(PATIENCE_S):
+                # strace takes its time between attaching and holding up the first call.
+                while await _write_s(redis) < FLUSH_MS / 1000:
+                    pass
+        with anyio.fail_after(PATIENCE_S):
+            while await _write_s(redis) >= FLUSH_MS / 1000:
+                pass  # a disk that others keep busy is slow by itself now and then
 
 
 async def _write_s(redis: Redis) -> float:

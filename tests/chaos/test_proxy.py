@@ -14,7 +14,7 @@ from tests.chaos.proxy import BLACK_HOLE, CUT, HOST, Link, Trouble, reset_connec
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 DELAY_MS = 100.0
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
