@@ -1,7 +1,7 @@
 """The guarantees, each deliberately broken in a copy of the product: what the checker has to notice.
 
-An edit names the exact text that it replaces. Where that text has moved, making the copy fails and says which edit it was:
-find the place that gives the guarantee now, and break it there.
+An edit names the text that it replaces, as little of it as stands there once. Where that has changed, making the copy fails
+and says which edit it was: find the place that gives the guarantee now, and break it there.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ ACK_BEFORE_STORE: Final = Breakage(
     (
         Edit(
             "router/collect/owner.py",
-            "        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()\n",
-            "        await self._intake.append(\n"
+            "settled = await self._store(held, plan.items",
+            "await self._intake.append(\n"
             "            held, lines=[], heads={}, entry_ids=plan.durable.entry_ids, item_ids=[], trim=False\n"
             "        )\n"
-            "        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()\n",
+            "        settled = await self._store(held, plan.items",
         ),
     ),
 )
@@ -67,33 +67,23 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
     (
         Edit(
             "edge/admission.py",
-            "        self._routes.write(user, connection.registered)\n",
-            "        async def register_late() -> None:\n"
-            "            await anyio.sleep(0.5)\n"
+            "self._routes.write(user, connection.registered)",
+            "async def register_late() -> None:\n"
+            "            await anyio.sleep(5)  # far longer than a message takes\n"
             "            self._routes.write(user)\n"
             "\n"
             "        self.find_head(connection)\n"
-            "        self._tasks.start_soon(register_late)\n",
+            "        self._tasks.start_soon(register_late)",
         ),
         # The write by which a device's session is announced would be early enough.
-        Edit(
-            "edge/admission.py",
-            "        self._routes.write(user, connection.proved, come(user, device, connection.session.id))\n",
-            "        del user, device\n",
-        ),
+        Edit("edge/admission.py", "self._routes.write(user, connection.proved", "_ = (user, connection.proved"),
     ),
 )
 """The inbox is read up to its head, and the route written a little later: what is published in between reaches nobody."""
 
 PENDING_FORGOTTEN: Final = Breakage(
     "pending forgotten",
-    (
-        Edit(
-            "lua/take.lua",
-            "local taken, bytes, start, want = {}, 0, from, 1\n",
-            "if from ~= '>' then return {} end\nlocal taken, bytes, start, want = {}, 0, from, 1\n",
-        ),
-    ),
+    (Edit("lua/take.lua", "while #taken < max", "while from == '>' and #taken < max"),),
 )
 """A new owner goes on with what is new, and leaves what its predecessor had taken."""
 
@@ -102,47 +92,30 @@ PREV_IGNORED: Final = Breakage(
     (
         Edit(
             "edge/position.py",
-            "        if prev <= self.last < seq:\n            self.last = seq\n            return DELIVER\n",
-            "        if self.last < seq:\n            self.last = seq\n            return DELIVER\n",
+            "if prev <= self.last < seq:\n            self.last = seq\n            return",
+            "if self.last < seq:\n            self.last = seq\n            return",
         ),
     ),
 )
 """An edge delivers whatever is above the last seq, and does not see that something between is missing."""
 
+_FENCED: Final = ("append", "bury", "dispatch", "era_begin", "era_confirm", "lease_release", "lease_renew", "sequence", "take")
+
 FENCING_OFF: Final = Breakage(
     "fencing off",
-    (
-        Edit(
-            "lua/__init__.py",
-            '    return files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")\n',
-            '    text = files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")\n'
-            '    return text.replace("redis.call(\'GET\', lease) ~= held", "false")\n',
-        ),
-    ),
+    tuple(Edit(f"lua/{name}.lua", "~= held then", "~= held and false then") for name in _FENCED),
 )
 """No script looks at the lease: an owner that was frozen goes on beside its successor."""
 
 IDS_FORGOTTEN: Final = Breakage(
     "duplicate filter off, collect's",
-    (
-        Edit(
-            "router/stored.py",
-            '        "_id": f"{target} {message_id}",\n',
-            '        "_id": f"{target} {message_id} {seq}",\n',
-        ),
-    ),
+    (Edit("router/stored.py", '"_id": f"{target} {message_id}"', '"_id": f"{target} {message_id} {seq}"'),),
 )
 """What a producer appends again, with the id it had, is stored again."""
 
 REPEATS_DELIVERED: Final = Breakage(
     "duplicate filter off, the edge's",
-    (
-        Edit(
-            "edge/position.py",
-            "            return Verdict.DUPLICATE\n",
-            "            return Verdict.DELIVER\n",
-        ),
-    ),
+    (Edit("edge/position.py", "return Verdict.DUPLICATE", "return Verdict.DELIVER"),),
 )
 """An edge delivers again what the session has had."""
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from tests.chaos.checker import Verdict, check
 from tests.chaos.devices import BareDevice, Calls, ClientDevice, Device, Habits
-from tests.chaos.history import Accepted, DeviceKind, History
+from tests.chaos.history import Accepted, Appended, DeviceKind, Got, History
 from tests.chaos.producers import Producer
 from tests.chaos.recorder import Recorder
 from tests.stack import Stack
@@ -77,6 +77,22 @@ class Scene:
         producer = self.producer()
         for user in users:
             await producer.append(self.redis, [user])
+
+    def heard(self, *users: str) -> bool:
+        """Tell whether every device of these users has got the message that was appended to it last."""
+        latest = {appended.target: appended.id for appended in self.history.of(Appended)}
+        got = {(got.device, got.id) for got in self.history.of(Got)}
+        recorders = [device.recorder for device in self._devices if device.recorder.user in users]
+        return all((f"{recorder.user}/{recorder.name}", latest[recorder.target]) in got for recorder in recorders)
+
+    async def all_stored(self, timeout_s: float) -> bool:
+        """Return True as soon as MongoDB has every message that was appended, or False when that takes too long."""
+        appended = {appended.id for appended in self.history.of(Appended)}
+        with anyio.move_on_after(timeout_s):
+            while appended - {message.id for message in await anyio.to_thread.run_sync(self._read_inbox)}:  # noqa: ASYNC110
+                await anyio.sleep(_POLL_S * 10)
+            return True
+        return False
 
     async def all_well(self, timeout_s: float) -> bool:
         """Return True as soon as every device has what it is owed, or False when that takes too long."""
