@@ -6,8 +6,8 @@ What makes it fast, in the order of what it saves:
   session's `out` list, and at the end of the chunk each session that got something joins its list and writes once.
 - The frame's header and bytes are built once a message, however many sessions get it.
 - A line is split, never parsed: the target is looked up as bytes, and the JSON behind it is sent as it came. Only what came
-  over the fast lane is read, once (`edge.fast`).
-- Per session and message there is one comparison (`Position.take`). All else is in the branches behind it.
+  over the fast lane is read, once (`edge.fast`), and opts only where they are not those of the line before.
+- Per session and message there is one comparison, that of `Position.take`. All else is in the branches behind it.
 
 A line that nobody here hears of is passed over: its route is older than the session's end, or it is this edge's own probe,
 whose arrival alone is what matters (`edge.deafness`).
@@ -24,8 +24,8 @@ import structlog
 from edge.fast import fault_of
 from edge.figures import write_out
 from edge.frames import text_frame
-from edge.position import DELIVER, Outlet, Position, Verdict
-from router.lines import NO_OPTS, TRANSIENT, expiry_of, is_fast, is_traced, looked_at, untraced
+from edge.position import DELIVER, NOWHERE, Outlet, Position, Verdict
+from router.lines import NO_OPTS, TRANSIENT, read_opts
 from router.metrics import EXPIRED, REFUSED
 
 log = structlog.get_logger(__name__)
@@ -74,12 +74,7 @@ class Delivery:
         dirty: list[Outlet] = []
         delivered = 0
         for payload in payloads:
-            for line in payload.split(b"\n"):
-                try:
-                    delivered += self._deliver(line, dirty)
-                except ValueError:
-                    # Only a collect of another make writes such a line; the lines around it are good.
-                    log.exception("line_refused", head=line[:64])
+            delivered += self._deliver(payload.split(b"\n"), dirty)
         # The audiences must not change above, where they are walked; from here on they may.
         write_out(dirty, delivered)
         while self._overfull:
@@ -87,10 +82,9 @@ class Delivery:
         if self._noted:
             self._tell_noted()
 
-    def _note(self, word: bytes, payload: bytes) -> int:
+    def _note(self, word: bytes, payload: bytes) -> None:
         if word in self._notices:
             self._noted.append((word, payload))
-        return 0
 
     def _tell_noted(self) -> None:
         noted, self._noted = self._noted, []
@@ -100,69 +94,85 @@ class Delivery:
             except ValueError:
                 log.exception("line_refused", head=payload[:64])
 
-    def _deliver(self, line: bytes, dirty: list[Outlet]) -> int:  # noqa: C901 - the hot path: a call saved for every line
-        """Put one line's frame out and return to how many sessions.
+    def _deliver(self, lines: Iterable[bytes], dirty: list[Outlet]) -> int:  # noqa: C901, PLR0912 - the hot path
+        """Put the lines' frames out, and return to how many sessions.
 
-        Raises:
-            ValueError: when it is not a payload line.
+        One loop and nearly no calls: what a call costs, it costs for every message.
         """
-        target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
-        audience = self._audiences.get(target)
-        if audience is None:
-            return self._note(target, payload)
-        transient = seq_text == _TRANSIENT
-        prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
-        if opts != _NO_OPTS:
-            over = _is_over(opts)
-            if not over and is_fast(opts) and (fault := fault_of(payload)):
-                return self._refuse(target, fault)
-            if self._tracing is not None and is_traced(opts):
-                return self._deliver_traced(self._tracing, line, audience, dirty)
-            if over:
-                return self._pass_over(audience, prev, seq)
-        frame = text_frame(payload)
+        audiences, now_ms = self._audiences, time.time_ns() // 1_000_000
+        # What the opts say is kept for the lines behind, which mostly have the same: those of the fast lane expire by the ms.
+        opts_before, unusual, unchecked = _NO_OPTS, False, False
         delivered = 0
-        for position in audience:
-            verdict = position.take_transient(frame) if transient else position.take(prev, seq, frame)
-            if verdict is DELIVER:
-                outlet = position.outlet
-                if not outlet.out:
-                    dirty.append(outlet)
-                outlet.out.append(frame)
-                delivered += 1
-            elif verdict is Verdict.GAP:
-                self._catch_up(position)
-            elif verdict is Verdict.OVERFULL:
-                self._overfull.append(position.outlet)
+        for line in lines:
+            try:
+                target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
+                audience = audiences.get(target)
+                if audience is None:
+                    self._note(target, payload)
+                    continue
+                transient = seq_text == _TRANSIENT
+                prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
+                if opts != opts_before:
+                    wishes = read_opts(opts)
+                    opts_before, unusual, unchecked = opts, wishes.traced or wishes.is_over(now_ms), wishes.fast
+            except ValueError:
+                # Only a collect of another make writes such a line; the lines around it are good.
+                log.exception("line_refused", head=line[:64])
+                continue
+            if unusual:
+                delivered += self._deliver_unusual(line, audience, dirty, now_ms)
+                continue
+            if unchecked and (fault := fault_of(payload)):
+                _refuse(target, fault)
+                continue
+            frame = text_frame(payload)
+            for position in audience:
+                if transient:
+                    verdict = DELIVER if position.last < NOWHERE else position.take_transient(frame)
+                elif prev <= position.last < seq:  # as `take` has it
+                    position.last, verdict = seq, DELIVER
+                else:
+                    verdict = position.take(prev, seq, frame)
+                if verdict is DELIVER:
+                    out = position.outlet.out
+                    if not out:
+                        dirty.append(position.outlet)
+                    out.append(frame)
+                    delivered += 1
+                elif verdict is Verdict.GAP:
+                    self._catch_up(position)
+                elif verdict is Verdict.OVERFULL:
+                    self._overfull.append(position.outlet)
         return delivered
 
-    def _refuse(self, target: bytes, fault: str) -> int:
-        REFUSED.inc()
-        log.warning("fast_line_refused", to=target.decode(errors="replace"), reason=fault)
-        return 0
+    def _deliver_unusual(self, line: bytes, audience: Sequence[Position], dirty: list[Outlet], now_ms: int) -> int:
+        """Deliver a line that is traced, or do not as its time is over; apart, so that all others pay nothing for it."""
+        target, prev, seq_text, opts, frame = line.split(b" ", 4)
+        seq = None if seq_text == _TRANSIENT else int(seq_text)
+        wishes = read_opts(opts)
+        tells = self._tracing if wishes.traced else None
+        if wishes.is_over(now_ms):
+            self._pass_over(audience, *((0, 0) if seq is None else (int(prev), seq)))
+            if tells is not None:
+                tells.expired(target.decode(), seq, frame)
+            return 0
+        if wishes.fast and (fault := fault_of(frame)):
+            _refuse(target, fault)
+            return 0
+        had = [len(position.outlet.out) for position in audience]
+        delivered = self._deliver([b" ".join((target, prev, seq_text, _NO_OPTS, frame))], dirty)
+        if tells is not None:
+            for position, length in zip(audience, had, strict=True):
+                tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
+        return delivered
 
-    def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> int:
+    def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> None:
         EXPIRED.inc()
         for position in audience:
             if position.pass_over(prev, seq):
                 self._catch_up(position)
-        return 0
-
-    def _deliver_traced(self, tells: Tells, line: bytes, audience: Sequence[Position], dirty: list[Outlet]) -> int:
-        """Deliver the line as if it was not traced, and tell of it: so lines that are not traced pay for nothing."""
-        target, prev, seq_text, opts, frame = line.split(b" ", 4)
-        seq = None if seq_text == _TRANSIENT else int(seq_text)
-        over = _is_over(opts)
-        had = [len(position.outlet.out) for position in audience]
-        delivered = self._deliver(b" ".join((target, prev, seq_text, untraced(looked_at(opts)), frame)), dirty)
-        if over:
-            tells.expired(target.decode(), seq, frame)
-            return delivered
-        for position, length in zip(audience, had, strict=True):
-            tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
-        return delivered
 
 
-def _is_over(opts: bytes) -> bool:
-    expires_ms = expiry_of(opts)
-    return expires_ms is not None and expires_ms <= time.time_ns() // 1_000_000
+def _refuse(target: bytes, fault: str) -> None:
+    REFUSED.inc()
+    log.warning("fast_line_refused", to=target.decode(errors="replace"), reason=fault)

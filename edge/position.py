@@ -52,7 +52,7 @@ DELIVER: Final = Verdict.DELIVER
 _TAIL_MAX_BYTES: Final = 65_536
 """Most bytes of live messages kept while behind: those of the moments that reading the last page takes."""
 
-_NOWHERE: Final = 2**63
+NOWHERE: Final = 2**63
 """`last` of a position that is not live: above any seq, so that the one comparison sends it down the slow path."""
 
 
@@ -115,7 +115,7 @@ class Position:
         self.outlet = outlet
         self.target = target
         self.began = 0
-        self.last = _NOWHERE
+        self.last = NOWHERE
         self.goal: int | None = None
         self._at = 0
         self._held: list[tuple[int, int, bytes]] | None = []
@@ -132,7 +132,7 @@ class Position:
     @property
     def at(self) -> int:
         """The last seq put out, or passed over, live or not."""
-        return self._at if self.last == _NOWHERE else self.last
+        return self._at if self.last == NOWHERE else self.last
 
     def take(self, prev: int, seq: int, frame: bytes) -> Verdict:
         """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER."""
@@ -197,7 +197,7 @@ class Position:
     def fall_behind(self, goal: int) -> None:
         """Take nothing live until `goal` is reached."""
         self._at = self.last
-        self.last = _NOWHERE
+        self.last = NOWHERE
         self.goal = max(goal, self._at)
 
     def raise_goal(self, goal: int) -> None:

@@ -12,14 +12,15 @@ byte, so a newline always ends a line. It is built once, and nothing behind pars
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 NO_OPTS = "-"
 TRANSIENT = "-"
 
 _TRACED = "trace=1"
 _TRACED_BYTES = _TRACED.encode()
-_FAST_BYTES = b"fast=1"
+_FAST = b"fast=1"
+_EXPIRES = b"exp="
 
 _BEFORE_CONTENT: Final = re.compile(r'\{"type":"message","to":"[^"]*",(?:"seq":[0-9]+,)?"id":"[^"]*","ts":[0-9]+,')
 """What `build_frame` puts before a content; neither target nor id has a quote of its own."""
@@ -52,40 +53,33 @@ def build_line(
     return f"{target} {place} {opts} {frame}"
 
 
-def expiry_of(opts: bytes) -> int | None:
-    """Return the `exp` of a line's opts in Unix ms, or None where it has none.
+class Opts(NamedTuple):
+    """What a line's opts say.
 
-    An unknown key is passed over: a newer collect may run beside an older edge.
+    Attributes:
+        expires_ms: Unix ms after which the message is not delivered, or None.
+        traced: every stage is to tell of it.
+        fast: it came over the fast lane, and its frame is still to be looked at.
     """
-    for part in opts.split(b";"):
-        key, _, value = part.partition(b"=")
-        if key == b"exp":
-            return int(value)
-    return None
+
+    expires_ms: int | None = None
+    traced: bool = False
+    fast: bool = False
+
+    def is_over(self, now_ms: int) -> bool:
+        """Tell whether the message's time is over."""
+        return self.expires_ms is not None and self.expires_ms <= now_ms
 
 
-def is_traced(opts: bytes) -> bool:
-    """Tell whether a line's opts ask every stage to tell of it."""
-    return _TRACED_BYTES in opts.split(b";")
+def read_opts(opts: bytes) -> Opts:
+    """Return what a line's opts say. An unknown key is passed over: a newer collect may run beside an older edge.
 
-
-def untraced(opts: bytes) -> bytes:
-    """Return a line's opts without the wish to be told of."""
-    return _without(_TRACED_BYTES, opts)
-
-
-def is_fast(opts: bytes) -> bool:
-    """Tell whether a line came over the fast lane, and its frame is still to be looked at."""
-    return _FAST_BYTES in opts.split(b";")
-
-
-def looked_at(opts: bytes) -> bytes:
-    """Return a line's opts without the mark of the fast lane."""
-    return _without(_FAST_BYTES, opts)
-
-
-def _without(part: bytes, opts: bytes) -> bytes:
-    return b";".join(one for one in opts.split(b";") if one != part) or NO_OPTS.encode()
+    Raises:
+        ValueError: when the expiry is no number.
+    """
+    parts = opts.split(b";")
+    expiries = [int(part[len(_EXPIRES) :]) for part in parts if part.startswith(_EXPIRES)]
+    return Opts(expiries[0] if expiries else None, _TRACED_BYTES in parts, _FAST in parts)
 
 
 def id_of(frame: bytes) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from router.lines import build_frame, build_line, expiry_of, is_fast, is_traced, looked_at
+from router.lines import build_frame, build_line, read_opts
 
 
 def test_durable_frame() -> None:
@@ -47,7 +47,7 @@ def test_line(place: tuple[int | None, int | None], expires_ms: int | None, line
 )
 def test_expiry_of_opts(opts: bytes, expiry: int | None) -> None:
     """`exp` is found among keys that are not known."""
-    assert expiry_of(opts) == expiry
+    assert read_opts(opts).expires_ms == expiry
 
 
 @pytest.mark.parametrize(("expires_ms", "opts"), [(None, "trace=1"), (7, "exp=7;trace=1")])
@@ -55,29 +55,33 @@ def test_traced_line(expires_ms: int | None, opts: str) -> None:
     """Its opts say so, behind the expiry where it has one; both are found again."""
     line = build_line("user:a", 3, 4, expires_ms, "{}", trace=True)
     assert line == f"user:a 3 4 {opts} {{}}"
-    assert is_traced(opts.encode())
-    assert expiry_of(opts.encode()) == expires_ms
+    assert read_opts(opts.encode()) == (expires_ms, True, False)
 
 
 @pytest.mark.parametrize("opts", [b"-", b"exp=5", b"trace=0", b"xtrace=1", b"trace=11"])
 def test_untraced_opts(opts: bytes) -> None:
     """Only the option itself asks for a trace."""
-    assert not is_traced(opts)
+    assert not read_opts(opts).traced
 
 
 @pytest.mark.parametrize(
-    ("opts", "fast", "rest"),
+    ("opts", "fast"),
     [
-        (b"exp=5;fast=1", True, b"exp=5"),
-        (b"exp=5;fast=1;trace=1", True, b"exp=5;trace=1"),
-        (b"fast=1", True, b"-"),
-        (b"-", False, b"-"),
-        (b"exp=5", False, b"exp=5"),
-        (b"fast=0", False, b"fast=0"),
-        (b"xfast=1;fast=11", False, b"xfast=1;fast=11"),
+        (b"exp=5;fast=1", True),
+        (b"exp=5;fast=1;trace=1", True),
+        (b"fast=1", True),
+        (b"-", False),
+        (b"exp=5", False),
+        (b"fast=0", False),
+        (b"xfast=1;fast=11", False),
     ],
 )
-def test_mark_of_the_fast_lane(opts: bytes, fast: bool, rest: bytes) -> None:
-    """It is found among other keys, and taken off once the frame has been looked at."""
-    assert is_fast(opts) == fast
-    assert looked_at(opts) == rest
+def test_mark_of_the_fast_lane(opts: bytes, fast: bool) -> None:
+    """It is found among other keys."""
+    assert read_opts(opts).fast == fast
+
+
+@pytest.mark.parametrize(("opts", "over"), [(b"-", False), (b"exp=99", True), (b"exp=100", True), (b"exp=101;fast=1", False)])
+def test_time_is_over_from_its_ms_on(opts: bytes, over: bool) -> None:
+    """And never where there is none."""
+    assert read_opts(opts).is_over(100) == over
