@@ -13,6 +13,12 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
+
+_MOMENTS_A_RENEWAL: Final = 80
+"""How many moments there are at which renewals come due, in the longest time to one: those of one moment share a script call,
+which alone costs as much as some twenty users in it. A quarter of a second apart where routes live for a minute.
+"""
 
 Waiter = Callable[[int | None, int], None]
 """Is told the head of the user's target, None where Redis cannot tell it, and the time by Redis, µs; both as after the ask."""
@@ -36,13 +42,14 @@ class Ledger:
     """What is to be written of one shard's routes.
 
     Args:
-        renew_s: longest time from a route's write to its renewal. Each is drawn between half of it and the whole, so that
+        renew_s: longest time from a route's write to its renewal. Each is drawn between about half of it and the whole, so that
             routes written in one burst (Redis is back) are not renewed in one.
         draw: returns a number from 0 to 1.
     """
 
     def __init__(self, renew_s: float, draw: Callable[[], float] = random.random) -> None:
         self._renew_s = renew_s
+        self._moment_s = renew_s / _MOMENTS_A_RENEWAL
         self._draw = draw
         self._asked: dict[str, Write] = {}
         self._in_hand: dict[str, Write] = {}
@@ -97,7 +104,10 @@ class Ledger:
         self._in_hand.pop(user, None)
         known = self._due_s.pop(user, None) is not None
         if held:
-            due_s = now_s + self._renew_s * (1 + self._draw()) / 2
+            due_s = self._moment_before(now_s + self._renew_s * (1 + self._draw()) / 2)
             self._due_s[user] = due_s
             heapq.heappush(self._heap, (due_s, user))
         return known
+
+    def _moment_before(self, at_s: float) -> float:
+        return at_s // self._moment_s * self._moment_s

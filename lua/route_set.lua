@@ -60,11 +60,15 @@ local function write(route, held)
   if err then
     return nil, route .. ': ' .. err
   end
-  local was_live = redis.call('ZSCORE', route, node) and 1 or 0
+  local was_live
   if held == '1' then
-    redis.call('ZADD', route, expiry_text, node)
+    was_live = 1 - redis.call('ZADD', route, expiry_text, node)
+    -- A renewal, as most are: no route there lives longer. It sets nothing on a key without an expiry, a new one that is.
+    if redis.call('PEXPIREAT', route, expiry_text, 'GT') == 1 then
+      return was_live
+    end
   else
-    redis.call('ZREM', route, node)
+    was_live = redis.call('ZREM', route, node)
   end
   local latest = redis.call('ZREVRANGE', route, 0, 0, 'WITHSCORES')
   if latest[2] then

@@ -110,6 +110,18 @@ def test_a_burst_is_not_renewed_in_one() -> None:
     assert len(ledger.take(RENEW_S, 1_000)) == 1_000 - in_the_middle
 
 
+def test_renewals_come_due_together() -> None:
+    """At few moments, so that a call carries many."""
+    draws = itertools.cycle(n / 997 for n in range(997))
+    ledger, moments, now_s = Ledger(RENEW_S, lambda: next(draws)), 0, 0.0
+    for n in range(1_000):
+        ledger.done(str(n), n / 1_000, held=True)
+    while (now_s := ledger.next_renewal_s) < math.inf:
+        ledger.take(now_s, 1_000)
+        moments += 1
+    assert 30 < moments < 60
+
+
 def test_a_removed_route_is_not_renewed() -> None:
     """And a user asked for meanwhile is written once."""
     ledger = Ledger(RENEW_S)
