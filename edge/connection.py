@@ -34,6 +34,7 @@ from edge.actions import (
     Verify,
 )
 from edge.closes import Close
+from edge.frames import QUIET_PING, ping_frame
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
 from edge.position import Position
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
         "_deadline_s",
         "_heard_at_s",
         "_host",
+        "_open",
         "_pinged_at_s",
         "_text",
         "_transport",
@@ -110,6 +112,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._text: bytearray | None = None
         self._challenge = b""
+        # What the protocol's state says, for the hot path: the protocol's own attributes are many and far apart in memory.
+        self._open = False
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self.session = Session(host.settings, host.node, self)
@@ -151,6 +155,7 @@ class Connection(asyncio.Protocol):
         # way would be written to a transport that is gone. What it has left to say is for nobody.
         self._wire.receive_eof()
         self._wire.data_to_send()
+        self._open = False
         self._leave()
         self._count_close()
         CONNECTIONS.dec()
@@ -170,13 +175,13 @@ class Connection(asyncio.Protocol):
     @property
     def gone(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._wire.state is not WireState.OPEN
+        return not self._open
 
     def flush(self) -> None:
         """Write the frames in `out` in one go."""
         data = b"".join(self.out)
         self.out.clear()
-        if self._wire.state is WireState.OPEN:
+        if self._open:
             self._transport.write(data)
 
     def overfull(self) -> None:
@@ -327,8 +332,7 @@ class Connection(asyncio.Protocol):
     def _ping(self, challenge: bytes) -> None:
         self._challenge = challenge
         if self._wire.state is WireState.OPEN:
-            self._wire.send_ping(challenge)
-        self._pump()
+            self._transport.write(ping_frame(challenge) if challenge else QUIET_PING)
 
     def _disconnect(self, close: Close, detail: str) -> None:
         if self._wire.state is WireState.OPEN:
@@ -346,6 +350,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write_eof()
             else:
                 self._transport.close()
+        self._open = self._wire.state is WireState.OPEN
         if self._wire.close_expected():
             self._leave()
 

@@ -15,8 +15,10 @@ from typing import Final
 
 import msgspec
 
-_HEAD: Final = re.compile(rb'\{"type":"message","to":"[^"]*","id":"[^"]*","ts":[0-9]+,"(?:body|text)":')
+_match_head: Final = re.compile(rb'\{"type":"message","to":"[^"]*","id":"[^"]*","ts":[0-9]+,"(?:body|text)":').match
 """What dispatch.lua writes before the content; neither target nor id has a quote of its own."""
+
+_BRACE: Final = ord("}")
 
 
 def _check_number(digits: str) -> None:
@@ -36,8 +38,8 @@ _decode: Final = msgspec.json.Decoder(float_hook=_check_number).decode
 
 def fault_of(frame: bytes) -> str | None:
     """Return what is wrong with the frame of a line with `fast=1`, in words for a log, or None when it may be sent."""
-    head = _HEAD.match(frame)
-    if head is None or not frame.endswith(b"}"):
+    head = _match_head(frame)
+    if head is None or frame[-1] != _BRACE:
         return "the frame is not one of dispatch.lua's"
     try:
         _decode(frame[head.end() : -1])

@@ -101,6 +101,10 @@ class Socket(asyncio.Transport):
         """Have what the client has to send get nowhere."""
         self._client.data_to_send()
 
+    def end(self) -> None:
+        """Say that nothing more will be sent, without a close frame before; the socket is not gone yet."""
+        self._connection.eof_received()
+
     def reset(self) -> None:
         """Be gone, without an EOF first."""
         self.ended = "lost"
@@ -308,6 +312,16 @@ async def test_nothing_follows_a_close_frame(desk: Desk) -> None:
     connection.flush()
     assert socket.frames() == []
     assert socket.close_code == 4000
+
+
+async def test_nothing_follows_the_end_of_a_clients_stream(desk: Desk) -> None:
+    """Although its session stays in the table until the socket is gone, and uvloop refuses what is written then."""
+    _, socket = await desk.live("alice")
+    socket.frames()
+    socket.end()
+    desk.publish("alice", 0, 1)
+    assert socket.ended == "eof"
+    assert socket.frames() == []
 
 
 async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk: Desk) -> None:
