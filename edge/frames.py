@@ -15,6 +15,9 @@ import msgspec
 _TEXT: Final = 0x81
 """FIN and opcode 1. No extension is negotiated, so the reserved bits are 0."""
 
+_PING: Final = b"\x89"
+"""FIN and opcode 9."""
+
 _SHORT: Final = tuple(bytes((_TEXT, length)) for length in range(126))
 _LENGTH_16: Final = bytes((_TEXT, 126))
 _LENGTH_64: Final = bytes((_TEXT, 127))
@@ -29,6 +32,15 @@ def text_frame(payload: bytes) -> bytes:
     if length <= _MAX_16:
         return _LENGTH_16 + length.to_bytes(2, "big") + payload
     return _LENGTH_64 + length.to_bytes(8, "big") + payload
+
+
+def ping_frame(challenge: bytes) -> bytes:
+    """Return the ping that is to be answered with the challenge, of 125 bytes at most."""
+    return _PING + bytes((len(challenge),)) + challenge
+
+
+QUIET_PING: Final = ping_frame(b"")
+"""For any connection that has been quiet."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

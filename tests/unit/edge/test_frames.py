@@ -10,7 +10,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from edge.frames import Bye, Error, Pong, ServerFrame, Welcome, encode, text_frame
+from edge.frames import QUIET_PING, Bye, Error, Pong, ServerFrame, Welcome, encode, ping_frame, text_frame
 
 
 def _read(data: bytes) -> list[Frame]:
@@ -27,6 +27,13 @@ def test_each_length_has_the_header_the_rfc_gives_it(length: int, header: int) -
     assert len(frame) == header + length
     (read,) = _read(frame)
     assert (read.opcode, read.fin, bytes(read.data)) == (Opcode.TEXT, True, b"x" * length)
+
+
+@pytest.mark.parametrize(("frame", "challenge"), [(QUIET_PING, b""), (ping_frame(b"7" * 19), b"7" * 19)])
+def test_pings_are_the_protocols_own(frame: bytes, challenge: bytes) -> None:
+    """With or without something to answer."""
+    (read,) = _read(frame)
+    assert (read.opcode, read.fin, bytes(read.data)) == (Opcode.PING, True, challenge)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
