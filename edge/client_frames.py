@@ -91,6 +91,9 @@ class Options:
     topics: tuple[str, ...] = ()
 
 
+NO_OPTIONS: Final = Options()
+"""For the many who wish nothing: one object."""
+
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
 
 
@@ -121,6 +124,8 @@ def query_options(query: Mapping[str, str]) -> Options:
     Raises:
         BadFrame: when one of them cannot be read, or an id or target in it breaks the rules.
     """
+    if not query:
+        return NO_OPTIONS
     since = dict(_read_since(part) for part in query["since"].split(",")) if "since" in query else {}
     topics = tuple(query["topics"].split(",")) if "topics" in query else ()
     return _checked(query.get("device"), since, topics)

@@ -54,10 +54,9 @@ class _AnswerFirst(Protocol):
     """
 
     def parse(self) -> Generator[None]:
-        """Parse frames, as the base does, once the connection is open."""
-        while self.state is State.CONNECTING:
+        """Parse nothing. What has come waits for the parser that takes this one's place."""
+        while True:
             yield
-        yield from super().parse()
 
 
 class Handshake(ServerProtocol, _AnswerFirst):
@@ -83,6 +82,16 @@ class Handshake(ServerProtocol, _AnswerFirst):
         if path != PATH:
             return self.reject(HTTPStatus.NOT_FOUND, f"There is nothing here. Connect a WebSocket to {PATH}.\n")
         return self.accept(request)
+
+    def send_response(self, response: Response) -> None:
+        """Answer. With a 101 frames are parsed from here on, by the base's parser alone.
+
+        That of the handshake would keep the request with all its headers for as long as the connection is there.
+        """
+        super().send_response(response)
+        if self.state is State.OPEN:
+            self.parser = Protocol.parse(self)
+            next(self.parser)
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ours; else echo the client's first, without which a browser would not let anyone read the close code."""

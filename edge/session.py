@@ -50,7 +50,7 @@ from edge.actions import (
     Send,
     Verify,
 )
-from edge.client_frames import OWN, Ack, BadFrame, ClientFrame, Connect, Options, Ping, decode, frame_options, query_options
+from edge.client_frames import NO_OPTIONS, OWN, Ack, BadFrame, ClientFrame, Connect, Ping, decode, frame_options, query_options
 from edge.closes import Close
 from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
@@ -128,7 +128,7 @@ class Session:
         self._settings = settings
         self._node = node
         self._outlet = outlet
-        self._options = Options()
+        self._options = NO_OPTIONS
         self._early: tuple[bytes, ...] = ()
         self._head = 0
         self._registered_us = 0
