@@ -15,6 +15,7 @@ ID_MAX_CHARS = 128
 # \s is Unicode white space, which takes in U+001C to U+001F and U+0085; the next two ranges are the other control characters.
 # The last are halves of surrogate pairs, which JSON can escape one by one and UTF-8 cannot write.
 _ID = re.compile(r'[^\s,{}"\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}')
+_TARGET = re.compile(rf"all|(?:user|topic):{_ID.pattern}")
 
 ID_RULE = f"1 to {ID_MAX_CHARS} characters, no white space, comma, control character, brace, double quote or backslash"
 
@@ -23,6 +24,16 @@ ALL = "all"
 
 USER_PREFIX = "user:"
 TOPIC_PREFIX = "topic:"
+
+
+def is_id(value: str) -> bool:
+    """Tell whether it keeps the rule for ids."""
+    return _ID.fullmatch(value) is not None
+
+
+def is_target(value: str) -> bool:
+    """Tell whether it is a target."""
+    return _TARGET.fullmatch(value) is not None
 
 
 def check_id(value: str, field: str) -> str:
@@ -42,13 +53,12 @@ def check_target(value: str, field: str = "to") -> str:
     Raises:
         RuleBroken: naming `field`, when it is none of the three or its id breaks the rule for ids.
     """
-    if value == ALL:
+    if is_target(value):
         return value
     kind, colon, ident = value.partition(":")
     if not colon or kind not in {"user", "topic"}:
         raise RuleBroken(field, f"{value[:ID_MAX_CHARS]!r} is not a target (user:<id>, topic:<name> or all)")
-    check_id(ident, field)
-    return value
+    return f"{kind}:{check_id(ident, field)}"
 
 
 def target_id(target: str) -> str:

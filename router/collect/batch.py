@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from router.collect import stages
 from router.collect.entries import Entry, Message, read_message
 from router.errors import RuleBroken
@@ -18,8 +20,7 @@ from router.shards import shard_of_target
 from router.trace import Stage, TraceEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A durable message for one target of this shard; `id` is its `_id` and its field in `pending`."""
 
     id: str
@@ -69,12 +70,6 @@ class Plan:
     items: list[Item] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
 
-    @property
-    def size(self) -> int:
-        """How many messages come of it, one a target or shard."""
-        transient, durable = self.transient, self.durable
-        return len(self.items) + len(transient.lines) + len(transient.forwards) + len(durable.forwards)
-
 
 def plan_batch(
     entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings, time_is_up: Callable[[], bool] = lambda: False
@@ -86,7 +81,8 @@ def plan_batch(
     """
     plan = Plan()
     seen: set[str] = set()
-    content_bytes = 0
+    size = content_bytes = 0
+    shards, size_max, bytes_max = settings.shards, settings.batch_max, settings.read_max_bytes
     for count, entry in enumerate(entries, start=1):
         try:
             message = read_message(entry, shard, now_ms, settings)
@@ -94,31 +90,41 @@ def plan_batch(
             plan.dead.append((entry.id, str(exc)))
             plan.events += stages.buried(entry, now_ms * 1_000, str(exc))
         else:
-            _add(plan, seen, entry, message, shard, settings.shards, now_ms)
+            size += _add(plan, seen, entry, message, shard, shards, now_ms)
             content_bytes += len(message.content) * len(message.targets)
-        if plan.size >= settings.batch_max or content_bytes >= settings.read_max_bytes or time_is_up():
+        if size >= size_max or content_bytes >= bytes_max or time_is_up():
             return plan, count
     return plan, len(entries)
 
 
-def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int, now_ms: int) -> None:
+def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int, now_ms: int) -> int:
+    """Add what comes of a message; return how many that may be, one a target or shard."""
     part = plan.transient if message.transient else plan.durable
     part.entry_ids.append(entry.id)
     alive = message.expires_ms is None or message.expires_ms > now_ms
-    elsewhere: dict[int, list[str]] = {}
-    for target in message.targets:
-        its_shard = shard_of_target(target, shards)
-        if its_shard != shard:
-            elsewhere.setdefault(its_shard, []).append(target)
-        elif message.transient:
+    here, elsewhere = _by_shard(message.targets, shard, shards)
+    for target in here:
+        if message.transient:
             if alive:
                 part.lines.append(transient_line(target, message))
-            plan.events += _transient_events(target, message, None if alive else now_ms * 1_000)
+            if message.trace:
+                plan.events += _transient_events(target, message, None if alive else now_ms * 1_000)
         elif (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
             plan.items.append(Item(item_id, target, message, entry.id))
-    if alive:
+    if alive and elsewhere:
         part.forwards += [_forward(its_shard, targets, entry, message, now_ms) for its_shard, targets in elsewhere.items()]
+    return len(here) + len(elsewhere)
+
+
+def _by_shard(targets: Sequence[str], shard: int, shards: int) -> tuple[Sequence[str], dict[int, list[str]]]:
+    """Return the targets of this shard, and those of others by shard."""
+    if shards == 1:
+        return targets, {}
+    by_shard: dict[int, list[str]] = {}
+    for target in targets:
+        by_shard.setdefault(shard_of_target(target, shards), []).append(target)
+    return by_shard.pop(shard, ()), by_shard
 
 
 def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message, now_ms: int) -> Forward:
@@ -137,8 +143,6 @@ def transient_line(target: str, message: Message) -> str:
 
 
 def _transient_events(target: str, message: Message, expired_us: int | None) -> list[TraceEvent]:
-    if not message.trace:
-        return []
     if expired_us is None:
         return [stages.appended(message, target)]
     return stages.settled(message, target, Stage.EXPIRED, expired_us, None, "its time was over before collect took it")

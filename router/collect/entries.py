@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
@@ -17,7 +16,7 @@ import msgspec
 
 from router.errors import RuleBroken
 from router.settings import Settings
-from router.targets import check_id, check_target
+from router.targets import check_id, check_target, is_target
 
 FIELDS: Final = frozenset({"to", "body", "text", "id", "ttl", "transient", "trace", "traceparent"})
 """Fields that the contract names; besides, any that begins with `x-` is carried along."""
@@ -28,7 +27,7 @@ _CARRIED_MAX_CHARS: Final = 1_024
 
 _CARRIED_MAX: Final = 16
 
-_CONTENT_MAX_BYTES: Final = 16_000_000
+CONTENT_MAX_BYTES: Final = 16_000_000
 """Longest content as JSON, which may be six times as long as the text that it is made from: a MongoDB document holds 16 MiB,
 and a larger one is refused in a way that would stop the whole batch."""
 
@@ -37,15 +36,21 @@ _TTL: Final = re.compile(r"[0-9]{1,10}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FLAGS: Final = {"0": False, "1": True}
 
-_JSON_PARTS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t\r\n]+')
-"""Strings, and whatever else stands between white space (RFC 8259, section 2); for JSON that is known to be good."""
+_NAMES: Final = {name.encode(): name for name in FIELDS}
+
+_LEAST_FIELDS: Final = 2
+"""Fields that no message goes without: `to`, and body or text."""
+
+_NOT_CARRIED: Final = FIELDS - {"traceparent"}
+
+_NO_INDENT: Final = -1
+"""Has msgspec leave out all white space between the parts of JSON, and the parts as they are, numbers to the last digit."""
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An entry of a stream: its id and its fields, `(name, value)` in order."""
 
     id: str
@@ -57,8 +62,7 @@ class Entry:
         return int(self.id.partition("-")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """An entry that keeps the contract.
 
     Attributes:
@@ -96,20 +100,33 @@ def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> M
     """
     values = _by_name(entry)
     ts_ms = min(entry.appended_ms, now_ms)
+    if len(values) == _LEAST_FIELDS:
+        # Nearly all messages are like this, and what else a message may say is not looked for.
+        targets = _targets(values, settings.targets_max)
+        content = read_content(values, settings.body_max_bytes)
+        return Message(targets, made_id(entry, shard), ts_ms, content, None, transient=False, trace=False, carried=())
     transient = _flag(values, "transient")
     return Message(
         targets=_targets(values, settings.targets_max),
         id=_message_id(values, entry, shard),
         ts_ms=ts_ms,
-        content=_content(values, settings.body_max_bytes),
+        content=read_content(values, settings.body_max_bytes),
         expires_ms=_expiry(values, ts_ms, transient, settings),
         transient=transient,
         trace=_flag(values, "trace"),
-        carried=_carried(values),
+        carried=() if values.keys() <= _NOT_CARRIED else _carried(values),
     )
 
 
 def _by_name(entry: Entry) -> dict[str, bytes]:
+    try:
+        values = {_NAMES[name]: value for name, value in entry.fields}
+    except KeyError:
+        return _by_any_name(entry)
+    return values if len(values) == len(entry.fields) else _by_any_name(entry)
+
+
+def _by_any_name(entry: Entry) -> dict[str, bytes]:
     values: dict[str, bytes] = {}
     for raw_name, value in entry.fields:
         name = raw_name.decode("utf-8", "backslashreplace")
@@ -135,6 +152,8 @@ def _targets(values: dict[str, bytes], most: int) -> tuple[str, ...]:
     to = _text(values, "to")
     if not to:
         raise RuleBroken("to", "is missing (one or more targets, comma-separated)")
+    if is_target(to):
+        return (to,)
     parts = to.split(",", most)
     if len(parts) > most:
         raise RuleBroken("to", f"more than {most} targets")
@@ -149,21 +168,28 @@ def _message_id(values: dict[str, bytes], entry: Entry, shard: int) -> str:
 def made_id(entry: Entry, shard: int) -> str:
     """Return the message id of an entry that gives none: always the same for the same entry of a shard's stream."""
     # The digest tells entries apart whose stream began anew and counts the same ids once more.
-    digest = blake2b(digest_size=4)
-    for name, value in entry.fields:
-        digest.update(b"%d %d " % (len(name), len(value)) + name + value)
-    return f"{shard}-{entry.id}-{digest.hexdigest()}"
+    told = b"".join([b"%d %d %b%b" % (len(name), len(value), name, value) for name, value in entry.fields])
+    return f"{shard}-{entry.id}-{blake2b(told, digest_size=4).hexdigest()}"
 
 
-def _content(values: dict[str, bytes], most: int) -> str:
+def read_content(values: dict[str, bytes], most: int) -> str:
+    """Return the content of an entry with these fields, as it stands in the frame.
+
+    Args:
+        values: name → value.
+        most: how many bytes the body, or the text, may have.
+
+    Raises:
+        RuleBroken: naming the field and the rule.
+    """
     body, text = values.get("body"), values.get("text")
     if (body is None) == (text is None):
         raise RuleBroken("body", "exactly one of body and text is needed")
     name, value = ("text", text) if body is None else ("body", body)
     _check_length(name, value or b"", most)
     encoded = _encoder.encode(_text(values, name)) if body is None else _minified(body)
-    if len(encoded) > _CONTENT_MAX_BYTES:
-        raise RuleBroken(name, f"longer than {_CONTENT_MAX_BYTES} bytes as JSON ({len(encoded)})")
+    if len(encoded) > CONTENT_MAX_BYTES:
+        raise RuleBroken(name, f"longer than {CONTENT_MAX_BYTES} bytes as JSON ({len(encoded)})")
     return f'"{name}":{encoded.decode()}'
 
 
@@ -178,28 +204,29 @@ def _minified(body: bytes) -> bytes:
     A raw control byte is not allowed within a JSON string, so none is left in it.
     """
     try:
-        _decoder.decode(body)
+        _decoder.decode(body)  # which refuses more than the next call does, such as a number that no double can say
+        return msgspec.json.format(body, indent=_NO_INDENT)
     except RecursionError:
         raise RuleBroken("body", "nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as exc:
         raise RuleBroken("body", f"is not JSON ({exc})") from None
-    return b"".join(_JSON_PARTS.findall(body))
 
 
 def _expiry(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Settings) -> int | None:
+    longest_ms = ts_ms + settings.transient_max_age_ms if transient else None
     ttl = _text(values, "ttl")
-    limits = [ts_ms + settings.transient_max_age_ms] if transient else []
-    if ttl is not None:
-        if not _TTL.fullmatch(ttl) or not 1 <= int(ttl) <= settings.retention_s:
-            raise RuleBroken("ttl", f"{ttl[:32]!r} is not a whole number of seconds from 1 to {settings.retention_s:.0f}")
-        limits.append(ts_ms + int(ttl) * 1000)
-    return min(limits, default=None)
+    if ttl is None:
+        return longest_ms
+    if not _TTL.fullmatch(ttl) or not 1 <= int(ttl) <= settings.retention_s:
+        raise RuleBroken("ttl", f"{ttl[:32]!r} is not a whole number of seconds from 1 to {settings.retention_s:.0f}")
+    expires_ms = ts_ms + int(ttl) * 1000
+    return expires_ms if longest_ms is None else min(expires_ms, longest_ms)
 
 
 def _flag(values: dict[str, bytes], name: str) -> bool:
-    value = _text(values, name)
-    if value is None:
+    if name not in values:
         return False
+    value = _text(values, name) or ""
     if value not in _FLAGS:
         raise RuleBroken(name, f"{value[:32]!r} is not 1 (or 0)")
     return _FLAGS[value]

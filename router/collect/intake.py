@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from redis.asyncio import Redis
 
 import lua
@@ -24,8 +25,7 @@ from router.trace import TraceEvent, Tracer
 GROUP: Final = "collect"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """A message's place in its target's order."""
 
     prev: int

@@ -186,18 +186,17 @@ class Owner:
         """Settle what can be; return the items whose seq turned out to be another message's, to be placed above the newest."""
         settled.begin(placed)
         again: list[Item] = []
-
-        def seq_of(index: int) -> int:
-            item, place = placed[index]
-            stored = repeated.get(item.id)
-            return stored.seq if stored else place.seq
-
+        refused, taken = insertion.refused, insertion.taken
+        seqs = [place.seq for _, place in placed]
+        for index in taken:
+            if stored := repeated.get(placed[index][0].id):
+                seqs[index] = stored.seq
         # In the order of seqs: after a cut, an item may be drawn again above one that was behind it and is stored.
-        for index in sorted(range(len(placed)), key=seq_of):
+        for index in sorted(range(len(placed)), key=seqs.__getitem__):
             item, place = placed[index]
-            if index in insertion.refused:
-                settled.bury(item, f"MongoDB refused it: {insertion.refused[index]}")
-            elif index not in insertion.taken:
+            if index in refused:
+                settled.bury(item, f"MongoDB refused it: {refused[index]}")
+            elif index not in taken:
                 stored_now = Stored(place.seq, place.prev, documents[index]["frame"], item.message.expires_ms)
                 settled.add(item, stored_now, Stage.STORED)
             elif stored := repeated.get(item.id):

@@ -140,7 +140,7 @@ def test_batch_is_cut_where_its_messages_reach_the_most() -> None:
     ):
         entries = _entries(*({**fields} for _ in range(10)))
         plan, count = plan_batch(entries, 0, NOW_MS, Settings(batch_max=25))
-        assert (count, plan.size) == (3, 30)
+        assert (count, len(plan.items) + len(plan.transient.lines)) == (3, 30)
         assert plan_batch(entries, 0, NOW_MS, Settings(batch_max=1))[1] == 1
     spread = _entries(*({"to": _to(1, 2, 3), "text": "hi"} for _ in range(10)))
     assert plan_batch(spread, 0, NOW_MS, Settings(shards=4, batch_max=25))[1] == 9
