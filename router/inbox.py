@@ -37,8 +37,8 @@ Source: https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.
 """
 
 IDS_A_QUERY: Final = 128
-"""Most ids in one query. To the embedded store they cost the square of their number: all of a batch at once would take longer
-than `mongo_timeout_s`, and so would every further try.
+"""Most ids in one query. To the embedded store those that are stored cost the square of their number: all of a batch at once
+would take longer than `mongo_timeout_s`, and so would every further try.
 """
 
 _NEWEST_SPANS_US: Final = (600_000_000, 43_200_000_000, 2_592_000_000_000, 2**53)
@@ -103,16 +103,23 @@ class Inbox:
         known = {document["_id"] async for document in self._with_ids(ids, {"_id": 1})}
         return {index for index in indexes if documents[index]["_id"] in known}
 
-    async def _with_ids(self, ids: Sequence[str], fields: dict[str, int] | None = None) -> AsyncGenerator[Document]:
-        for first in range(0, len(ids), IDS_A_QUERY):
-            some = list(ids[first : first + IDS_A_QUERY])
+    async def _with_ids(
+        self, ids: Sequence[str], fields: dict[str, int] | None = None, a_query: int = IDS_A_QUERY
+    ) -> AsyncGenerator[Document]:
+        for first in range(0, len(ids), a_query):
+            some = list(ids[first : first + a_query])
             async for document in self._documents.find({"_id": {"$in": some}}, fields):
                 yield document
 
     @timed("find")
     @cancelled_once
-    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return what is stored under these `_id`s; one that is missing is not there."""
+    async def find(self, ids: Sequence[str], a_query: int = IDS_A_QUERY) -> dict[str, Stored]:
+        """Return what is stored under these `_id`s; one that is missing is not there.
+
+        Args:
+            ids: which.
+            a_query: most of them in one query; more than usual only of such as are hardly ever stored.
+        """
         return {
             document["_id"]: Stored(
                 seq=int(document["seq"]),
@@ -121,7 +128,7 @@ class Inbox:
                 expires_ms=int(document["expires_at"].timestamp() * 1000),
                 trace=document.get("trace", False),
             )
-            async for document in self._with_ids(ids)
+            async for document in self._with_ids(ids, a_query=a_query)
         }
 
     @timed("with_id")

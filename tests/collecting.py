@@ -96,7 +96,7 @@ class MemoryInbox:
             raise Cut
         return outcome
 
-    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+    async def find(self, ids: Sequence[str], a_query: int = 0) -> dict[str, Stored]:  # noqa: ARG002 - as the inbox has it
         """Return what is stored under these ids."""
         found = {one: self.stored[one] for one in ids if one in self.stored}
         return {

@@ -167,6 +167,19 @@ async def test_repeated_id(api: AppendSite) -> None:
     assert len(await api.site.stored()) == 1
 
 
+async def test_repeated_among_many(api: AppendSite) -> None:
+    """Each is found, wherever it stands in however long an array."""
+    old = [HI | {"id": f"m{n}"} for n in (0, 700, 2_999)]
+    await api.results(old)
+    await api.site.settle()
+    items = [HI | {"id": f"m{n}"} for n in range(3_000)]
+    items[700] |= {"text": "another"}
+    results = await api.results(items)
+    assert [n for n, one in enumerate(results) if one.get("repeated")] == [0, 2_999]
+    assert [(n, one["problem"]["status"]) for n, one in enumerate(results) if "problem" in one] == [(700, 409)]
+    assert len(await api.entries()) == 3_000 - len(old)
+
+
 async def test_repeated_for_some_targets(api: AppendSite) -> None:
     """Then it is appended, and made once where it is stored already."""
     await _waited(api, HI | {"id": "m"})

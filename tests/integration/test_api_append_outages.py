@@ -94,13 +94,13 @@ async def test_full_memory(servers: Servers) -> None:
 async def test_high_water(site: Site) -> None:
     """While as many wait as may, 503; a longer array is taken up to there, and each item says so."""
     async with appending_to(site, api_in_max=10) as api:
-        results = await api.results([HI | {"id": f"m{n}"} for n in range(600)])
+        results = await api.results([HI | {"id": f"m{n}"} for n in range(3_000)])
         taken = [one["id"] for one in results if "entry" in one]
-        assert 10 <= len(taken) < 600
+        assert 10 <= len(taken) < 3_000
         assert taken == [f"m{n}" for n in range(len(taken))]
         left = results[len(taken) :]
         assert {one["problem"]["status"] for one in left} == {503}
-        assert [one["id"] for one in left] == [f"m{n}" for n in range(len(taken), 600)]
+        assert [one["id"] for one in left] == [f"m{n}" for n in range(len(taken), 3_000)]
         assert "entries wait in" in await _unavailable(api, HI)
         # The other lane has its own mark.
         await api.accepted(HI | {"transient": True})

@@ -89,9 +89,9 @@ class Outcome:
     @property
     def awaited(self) -> tuple[str, ...]:
         """The targets for which it is not known to be stored, and will be."""
-        if self.posted is None or self.problem or self.repeated or not self.entry or self.posted.message.transient:
+        if self.posted is None or self.problem or self.repeated or not self.entry or self.posted.transient:
             return ()
-        return tuple(target for target in self.posted.message.targets if target not in self.seqs)
+        return tuple(target for target in self.posted.targets if target not in self.seqs)
 
 
 def posted_of(outcome: Outcome) -> Posted:
@@ -102,15 +102,15 @@ def posted_of(outcome: Outcome) -> Posted:
 
 def ids_of(outcome: Outcome) -> list[str]:
     """Return the `_id`s of a message's documents; a transient one has none."""
-    message = posted_of(outcome).message
-    return [] if message.transient else [f"{target} {message.id}" for target in message.targets]
+    posted = posted_of(outcome)
+    return [] if posted.transient else [f"{target} {posted.id}" for target in posted.targets]
 
 
 def note_stored(outcome: Outcome, document_id: str, stored: Stored) -> None:
     """Note that a document of this `_id` is stored: it is the message's, unless its id was used for another content."""
-    message = posted_of(outcome).message
-    if content_of(stored.frame) == message.content:
-        outcome.seqs[document_id.removesuffix(f" {message.id}")] = stored.seq
+    posted = posted_of(outcome)
+    if content_of(stored.frame) == posted.content:
+        outcome.seqs[document_id.removesuffix(f" {posted.id}")] = stored.seq
     else:
         outcome.problem = conflict()
 
@@ -152,18 +152,19 @@ def status_of(outcomes: Sequence[Outcome], *, waited: bool) -> HTTPStatus:
 
 
 def _result(outcome: Outcome) -> ItemResult:
-    problem = msgspec.UNSET if outcome.problem is None else document_of(outcome.problem)
-    if outcome.posted is None:
-        return ItemResult(problem=problem)
-    return ItemResult(**_members(outcome), problem=problem)
+    posted, problem = outcome.posted, outcome.problem
+    if posted is not None and outcome.entry and not outcome.seqs and problem is None:
+        return ItemResult(posted.id, posted.targets, outcome.entry, outcome.stream)  # as of almost all
+    said = msgspec.UNSET if problem is None else document_of(problem)
+    return ItemResult(problem=said) if posted is None else ItemResult(**_members(outcome), problem=said)
 
 
 def _members(outcome: Outcome) -> dict[str, Any]:
-    message = posted_of(outcome).message
-    stored = tuple(StoredFor(target, outcome.seqs[target]) for target in message.targets if target in outcome.seqs)
+    posted = posted_of(outcome)
+    stored = tuple(StoredFor(target, outcome.seqs[target]) for target in posted.targets if target in outcome.seqs)
     return {
-        "id": message.id,
-        "to": message.targets,
+        "id": posted.id,
+        "to": posted.targets,
         "entry": outcome.entry or msgspec.UNSET,
         "stream": outcome.stream or msgspec.UNSET,
         "repeated": outcome.repeated,

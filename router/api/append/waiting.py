@@ -68,7 +68,7 @@ class Waiting:
         missing: _Missing = {}
         for outcome in outcomes:
             for target in outcome.awaited:
-                missing.setdefault(f"{target} {posted_of(outcome).message.id}", []).append(outcome)
+                missing.setdefault(f"{target} {posted_of(outcome).id}", []).append(outcome)
         letters = self._letters_since(outcome for each in missing.values() for outcome in each)
         pauses = Backoff(_PAUSE_MIN_MS, _PAUSE_MAX_MS)
         with anyio.move_on_after(wait_s):
@@ -99,7 +99,7 @@ class Waiting:
         since: dict[int, str] = {}
         for outcome in outcomes:
             before = f"({int(outcome.entry.partition('-')[0]) - 1}-{2**64 - 1}"
-            for target in posted_of(outcome).message.targets:
+            for target in posted_of(outcome).targets:
                 since.setdefault(shard_of_target(target, self._settings.shards), before)
         return since
 

@@ -62,8 +62,8 @@ def test_each_item_has_what_it_deserves(items: list[object], key: str | None) ->
         else:
             assert outcome.posted is not None
             assert outcome.entry.encode() in [entry_id for entry_id, _ in streams[outcome.stream]]
-            if isinstance(item, dict) and "id" in item and not outcome.posted.message.transient:
-                for target in outcome.posted.message.targets:
+            if isinstance(item, dict) and "id" in item and not outcome.posted.transient:
+                for target in outcome.posted.targets:
                     assert contents.setdefault(f"{target} {item['id']}", item["body"]) == item["body"]
     for stream, found in streams.items():
         mine = [one.entry.encode() for one in outcomes if one.stream == stream and not one.problem]

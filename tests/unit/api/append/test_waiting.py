@@ -40,7 +40,7 @@ class _SlowInbox:
 
 
 def _appended(number: int) -> Outcome:
-    posted = read_posted(b'{"to":"user:a","text":"hi"}', None, f"m{number}", 0, SETTINGS)
+    posted = read_posted(b'{"to":"user:a","text":"hi"}', None, f"m{number}", SETTINGS)
     return Outcome(posted, stream="push:{0}:in", entry="1-0")
 
 
