@@ -21,17 +21,18 @@
 -- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
 -- ARGV[1] held         what the lease must say
 -- ARGV[2] max          most entries to take, which bounds the look-ups too (one target an entry)
--- ARGV[3] read_max     about how many bytes to take
--- ARGV[4] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
+-- ARGV[3] read_first   how many of them to read at first: nobody knows an entry's size before it is read
+-- ARGV[4] read_max     about how many bytes to take
+-- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
 --                      counts it as reached
--- ARGV[5] offline_max  about how many offline reports are kept
--- ARGV[6] trace_max    about how many trace events are kept
--- ARGV[7] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
--- ARGV[8] dead_max     about how many dead letters are kept
--- ARGV[9] shards      how many there are
--- ARGV[10] body_max    longest body or text, bytes
--- ARGV[11] age_max     how long after it was appended a message is handed on, ms
--- ARGV[12] ttl_max     longest ttl, seconds
+-- ARGV[6] offline_max  about how many offline reports are kept
+-- ARGV[7] trace_max    about how many trace events are kept
+-- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
+-- ARGV[9] dead_max     about how many dead letters are kept
+-- ARGV[10] shards      how many there are
+-- ARGV[11] body_max    longest body or text, bytes
+-- ARGV[12] age_max     how long after it was appended a message is handed on, ms
+-- ARGV[13] ttl_max     longest ttl, seconds
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved}. `done` entries, the first of
 -- those taken, are deleted; the rest are the first that the next call finds. The first of those taken had waited for `waited` ms
@@ -44,13 +45,13 @@
 -- ACL failure, when the caller may not read routes or publish.
 -- Cost: O(entries × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target that has no route.
 --
--- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 1048576 1048576 10000 10000 out
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 10 1048576 1048576 10000 10000 out
 local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local held, max = ARGV[1], tonumber(ARGV[2])
-local read_max, publish_max = tonumber(ARGV[3]), tonumber(ARGV[4])
-local offline_max, trace_max = ARGV[5], ARGV[6]
-local is_fast, dead_max, shards = ARGV[7] == 'fast', ARGV[8], ARGV[9]
-local body_max, age_max, ttl_max = ARGV[10], ARGV[11], ARGV[12]
+local held, max, read_first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
+local offline_max, trace_max = ARGV[6], ARGV[7]
+local is_fast, dead_max, shards = ARGV[8] == 'fast', ARGV[9], ARGV[10]
+local body_max, age_max, ttl_max = ARGV[11], ARGV[12], ARGV[13]
 local GROUP = 'dispatch'
 if is_fast then
   shards, body_max, age_max, ttl_max = tonumber(shards), tonumber(body_max), tonumber(age_max), tonumber(ttl_max)
@@ -68,9 +69,8 @@ local now_us = time[1] * 1000000 + time[2]
 
 ---- Reading -------------------------------------------------------------------------------------------------------------------
 
--- How many entries are read at first, how many times as many by the next read, and at most: nobody knows an entry's size before
--- it is read.
-local READ_FIRST, READ_GROWTH, READ_MOST = 32, 8, 512
+-- How many times as many entries a read asks for as the one before it, and how many at most.
+local READ_GROWTH, READ_MOST = 8, 512
 
 -- How much of read_max an entry uses up.
 local function size_of(fields)
@@ -83,7 +83,7 @@ end
 
 -- Reads entries up to max, and up to the one that passes read_max.
 local function take()
-  local taken, count, bytes, start, want = {}, 0, 0, '-', math.min(READ_FIRST, max)
+  local taken, count, bytes, start, want = {}, 0, 0, '-', math.min(read_first, max)
   while want > 0 do
     local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', want)
     for at = 1, #entries do

@@ -6,6 +6,9 @@ rest.
 
 The streams are lanes: `out`, which collect fills, and `fast`, which producers fill with what is transient. They are served in
 turns of one batch each, as long as either has something, so that neither waits for the other to become empty.
+
+A message that comes alone costs as much as the times that it wakes somebody. So a call and the wait for the next news go to
+Redis in one write, on a connection that is kept.
 """
 
 from __future__ import annotations
@@ -14,21 +17,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
 
 import lua
 from router import metrics
 from router.backlog import Backlog, Stream
-from router.bell import Bell
 from router.fitness import await_redis
 from router.keys import Keys
 from router.lease import Lease
 from router.ops import Health
 from router.outage import Outages
+from router.own_connection import OwnConnection, pack
 from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
@@ -39,6 +43,11 @@ log = structlog.get_logger(__name__)
 
 ROLE: Final = "dispatch"
 GROUP: Final = "dispatch"
+
+_READ_FIRST: Final = 32
+"""Entries that the script reads before it knows how long they are, unless so many of the longest pass its budget."""
+
+_CALL_SECONDS: Final = metrics.REDIS_SECONDS.labels("dispatch")
 
 
 class Lane(StrEnum):
@@ -53,6 +62,10 @@ class Lane(StrEnum):
     def of(cls, stream: str) -> Lane:
         """Return the lane of a stream, whose key ends in its name."""
         return cls(stream.rpartition(":")[2])
+
+
+_BATCH_SIZE: Final = metrics.BATCH_SIZE.labels("dispatch")
+_WAIT_SECONDS: Final = {lane: metrics.LATENCY_SECONDS.labels(f"{lane}_wait") for lane in Lane}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +114,35 @@ class Outlet:
         self._settings = settings
         self._lease = keys.lease(ROLE)
         self._dispatch = redis.register_script(lua.source("dispatch"))
+        self._own = OwnConnection(redis)
+        self._calls: dict[tuple[str, int, Lane, bool], bytes] = {}
+        self._wait = pack(redis, *self._waiting())
         self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
 
-    async def dispatch(self, held: str, most: int, lane: Lane = Lane.OUT) -> Dispatched:
+    async def dispatch(self, held: str, most: int, lane: Lane = Lane.OUT, *, ring: bool = False) -> Dispatched:
         """Hand on the first of what stands in a lane, up to `most` entries.
+
+        Args:
+            held: the lease.
+            most: entries.
+            lane: which of the two.
+            ring: begin to wait for news in the same write; the caller asks for it with `news` next.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away; what was not done still stands there.
         """
-        keys = self._keys
-        stream = keys.fast() if lane is Lane.FAST else keys.out()
-        names = [self._lease, stream, keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
-        args = [held, most, *self._limits(lane)]
-        reply = await take_from_group(self._redis, self._dispatch, stream, GROUP, names, args)
+        with _CALL_SECONDS.time(), fencing():
+            try:
+                await self._own.send(self._call(held, most, lane, ring), 2 if ring else 1)
+                reply = await self._own.receive()
+            except ResponseError as exc:
+                if not isinstance(exc, NoScriptError) and not str(exc).startswith("NOGROUP"):
+                    raise
+                # The ordinary way, which loads the script and makes the group. Where it was asked to ring, the answer to that
+                # is still to come; it comes at once where there was anything to do.
+                reply = await self._dispatch_at_first(held, most, lane)
         taken, done, published, offline, failed_id, failure, waited_ms, dead, expired, moved = reply
         return Dispatched(
             *(taken, done, published, offline, failed_id.decode()),
@@ -125,13 +152,59 @@ class Outlet:
             tuple(Moved(shard, flat) for shard, *flat in moved),
         )
 
+    async def _dispatch_at_first(self, held: str, most: int, lane: Lane) -> Any:  # noqa: ANN401 - a script's reply
+        keys, args = self._words(held, most, lane)
+        return await take_from_group(self._redis, self._dispatch, keys[1], GROUP, keys, args)
+
+    async def news(self) -> Sequence[Lane]:
+        """Wait until something stands in a lane, and return the lanes where something does.
+
+        After `wait_ms` without anything, all are returned: a call then finds out whether the server is still the primary.
+
+        Raises:
+            RedisError: when Redis is away.
+        """
+        if not self._own.owed:
+            await self._own.send(self._wait, 1)
+        reply = await self._own.receive()
+        return [Lane.of(stream.decode()) for stream, _ in reply] if reply else tuple(Lane)
+
+    def _call(self, held: str, most: int, lane: Lane, ring: bool) -> bytes:
+        """Return a call as it goes over the wire: nothing in it changes but the lease."""
+        wish = (held, most, lane, ring)
+        if wish not in self._calls:
+            self._calls = {known: call for known, call in self._calls.items() if known[0] == held}
+            keys, args = self._words(held, most, lane)
+            call = pack(self._redis, "EVALSHA", self._dispatch.sha, len(keys), *keys, *args)
+            self._calls[wish] = call + self._wait if ring else call
+        return self._calls[wish]
+
+    def _words(self, held: str, most: int, lane: Lane) -> tuple[list[str], list[str | int]]:
+        keys = self._keys
+        stream = keys.fast() if lane is Lane.FAST else keys.out()
+        names = [self._lease, stream, keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
+        return names, [held, most, *self._limits(lane)]
+
+    def _waiting(self) -> list[str | int]:
+        """Return the command that rings.
+
+        What stands in a stream is what is to be done, so it asks for anything at all, and one that began anew is heard too. One
+        entry of each is the least it can be asked for.
+        """
+        settings = self._settings
+        # Well below the time after which a silent Redis counts as away.
+        wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
+        streams = [self._keys.out(), self._keys.fast()]
+        return ["XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", *streams, *("0-0" for _ in streams)]
+
     def _limits(self, lane: Lane) -> list[str | int]:
         settings = self._settings
         publish_max = settings.publish_max_bytes
         # What producers append is read by the script character by character: in the worst case 4 MiB take it half a second, in
         # which Redis serves nobody else. No node is sent more than that in one call, either.
         read_max = settings.read_max_bytes if lane is Lane.OUT else min(settings.read_max_bytes, publish_max)
-        limits = [read_max, publish_max, settings.offline_max, settings.trace_max]
+        read_first = max(1, min(_READ_FIRST, read_max // settings.body_max_bytes))
+        limits = [read_first, read_max, publish_max, settings.offline_max, settings.trace_max]
         if lane is Lane.OUT:
             return [*limits, lane]
         rules = [settings.dead_max, settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
@@ -167,9 +240,8 @@ class Outlet:
 class Dispatcher:
     """Dispatch's work on one shard while the lease is held."""
 
-    def __init__(self, outlet: Outlet, bell: Bell, outages: Outages, settings: Settings) -> None:
+    def __init__(self, outlet: Outlet, outages: Outages, settings: Settings) -> None:
         self._outlet = outlet
-        self._bell = bell
         self._outages = outages
         self._batch_max = settings.batch_max
         self._due: Sequence[Lane] = ()
@@ -179,24 +251,21 @@ class Dispatcher:
         await take_turns(partial(self._turn, held), self._outages)
 
     async def _turn(self, held: str, start: str) -> str:
-        """Hand on one batch of each lane that is due, and wait for news when that was all of it."""
-        if start == TAKEN_BEFORE:
-            self._due = tuple(Lane)
-        rest = [lane for lane in self._due if await self._serve(held, lane)]
-        # While one has something left, the other is looked at in each turn, and nothing waits for the bell.
-        self._due = tuple(Lane) if rest else [Lane.of(stream) for stream in await self._bell.wait()]
+        """Hand on one batch of each lane that is due, then wait for news: there is some at once where anything is left."""
+        due = tuple(Lane) if start == TAKEN_BEFORE else self._due
+        for lane in due:
+            await self._serve(held, lane, ring=lane is due[-1])
+        self._due = await self._outlet.news()
         return NEW
 
-    async def _serve(self, held: str, lane: Lane) -> bool:
-        """Hand on a batch of a lane; return whether there may be more of it that no bell will ring for."""
-        result = await self._outlet.dispatch(held, self._batch_max, lane)
+    async def _serve(self, held: str, lane: Lane, *, ring: bool) -> None:
+        """Hand on a batch of a lane."""
+        result = await self._outlet.dispatch(held, self._batch_max, lane, ring=ring)
         _count(lane, result)
         if lane is Lane.FAST:
             await self._settle_fast(result)
         elif result.failed_id:
             await self._bury(held, result)
-        # A batch that is not full was the end of the stream, or of the bytes in a batch: then the bell rings at once.
-        return result.done < result.taken or result.taken == self._batch_max
 
     async def _bury(self, held: str, result: Dispatched) -> None:
         """Take a failing entry out of the way of those behind it. What fails is the entry's own: an outage raises instead."""
@@ -208,17 +277,20 @@ class Dispatcher:
         """Tell of the entries that died, and append elsewhere what belongs elsewhere."""
         if result.dead:
             log.warning("fast_entries_died", count=result.dead, entry=result.failed_id, reason=result.failure)
-        await self._outlet.move(result.moved)
-        metrics.MOVED.inc(len(result.moved))
+        if result.moved:
+            await self._outlet.move(result.moved)
+            metrics.MOVED.inc(len(result.moved))
 
 
 def _count(lane: Lane, result: Dispatched) -> None:
-    if result.taken:
-        metrics.BATCH_SIZE.labels("dispatch").observe(result.taken)
-        metrics.LATENCY_SECONDS.labels(f"{lane}_wait").observe(result.waited_ms / 1000)
+    if not result.taken:
+        return
+    _BATCH_SIZE.observe(result.taken)
+    _WAIT_SECONDS[lane].observe(result.waited_ms / 1000)
     handed_on = result.done - result.dead - result.expired - len(result.moved)
     metrics.DISPATCHED.inc(handed_on)
-    metrics.OFFLINE.inc(result.offline)
+    if result.offline:
+        metrics.OFFLINE.inc(result.offline)
     if lane is Lane.FAST:
         metrics.FAST.inc(handed_on)
         metrics.EXPIRED.inc(result.expired)
@@ -242,7 +314,6 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             keys = Keys(settings.prefix, shard)
             dispatcher = Dispatcher(
                 Outlet(redis, keys, settings),
-                Bell(redis, [keys.out(), keys.fast()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )

@@ -34,6 +34,9 @@ _CONNECTIONS: Final = 16
 _CONNECTIONS_A_SHARD: Final = 3
 """An owner works or waits on one, renews its lease on another, and looks at what waits on the third."""
 
+_AT_ONCE_MAX: Final = 16_384
+"""Bytes that fit into an empty socket, whatever the system."""
+
 # Valkey gives its own number in valkey_version, and the Redis it is compatible with in redis_version.
 
 
@@ -44,9 +47,14 @@ class _ToPrimary(AbstractConnection):
     moved to a new primary.
     """
 
-    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the driver's signature
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401 - the driver's signature
         try:
-            await super().send_packed_command(*args, **kwargs)
+            if type(command) is bytes and len(command) <= _AT_ONCE_MAX and not check_health and self._writer is not None:
+                # Of a connection that somebody keeps for himself (router/own_connection.py), and that has nothing else under
+                # way: it goes into the socket at once. The driver would time the write, which costs as much as the write.
+                self._writer.write(command)
+            else:
+                await super().send_packed_command(command, check_health=check_health)
         except RuntimeError as exc:
             # uvloop's answer to a write on a connection that was reset while nobody read from it. The driver has dropped the
             # connection by now, but takes this for a mistake of ours.

@@ -14,7 +14,6 @@ import anyio
 import pytest
 import structlog
 
-from router.bell import Bell
 from router.dispatch import Dispatcher, Outlet, serve
 from router.keys import Keys
 from router.lines import build_line
@@ -52,8 +51,7 @@ class Floor:
     def dispatcher(self, outlet: object = None) -> Dispatcher:
         """Return a dispatcher, with an outlet of the test's own."""
         part: Any = outlet or self.outlet()
-        bell = Bell(self.redis, [self.keys.out(), self.keys.fast()], self.settings)
-        return Dispatcher(part, bell, Outages(self.health, self.settings), self.settings)
+        return Dispatcher(part, Outages(self.health, self.settings), self.settings)
 
     def outlet(self) -> Outlet:
         """Return the shard's outlet."""

@@ -155,7 +155,20 @@ class Lane:
     def dispatch(self) -> Any:  # noqa: ANN401 - the script's reply
         """Hand all of it on."""
         names = [KEYS.lease("dispatch"), KEYS.fast(), KEYS.nodes(), KEYS.offline(), KEYS.trace(), KEYS.dead()]
-        limits = [1_000, 10**7, 10**7, 100, 1_000, "fast", 1_000, 1, SETTINGS.body_max_bytes, 10_000, int(SETTINGS.retention_s)]
+        limits = [
+            1_000,
+            10,
+            10**7,
+            10**7,
+            100,
+            1_000,
+            "fast",
+            1_000,
+            1,
+            SETTINGS.body_max_bytes,
+            10_000,
+            int(SETTINGS.retention_s),
+        ]
         return self._script(keys=names, args=[HELD, *limits])
 
     def heard(self, pubsub: Any) -> dict[str, list[bytes]]:  # noqa: ANN401 - the driver's
