@@ -63,8 +63,8 @@ class Producer:
                 with anyio.move_on_after(self._rng.expovariate(1 / self._pause_s)):
                     await over.wait()
         finally:
-            # The driver waits for the goodbye of a connection, which a link may be holding back.
-            with suppress(*OUTAGE):
+            # The driver waits for the goodbye of a connection, which a link may be holding back: for `TIMEOUT_S` at most.
+            with anyio.CancelScope(shield=True), suppress(*OUTAGE):
                 await redis.aclose()
 
     async def append(self, redis: Redis, users: Sequence[str]) -> None:

@@ -193,6 +193,8 @@ class Link:
         """Bring everything from reader to writer, and then the end of file."""
         while data := await self._next(reader):
             self.carried_bytes += len(data)
+            if writer.is_closing():
+                raise ConnectionResetError(f"{self.name}: the other side is gone")  # to uvloop a write would be our mistake
             writer.write(data)
             await writer.drain()
         if not writer.is_closing():

@@ -51,6 +51,8 @@ async def call(between: Link, data: bytes) -> bytes:
         writer.write(data)
         writer.write_eof()
         return await reader.read()
+    except RuntimeError as exc:
+        raise ConnectionResetError from exc  # so says uvloop when the reset has come before the write
     finally:
         writer.close()
 
