@@ -18,6 +18,7 @@ from typing import Final
 
 import anyio
 
+from edge.company import gathered
 from router.inbox import Inbox
 from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
@@ -51,12 +52,14 @@ class _Line:
         self._asked.set()
 
     async def take(self, most: int) -> dict[str, _Ask]:
-        """Return the next, as soon as there are any; up to so many."""
+        """Return the next, as soon as there are any; up to so many, those who come in the same rush among them."""
         while not self.asks:
             if self._asked.is_set():
                 # One that is not set yet has waiters: all readers wait for the same.
                 self._asked = anyio.Event()
             await self._asked.wait()
+        if most > 1:
+            await gathered(self.asks.__len__, most)
         return {target: self.asks.pop(target) for target in list(islice(self.asks, most))}
 
 

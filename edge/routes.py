@@ -1,7 +1,8 @@
 """The one writer of this node's routes.
 
 Registrations, removals and renewals go through one loop, in batches of up to `BATCH_MAX` users a script call. Batching is
-natural: whatever was asked while one call was on its way makes up the next, and a single user never waits for company.
+natural: whatever was asked while one call was on its way makes up the next, with those who come in the same rush
+(`edge.company`); a single user never waits.
 
 A user whose keys in Redis are broken has no route written, which the log says once; the others' are. A session that waits
 for such a route ends by its own deadline; those that are there are compared with MongoDB's newest at each renewal.
@@ -28,6 +29,7 @@ import structlog
 from redis.asyncio import Redis
 
 import lua
+from edge.company import gathered
 from edge.ledger import Ledger, Waiter, Write
 from router.keys import Keys
 from router.metrics import LAPSED
@@ -138,6 +140,7 @@ class Routes:
         while True:
             await self._subscribed()
             self._asked = anyio.Event()
+            await gathered(self._count_asked, BATCH_MAX)
             try:
                 worked = [await self._write_shard(shard) for shard in range(len(self._keys))]
             except OUTAGE as exc:
@@ -148,6 +151,9 @@ class Routes:
             if not any(worked) and not any(ledger.asked for ledger in self._ledgers):
                 self._settled.set()
                 await self._idle()
+
+    def _count_asked(self) -> int:
+        return sum(ledger.asked for ledger in self._ledgers)
 
     async def _idle(self) -> None:
         next_s = min(ledger.next_renewal_s for ledger in self._ledgers)
