@@ -236,6 +236,16 @@ class Settings(BaseModel):
         description="The API takes no message for a shard while this many entries wait in its in, or fast for a transient one: "
         "collect or dispatch is behind or away. It answers 503 with Retry-After; who appends to the stream is not held back.",
     )
+    api_in_hand_max_bytes: Bytes = Field(
+        134_217_728,
+        description="Most bytes of requests to append that the API has in hand at once, read in part, worked on or waiting "
+        "(128 MiB); they take several times the memory. What comes beyond is answered 503 with Retry-After, unless alone.",
+    )
+    api_forgets_max: Count = Field(
+        16,
+        description="Most requests to erase a person that the API has in hand at once; two are worked on, and the others wait. "
+        "What comes beyond is answered 503 with Retry-After.",
+    )
     api_wait_max_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
         30, description="Longest wait that a request may prefer (Prefer: wait=N), in seconds. A longer one is cut to it."
     )

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
 
+from router.api.bounds import Room
 from router.api.openapi import AWAY, USER
 from router.api.times import rfc3339, rfc3339_of_ms
 from router.cursors import Cursors
@@ -212,8 +213,8 @@ DELETE_USER: Final = Operation(
     parameters=(Parameter("user", "path", Id, "The user's id, percent-encoded.", example="somebody-who-left"),),
     answers=(Answer(HTTPStatus.OK, Forgotten, "Nothing is left of the user.", example=_EXAMPLE_FORGOTTEN),),
     problems={
-        HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis cannot be asked, or something is still in the way, which `detail` "
-        "tells: delete again. What was found is gone."
+        HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis cannot be asked, too many are being erased (`api_forgets_max`), or "
+        "something is still in the way, which `detail` tells: delete again. What was found is gone."
     },
 )
 
@@ -234,6 +235,7 @@ class Users:
         self._cursors = cursors
         self._settings = settings
         self._forgetting = anyio.CapacityLimiter(FORGETTING_MAX)
+        self._room = Room(settings.api_forgets_max, "requests to erase somebody")
 
     async def get(self, request: Request) -> Response:
         """Tell where a user is.
@@ -296,14 +298,19 @@ class Users:
             PyMongoError, RedisError: in an outage; it is unknown what is gone.
         """
         user = _user(request)
-        async with self._forgetting:
-            forgotten = await Forgetting(self._redis, self._inbox, self._cursors, self._settings, user).run()
+        with self._room.share() as take:
+            take(1)
+            forgotten = await self._forget(user)
         # Without the name: it is to be gone.
         log.info("person_forgotten", complete=forgotten.complete, messages=forgotten.messages, left=len(forgotten.left))
         if not forgotten.complete:
             detail = f"not all of it is gone yet ({'; '.join(forgotten.left)}); delete again"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": str(_RETRY_AFTER_S)})
         return Response(msgspec.json.encode(forgotten), media_type=JSON)
+
+    async def _forget(self, user: str) -> Forgotten:
+        async with self._forgetting:
+            return await Forgetting(self._redis, self._inbox, self._cursors, self._settings, user).run()
 
     async def _head(self, user: str) -> int:
         keys, target = Keys(self._settings.prefix, shard_of_id(user, self._settings.shards)), USER_PREFIX + user

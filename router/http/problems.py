@@ -6,7 +6,7 @@ Where a rule was broken, `field` and `rule` name it for programs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -61,14 +61,21 @@ def problem_handlers() -> Mapping[int | type[Exception], ExceptionHandler]:
     return {HTTPException: _refused, RuleBroken: _rule_broken, ClientDisconnect: _left, Exception: _failed}
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int, note: Callable[[int], None] | None = None) -> bytes:
     """Return the request's body, read no further than it may be long.
+
+    Args:
+        request: whose.
+        max_bytes: how long it may be.
+        note: called with the bytes of each part of it, and may raise.
 
     Raises:
         Problem: 413 when it is longer.
     """
     body = bytearray()
     async for chunk in request.stream():
+        if note is not None:
+            note(len(chunk))
         body += chunk
         if len(body) > max_bytes:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {max_bytes} bytes")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -299,6 +301,25 @@ async def test_endless_request(site: Site) -> None:
         except httpx.WriteError:
             return  # the connection was closed before all of it was sent, as it may be
         assert answer.status_code == 413
+
+
+async def test_room_for_requests(site: Site) -> None:
+    """While those that are in hand fill it, others have 503; when they are through, there is room again."""
+    async with appending_to(site, api_in_hand_max_bytes=100) as api:
+        hi = HI | {"text": "x" * 80}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(api.accepted, hi, 201, prefer="wait=30"))
+            await until_appended(api)
+            assert "are in hand" in (await api.refused(503, hi))["detail"]
+            await site.settle()
+        await api.accepted(hi)
+
+
+async def until_appended(api: AppendSite) -> None:
+    """Return when something waits in `in`."""
+    with anyio.fail_after(10):
+        while not await api.entries():  # noqa: ASYNC110 - Redis has no event for it
+            await anyio.sleep(0.01)
 
 
 async def test_wrong_method(api: AppendSite) -> None:

@@ -26,6 +26,7 @@ from router.api.append.appender import Appender
 from router.api.append.reading import read_items, read_key
 from router.api.append.schema import IdempotencyKey, NewMessage, NewMessages
 from router.api.append.waiting import Waiting
+from router.api.bounds import Room, Take
 from router.api.prefer import read_wait
 from router.http.operations import JSON, Answer, AnyOf, Body, Operation, Parameter
 from router.http.problems import Problem, document_of, read_body
@@ -83,8 +84,8 @@ POST_MESSAGES: Final = Operation(
         HTTPStatus.CONFLICT: "A single message has the id of another one.",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is too long, or has too many messages.",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The request does not say that it is JSON, or is compressed.",
-        HTTPStatus.SERVICE_UNAVAILABLE: "Too much waits to be stored, Redis is away or full, or MongoDB cannot be asked "
-        "about an id. `Retry-After` says when to try again.",
+        HTTPStatus.SERVICE_UNAVAILABLE: "Too much waits to be stored or is in hand, Redis is away or full, or MongoDB cannot "
+        "be asked about an id. `Retry-After` says when to try again.",
     },
 )
 
@@ -102,6 +103,7 @@ class Append:
         self._appender = Appender(redis, inbox, settings)
         self._waiting = Waiting(redis, inbox, settings)
         self._settings = settings
+        self._room = Room(settings.api_in_hand_max_bytes, "bytes of requests to append")
 
     async def post(self, request: Request) -> Response:
         """Append what a request says; each item of an array for itself.
@@ -112,18 +114,19 @@ class Append:
         _check_media(request)
         key = read_key(request.headers.get("idempotency-key"))
         wait_s = read_wait(request.headers.getlist("prefer"), self._settings.api_wait_max_s)
-        items, many = read_items(await self._read(request), self._settings.api_messages_max)
-        outcomes = await self._appender.append(items, many=many, key=key)
-        if wait_s:
-            await self._waiting.wait(outcomes, wait_s)
-        return _respond(outcomes, many=many, wait_s=wait_s)
+        with self._room.share() as take:
+            items, many = read_items(await self._read(request, take), self._settings.api_messages_max)
+            outcomes = await self._appender.append(items, many=many, key=key)
+            if wait_s:
+                await self._waiting.wait(outcomes, wait_s)
+            return _respond(outcomes, many=many, wait_s=wait_s)
 
-    async def _read(self, request: Request) -> bytes:
+    async def _read(self, request: Request, take: Take) -> bytes:
         most = self._settings.api_request_max_bytes
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes")
-        return await read_body(request, most)
+        return await read_body(request, most, take)
 
 
 def _check_media(request: Request) -> None:
