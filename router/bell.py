@@ -7,10 +7,10 @@ waits here first, with a plain XREAD that belongs to no group: harmless whoever 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from redis.asyncio import Redis
 
+from router.own_connection import OwnConnection, pack
 from router.settings import Settings
 
 _START = b"0-0"
@@ -22,16 +22,23 @@ class Bell:
     The worker trims what it is done with, so whatever stands in a stream behind the last ring is news.
 
     Args:
-        redis: the worker's own client. Its connections are used in turn, so one that leads to a server which is no longer the
-            primary is found out by the next write.
+        redis: whose encoding is used.
+        connection: the worker's own, which its writes go over too: they find out where it leads to a server that is no longer
+            the primary.
         streams: keys of the streams, all of one shard.
         settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`.
     """
 
-    def __init__(self, redis: Redis, streams: Sequence[str], settings: Settings) -> None:
+    def __init__(self, redis: Redis, connection: OwnConnection, streams: Sequence[str], settings: Settings) -> None:
         self._redis = redis
+        self._connection = connection
         self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
         self._positions = dict.fromkeys(streams, _START)
+
+    def call(self) -> bytes:
+        """Return what asks for news, to be sent right behind a write that may be the last; `wait` is to follow it."""
+        streams = self._positions
+        return pack(self._redis, "XREAD", "COUNT", 1, "BLOCK", self._wait_ms, "STREAMS", *streams, *streams.values())
 
     async def wait(self) -> Sequence[str]:
         """Return the streams that have news; or all of them after the longest wait without any: look at them in either case.
@@ -39,8 +46,9 @@ class Bell:
         Raises:
             RedisError: when Redis is away.
         """
-        positions: dict[Any, Any] = {**self._positions}
-        reply: Any = await self._redis.xread(positions, count=1, block=self._wait_ms)
+        if not self._connection.owed:
+            await self._connection.send(self.call(), 1)
+        reply = await self._connection.receive()
         if not reply:
             # From the start again: a stream that Redis lost counts from lower ids than we remember.
             self._positions = dict.fromkeys(self._positions, _START)

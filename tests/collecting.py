@@ -175,8 +175,9 @@ class Workshop:
     def owner(self, shard: int = 0, *, intake: object = None, inbox: object = None) -> Owner:
         """Return an owner with parts of the test's own."""
         stand_in: Any = intake or self.intake(shard)
+        connection: Any = stand_in.connection
         store: Any = inbox or self.inbox
-        bell = Bell(self.redis, [self.keys(shard).intake()], self.settings)
+        bell = Bell(self.redis, connection, [self.keys(shard).intake()], self.settings)
         eras: Any = self.eras
         return Owner(shard, stand_in, store, eras, bell, Outages(self.health, self.settings, shard=shard), self.settings)
 

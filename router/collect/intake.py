@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError, ResponseError
 
 import lua
 from router.collect.batch import Forward, Item
@@ -18,6 +20,8 @@ from router.collect.entries import Entry
 from router.collect.eras import Era
 from router.errors import PushwayError
 from router.keys import Keys
+from router.metrics import REDIS_SECONDS
+from router.own_connection import OwnConnection, pack
 from router.settings import Settings
 from router.streams import fencing, take_from_group
 from router.trace import TraceEvent, Tracer
@@ -64,7 +68,13 @@ class Cold:
 
 
 class Intake:
-    """Collect's calls to Redis for one shard."""
+    """Collect's calls to Redis for one shard.
+
+    What every batch needs goes over a connection that is kept; see `router.own_connection`. The rest is rare.
+
+    Attributes:
+        connection: that one.
+    """
 
     def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
         self._redis = redis
@@ -72,6 +82,7 @@ class Intake:
         self._settings = settings
         self._lease = keys.lease("collect")
         self._idle_ms = int(settings.seq_idle_s * 1000)
+        self.connection = OwnConnection(redis)
         self._take = redis.register_script(lua.source("take"))
         self._sequence = redis.register_script(lua.source("sequence"))
         self._append = redis.register_script(lua.source("append"))
@@ -90,8 +101,14 @@ class Intake:
         """
         settings = self._settings
         args = [held, GROUP, start, settings.batch_max, settings.read_max_bytes]
-        keys = [self._lease, self._keys.intake()]
-        reply = await take_from_group(self._redis, self._take, self._keys.intake(), GROUP, keys, args)
+        stream = self._keys.intake()
+        keys = [self._lease, stream]
+        try:
+            reply = await self._call("take", self._take, keys, args)
+        except ResponseError as exc:
+            if not str(exc).startswith("NOGROUP"):
+                raise
+            reply = await take_from_group(self._redis, self._take, stream, GROUP, keys, args)
         return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
 
     async def sequence(self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int]) -> Given | Cold:
@@ -110,8 +127,7 @@ class Intake:
         names = self._keys
         keys = [self._lease, names.pending(), names.era(), *map(names.seq, numbers)]
         args: list[Any] = [held, self._idle_ms, era.number, some_floors, some_items]
-        with fencing():
-            what, *reply = await self._sequence(keys=keys, args=args)
+        what, *reply = await self._call("sequence", self._sequence, keys, args)
         if what == b"lost":
             raise Forgetful(f"Redis is not the one of era {era.number}")
         if what == b"cold":
@@ -134,6 +150,7 @@ class Intake:
         item_ids: Sequence[str] | None,
         trim: bool,
         before: Mapping[str, int] | None = None,
+        then: bytes = b"",
     ) -> int:
         """Move a finished batch on, in one step, and return the length of `out`.
 
@@ -145,6 +162,7 @@ class Intake:
             item_ids: fields of `pending` to forget; None for all there are.
             trim: whether every entry up to the last of `entry_ids` is done with.
             before: target → its head as `sequence` told it. It has not moved since; of a target that is not in it Redis looks.
+            then: one command more, sent in the same write; its reply is left to the caller.
 
         Raises:
             Fenced: when the lease is not ours.
@@ -162,9 +180,19 @@ class Intake:
             "*" if item_ids is None else "\n".join(item_ids),
         ]
         keys = [self._lease, names.intake(), names.out(), names.pending(), names.era(), *map(names.seq, moved)]
-        with fencing():
-            length: int = await self._append(keys=keys, args=args)
+        length: int = await self._call("append", self._append, keys, args, then)
         return length
+
+    async def _call(self, name: str, script: AsyncScript, keys: list[str], args: list[Any], then: bytes = b"") -> Any:  # noqa: ANN401 - a script's reply
+        """Call a script over the connection that is kept."""
+        packed = pack(self._redis, "EVALSHA", script.sha, len(keys), *keys, *args)
+        with REDIS_SECONDS.labels(name).time(), fencing():
+            await self.connection.send(packed + then, 2 if then else 1)
+            try:
+                return await self.connection.receive()
+            except NoScriptError:
+                # The driver's way, which loads it.
+                return await script(keys=keys, args=args)
 
     async def begin_era(self, held: str, last: Era) -> tuple[Era, bool]:
         """Begin an era if Redis is not what `last` was begun on; return the present one, and whether to recover in it.

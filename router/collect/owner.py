@@ -83,18 +83,26 @@ class Owner:
         if start == TAKEN_BEFORE:
             self._era = await self._recovery.run(held)
         entries = await self._intake.take(held, start)
+        # A full batch is hardly the last, and neither is one that was taken before. Behind any other the bell is asked at once.
+        last = start == NEW and len(entries) < self._settings.batch_max
         if entries:
             try:
-                cut = await self.settle(held, entries)
+                cut = await self.settle(held, entries, self._bell.call() if last else b"")
             except Forgetful:
                 return TAKEN_BEFORE
-            return TAKEN_BEFORE if cut else start
-        if start == NEW:
+            if cut or not last:
+                return TAKEN_BEFORE if cut else start
+        if last:
             await self._bell.wait()
         return NEW
 
-    async def settle(self, held: str, entries: Sequence[Entry]) -> bool:
+    async def settle(self, held: str, entries: Sequence[Entry], then: bytes = b"") -> bool:
         """Bring a batch to its end; return whether it had to be cut, so that its rest is to be taken again.
+
+        Args:
+            held: the lease.
+            entries: the batch.
+            then: what may be sent to Redis in one write with the end of the batch, if it is not cut.
 
         Raises:
             Fenced: when the lease is not ours.
@@ -107,25 +115,29 @@ class Owner:
         metrics.BATCH_SIZE.labels("collect").observe(count)
         if plan.dead:
             await self._bury(held, plan.dead)
+        cut = count < len(entries)
+        then = b"" if cut else then
         if plan.transient.entry_ids:
-            await self._pass_transient(held, plan.transient)
+            await self._pass_transient(held, plan.transient, b"" if plan.durable.entry_ids else then)
         await self._intake.tell(held, plan.events)
         if plan.durable.entry_ids:
-            await self._pass_durable(held, plan, now_ms)
-        return count < len(entries)
+            await self._pass_durable(held, plan, now_ms, then)
+        return cut
 
     async def _bury(self, held: str, dead: Sequence[tuple[str, str]]) -> None:
         moved = await self._intake.bury(held, dead)
         metrics.DEAD.labels(source="in").inc(moved)
 
-    async def _pass_transient(self, held: str, part: Part) -> None:
+    async def _pass_transient(self, held: str, part: Part, then: bytes) -> None:
         """Hand transient messages on before anything waits for MongoDB."""
         await self._intake.forward(part.forwards)
-        length = await self._intake.append(held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False)
+        length = await self._intake.append(
+            held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False, then=then
+        )
         metrics.TRANSIENT.inc(len(part.lines))
         await self._mind_high_water(length)
 
-    async def _pass_durable(self, held: str, plan: Plan, now_ms: int) -> None:
+    async def _pass_durable(self, held: str, plan: Plan, now_ms: int, then: bytes) -> None:
         settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()
         # An entry may be dead for one target and stored for another: it is buried last, or a cut would lose the other.
         dead = {entry_id for entry_id, _ in settled.dead}
@@ -138,6 +150,7 @@ class Owner:
             item_ids=None if settled.alone else [item.id for item in plan.items],
             trim=not dead,
             before=settled.before,
+            then=then,
         )
         if settled.dead:
             await self._bury(held, settled.dead)

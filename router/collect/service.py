@@ -54,12 +54,13 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):
             keys = Keys(settings.prefix, shard)
+            intake = Intake(redis, keys, settings)
             owner = Owner(
                 shard,
-                Intake(redis, keys, settings),
+                intake,
                 inbox,
                 eras,
-                Bell(redis, [keys.intake()], settings),
+                Bell(redis, intake.connection, [keys.intake()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
             )

@@ -28,7 +28,7 @@ async def _rings(bell: Bell) -> bool:
 async def test_rings_for_what_stands_there_and_once(shard: Shard) -> None:
     """What was there before the first wait is news; after that only what is behind it."""
     await shard.appended(1)
-    bell = Bell(shard.redis, [shard.keys.intake()], PATIENT)
+    bell = Bell(shard.redis, shard.intake.connection, [shard.keys.intake()], PATIENT)
     assert await _rings(bell)
     await shard.appended(1)
     assert await _rings(bell)
@@ -36,7 +36,7 @@ async def test_rings_for_what_stands_there_and_once(shard: Shard) -> None:
 
 async def test_rings_when_something_is_appended(shard: Shard) -> None:
     """An entry appended during the wait ends it."""
-    bell = Bell(shard.redis, [shard.keys.intake()], PATIENT)
+    bell = Bell(shard.redis, shard.intake.connection, [shard.keys.intake()], PATIENT)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(shard.appended, 1)
         assert await _rings(bell)
@@ -46,31 +46,33 @@ async def test_returns_in_silence(shard: Shard) -> None:
     """Without news it returns after `wait_ms`, with a stream or without."""
     for stream in (shard.keys.intake(), "push:{0}:nowhere"):
         with anyio.fail_after(10):
-            await Bell(shard.redis, [stream], BRISK).wait()
+            await Bell(shard.redis, shard.intake.connection, [stream], BRISK).wait()
 
 
 async def test_waits_no_longer_than_redis_may_take(shard: Shard) -> None:
     """The longest wait stays well below the time after which a silent Redis counts as away."""
     with anyio.fail_after(10):
-        await Bell(shard.redis, [shard.keys.intake()], Settings(wait_ms=60_000, redis_timeout_s=0.1)).wait()
+        await Bell(
+            shard.redis, shard.intake.connection, [shard.keys.intake()], Settings(wait_ms=60_000, redis_timeout_s=0.1)
+        ).wait()
 
 
 async def test_takes_nothing(shard: Shard) -> None:
     """The entry that rang is still new for the group."""
     ids = await shard.appended(2)
-    await Bell(shard.redis, [shard.keys.intake()], PATIENT).wait()
+    await Bell(shard.redis, shard.intake.connection, [shard.keys.intake()], PATIENT).wait()
     assert [entry.id for entry in await shard.intake.take(HELD, NEW)] == ids
 
 
 async def test_hears_a_stream_that_began_anew(shard: Shard) -> None:
     """Redis lost the stream and counts from lower ids: after one silence the bell rings for them."""
     await shard.redis.xadd(shard.keys.intake(), {"to": "user:a"}, id="9999999999999-0")
-    bell = Bell(shard.redis, [shard.keys.intake()], BRISK)
+    bell = Bell(shard.redis, shard.intake.connection, [shard.keys.intake()], BRISK)
     await bell.wait()
     await shard.redis.delete(shard.keys.intake())
     await bell.wait()
     await shard.appended(1)
-    patient = Bell(shard.redis, [shard.keys.intake()], PATIENT)
+    patient = Bell(shard.redis, shard.intake.connection, [shard.keys.intake()], PATIENT)
     patient._positions = bell._positions
     assert await _rings(patient)
 
@@ -78,7 +80,7 @@ async def test_hears_a_stream_that_began_anew(shard: Shard) -> None:
 async def test_tells_which_of_several_streams_rang(shard: Shard) -> None:
     """One bell serves both lanes: it names those with news, each once, and all of them in silence."""
     slow, fast = shard.keys.out(), shard.keys.fast()
-    bell = Bell(shard.redis, [slow, fast], BRISK)
+    bell = Bell(shard.redis, shard.intake.connection, [slow, fast], BRISK)
     await shard.redis.xadd(fast, {"to": "user:a"})
     assert await bell.wait() == [fast]
     await shard.redis.xadd(slow, {"line": "x"})

@@ -39,6 +39,10 @@ class Idle(Exception):
 
 
 class _NoBell:
+    def call(self) -> bytes:
+        """Ask for nothing."""
+        return b""
+
     async def wait(self) -> None:
         """End the owner's work where it would wait for more."""
         raise Idle
