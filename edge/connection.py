@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         "_deadline_s",
         "_heard_at_s",
         "_host",
+        "_nothing_before_s",
         "_open",
         "_pinged_at_s",
         "_text",
@@ -116,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._open = False
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
+        self._nothing_before_s = 0.0
         self.session = Session(host.settings, host.node, self)
         self.out: list[bytes] = []
 
@@ -254,8 +256,11 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now_s: float, pulse: Pulse) -> None:
         """Do what is due."""
+        if now_s < self._nothing_before_s:  # as nearly always: ten thousand are looked at every second
+            return
         due = pulse.judge(now_s, self._heard_at_s, self._pinged_at_s, self._deadline_s)
         if due is Due.NOTHING:
+            self._nothing_before_s = pulse.nothing_before_s(self._heard_at_s, self._pinged_at_s, self._deadline_s)
             return
         if self._wire.state is not WireState.OPEN:
             # In either handshake there is nobody to explain anything to.
@@ -307,6 +312,7 @@ class Connection(asyncio.Protocol):
                     self._transport.write(data)
             case Await(timeout_s):
                 self._deadline_s = time.monotonic() + timeout_s
+                self._nothing_before_s = min(self._nothing_before_s, self._deadline_s)
             case Challenge():
                 self._ping(_time_ns())
             case Disconnect(close, detail):

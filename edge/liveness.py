@@ -55,6 +55,13 @@ class Pulse:
             return Due.SILENT if now_s - pinged_at_s >= self.answer_s else Due.NOTHING
         return Due.PING if now_s - heard_at_s >= self.quiet_s else Due.NOTHING
 
+    def nothing_before_s(self, heard_at_s: float, pinged_at_s: float, deadline_s: float) -> float:
+        """Return a time before which nothing is due, whatever is heard meanwhile; a new deadline may come sooner."""
+        if pinged_at_s > heard_at_s:
+            # Once it has answered, it may be pinged after `quiet_s`, counted from hardly later than the ping.
+            return min(deadline_s, pinged_at_s + min(self.answer_s, self.quiet_s))
+        return min(deadline_s, heard_at_s + self.quiet_s)
+
 
 def look_every_s(settings: Settings) -> float:
     """Return how often to judge, so that no timeout of the settings ends much too late."""

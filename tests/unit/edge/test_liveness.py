@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.liveness import NEVER, Due, Pulse, look_every_s
 from router.settings import Settings
@@ -27,6 +29,17 @@ PULSE = Pulse(quiet_s=25.0, answer_s=8.0)
 def test_what_is_due(now: float, heard: float, pinged: float, deadline: float, due: Due) -> None:
     """Quiet is pinged, pinged and silent is ended, and a deadline goes before both."""
     assert PULSE.judge(now, heard, pinged, deadline) is due
+
+
+TIMES = st.floats(0.0, 100.0)
+
+
+@given(TIMES, TIMES, TIMES, TIMES, TIMES, st.sampled_from([PULSE, Pulse(quiet_s=3.0, answer_s=8.0)]))
+def test_nothing_is_due_before(heard: float, pinged: float, deadline: float, now: float, again: float, pulse: Pulse) -> None:
+    """Whatever was heard since, from the time of that judgement on."""
+    if now < pulse.nothing_before_s(heard, pinged, deadline):
+        assert pulse.judge(now, heard, pinged, deadline) is Due.NOTHING
+        assert pulse.judge(now, max(heard, pinged, again), pinged, deadline) is Due.NOTHING
 
 
 def test_looks_are_frequent_enough_for_the_shortest_wait() -> None:
