@@ -28,7 +28,8 @@ static bool take_late(struct receiver *receiver, uint64_t number, struct faults 
             return true;
         }
     }
-    faults->duplicated++;
+    if (number >= receiver->overdue && number < receiver->overdue_end) receiver->overdue = number + 1;
+    else faults->duplicated++;
     return false;
 }
 
@@ -51,6 +52,10 @@ uint64_t receiver_missing(const struct receiver *receiver) {
 
 void receiver_settle(struct receiver *receiver, struct faults *faults) {
     faults->lost += receiver_missing(receiver);
+    if (receiver->next <= receiver->sent) {
+        receiver->overdue = receiver->next;
+        receiver->overdue_end = receiver->sent + 1;
+    }
     receiver->next = receiver->sent + 1;
     receiver->skipped_count = 0;
 }

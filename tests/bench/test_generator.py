@@ -127,6 +127,32 @@ def test_duplicated(tmp_path: Path) -> None:
     assert ran.duplicated == ran.received // 3
 
 
+def test_a_message_that_was_given_up_is_no_duplicate_later(tmp_path: Path) -> None:
+    """What a slow system delivers after its run was over is lost there, and nothing to the next run; twice is twice."""
+    held: dict[int, list[bytes]] = {}
+
+    def hold_the_first(frames: list[bytes]) -> list[bytes]:
+        whose = id(frames)  # each user's list is one and the same
+        if whose not in held:
+            held[whose] = frames.copy()
+            return []
+        late, held[whose] = held[whose], []
+        return [*late, *late[:1], *frames]
+
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join(f"u{number}\n" for number in range(USERS)))
+    with (
+        fake(hold_the_first) as system,
+        Generator(f"127.0.0.1:{system.redis}", [f"127.0.0.1:{system.edge}"], tokens) as generator,
+    ):
+        generator.connect(USERS)
+        slow = generator.saturate("any", outstanding=3, seconds=0.2)
+        quick = generator.saturate("any", outstanding=3, seconds=0.2)
+    assert (slow.received, slow.lost) == (0, USERS * 3)
+    assert (quick.lost, quick.out_of_order, quick.received) == (0, 0, quick.sent)
+    assert quick.duplicated == USERS
+
+
 def test_out_of_order(tmp_path: Path) -> None:
     """A frame that another has overtaken is neither lost nor doubled, and blamed."""
     ran = run_on(lambda frames: [frames[1], frames[0], frames[2]], tmp_path)
