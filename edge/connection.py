@@ -162,6 +162,9 @@ class Connection(asyncio.Protocol):
         self._count_close()
         CONNECTIONS.dec()
         self._host.closed(self)
+        # What points at each other would be kept until the garbage collector next looks through all there is.
+        self._wire.let_go()
+        self.session.let_go()
 
     def pause_writing(self) -> None:
         """More than `send_buffer_max_bytes` wait for this client, after an attempt to send them."""

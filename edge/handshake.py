@@ -106,6 +106,11 @@ class Handshake(ServerProtocol, _AnswerFirst):
             code, reason = Close.TOO_LARGE.code, Close.TOO_LARGE.reason(f"{self.max_message_size} bytes are allowed")
         super().fail(code, reason)
 
+    def let_go(self) -> None:
+        """The socket is gone: keep no parser and no exception, the frames of which lead back here."""
+        self.parser.close()
+        self.parser_exc = self.handshake_exc = None
+
 
 def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
     """Return the facts of a request that was answered with 101."""

@@ -127,7 +127,7 @@ class Session:
         self.acked = 0
         self._settings = settings
         self._node = node
-        self._outlet = outlet
+        self._outlet: Outlet | None = outlet
         self._options = NO_OPTIONS
         self._early: tuple[bytes, ...] = ()
         self._head = 0
@@ -158,7 +158,7 @@ class Session:
 
     def verified(self, user: str, valid_s: float) -> Actions:
         """The token is good: it proves `user`, for another `valid_s` seconds."""
-        if self.state is not State.VERIFYING:
+        if self.state is not State.VERIFYING or self._outlet is None:
             return ()
         self.state = State.REGISTERING
         self.user = user
@@ -341,6 +341,10 @@ class Session:
             return ()
         self.state = State.CLOSING
         return (Await(self._settings.close_timeout_s),)
+
+    def let_go(self) -> None:
+        """The socket is gone: keep neither outlet nor position, both of which lead back here."""
+        self._outlet = self.position = None
 
     def _verify(self, token: str) -> Actions:
         self.state = State.VERIFYING

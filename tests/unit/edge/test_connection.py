@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -19,10 +21,12 @@ from edge import kicked, replaced
 from edge.admission import Admission
 from edge.connection import Connection
 from edge.delivery import Delivery
+from edge.handshake import Handshake
 from edge.heads import Tell
 from edge.ledger import Waiter
 from edge.liveness import Pulse
 from edge.position import Position
+from edge.session import Session
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
@@ -332,6 +336,31 @@ async def test_a_session_gone_before_its_route_was_written_is_not_welcomed(desk:
     desk.routes.answer(5)
     assert socket.frames() == []
     assert not desk.admission.connections
+
+
+def _held() -> list[int]:
+    """Return how many objects there are of each kind that a connection is made of."""
+    kinds = Counter(type(one) for one in gc.get_objects())
+    return [kinds[kind] for kind in (Connection, Session, Position, Handshake)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_nothing_is_left_of_a_connection_for_the_garbage_collector(desk: Desk, *, clean: bool) -> None:
+    """It is freed when its socket goes, however it goes: a crowd that leaves would else be kept for a long time."""
+    gc.collect()
+    before = _held()
+    gc.disable()
+    try:
+        connection, socket = await desk.live("alice")
+        if clean:
+            connection.data_received(masked(Opcode.CLOSE, (1000).to_bytes(2, "big")))
+        connection.connection_lost(None)
+        desk.routes.writes.clear()
+        vars(socket).clear()  # which knows the connection as no transport does once it is closed
+        del connection, socket
+        assert _held() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_devices_cursor_is_found_between_head_and_welcome(desk: Desk) -> None:
