@@ -118,7 +118,8 @@ class Owner:
         cut = count < len(entries)
         then = b"" if cut else then
         if plan.transient.entry_ids:
-            await self._pass_transient(held, plan.transient, b"" if plan.durable.entry_ids else then)
+            alone = not plan.durable.entry_ids
+            await self._pass_transient(held, plan.transient, alone, then if alone else b"")
         await self._intake.tell(held, plan.events)
         if plan.durable.entry_ids:
             await self._pass_durable(held, plan, now_ms, then)
@@ -128,11 +129,11 @@ class Owner:
         moved = await self._intake.bury(held, dead)
         metrics.DEAD.labels(source="in").inc(moved)
 
-    async def _pass_transient(self, held: str, part: Part, then: bytes) -> None:
-        """Hand transient messages on before anything waits for MongoDB."""
+    async def _pass_transient(self, held: str, part: Part, alone: bool, then: bytes) -> None:
+        """Hand transient messages on before anything waits for MongoDB; `alone` when nothing of the batch is to wait for it."""
         await self._intake.forward(part.forwards)
         length = await self._intake.append(
-            held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=False, then=then
+            held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=alone, then=then
         )
         metrics.TRANSIENT.inc(len(part.lines))
         await self._mind_high_water(length)
