@@ -76,16 +76,21 @@ static size_t user_number(const char *text) {
     return user;
 }
 
-/* XADD stream * to user:uN body BODY … */
+static void write_to(size_t user, const char *bytes, size_t length) {
+    /* With a window of messages no socket is ever full; an open loop that fills one asks for more than the limit. */
+    if (write(sockets[user], bytes, length) < 0) fail_call("writing to a user");
+}
+
+/* XADD stream * to TARGET body BODY …, where the target is `user:uN` or `all` */
 static void deliver(const struct word *words) {
     char frame[FRAME_MAX], payload[FRAME_MAX - FRAME_HEADER_MAX];
     int length = snprintf(payload, sizeof payload,
                           "{\"type\":\"message\",\"to\":\"%.*s\",\"id\":\"0-1795360470695-0\",\"ts\":1795360470695,\"body\":%.*s}",
                           (int)words[4].length, words[4].bytes, (int)words[6].length, words[6].bytes);
-    size_t header = frame_header(frame, (size_t)length), user = user_number(words[4].bytes + strlen("user:u"));
+    size_t header = frame_header(frame, (size_t)length), whole = header + (size_t)length;
     memcpy(frame + header, payload, (size_t)length);
-    /* With a window of messages no socket is ever full; an open loop that fills one asks for more than the limit. */
-    if (write(sockets[user], frame, header + (size_t)length) < 0) fail_call("writing to a user");
+    if (*words[4].bytes == 'u') write_to(user_number(words[4].bytes + strlen("user:u")), frame, whole);
+    for (size_t user = 0; *words[4].bytes == 'a' && user < USERS_MAX && sockets[user] > 0; user++) write_to(user, frame, whole);
 }
 
 static void append_ready(struct watch *watch, uint32_t events) {

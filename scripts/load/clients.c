@@ -9,18 +9,21 @@
 #include <unistd.h>
 
 #include "buffer.h"
+#include "dialect.h"
 #include "fail.h"
 #include "frame.h"
 #include "loop.h"
 #include "net.h"
+#include "stamp.h"
 
-enum { READ_BYTES = 1 << 18, REQUEST_MAX = 16384, CONNECT_TIMEOUT_S = 60 };
+enum { READ_BYTES = 1 << 18, GREETING_MAX = 512, CONNECT_TIMEOUT_S = 60 };
 
 enum stage { UPGRADING, WELCOMING, OPEN, CLOSED };
 
 struct client {
     struct watch watch;
     enum stage stage;
+    bool greeted;
     struct buffer rest;  /* the beginning of a frame whose end has not come; empty for a quiet connection */
     struct receiver receiver;
 };
@@ -28,6 +31,7 @@ struct client {
 struct audience audience;
 
 static struct client *clients;
+static const struct seats *seats;
 static char scratch[READ_BYTES];
 
 struct receiver *client_receiver(size_t user) { return &clients[user].receiver; }
@@ -43,37 +47,43 @@ static void end(struct client *client, const char *why) {
     close(client->watch.fd);
 }
 
-/* The edge's own numbers stand before the body, so the search begins at it; nothing else of the frame is looked at. */
-static bool read_body(const struct frame *frame, uint64_t *number, uint64_t *at_ns) {
-    static const char begin[] = "\"body\":{\"n\":", then[] = ",\"at\":";
-    const char *body = memmem(frame->payload, frame->length, begin, sizeof begin - 1);
-    if (body == NULL) return false;
-    char *end_of_number;
-    *number = strtoull(body + sizeof begin - 1, &end_of_number, 10);
-    *at_ns = strtoull(end_of_number + sizeof then - 1, NULL, 10);
-    return true;
-}
-
-static void take_message(struct client *client, const struct frame *frame) {
-    uint64_t number, at_ns;
-    if (!read_body(frame, &number, &at_ns)) return;
-    if (!receiver_take(&client->receiver, number, &audience.faults)) return;
-    latency_note(&audience.latency, now_ns() - at_ns);
+static void take_stamp(struct client *client, struct stamp stamp) {
+    if (!receiver_take(&client->receiver, stamp.number, &audience.faults)) return;
+    latency_note(&audience.latency, now_ns() - stamp.at_ns);
     audience.received++;
-    if (audience.on_message != NULL) audience.on_message(user_of(client));
+    if (audience.on_message != NULL) audience.on_message(user_of(client), stamp.number);
 }
 
-static void take_welcome(struct client *client, const struct frame *frame) {
-    static const char begin[] = "{\"type\":\"welcome\"";
-    if (frame->length < sizeof begin || memcmp(frame->payload, begin, sizeof begin - 1) != 0) return;
+/* A frame may hold several messages, where a system joins them; nothing of it but the stamps is looked at. */
+static void take_messages(struct client *client, const struct frame *frame) {
+    struct stamp stamp;
+    for (const char *at = frame->payload, *last = at + frame->length; stamp_next(&at, last, &stamp);) take_stamp(client, stamp);
+}
+
+static void answer(struct client *client, unsigned opcode, const char *payload, size_t length) {
+    char frame[FRAME_HEADER_MAX + FRAME_MASK_BYTES + GREETING_MAX];
+    if (length > GREETING_MAX) fail("a client sends %d bytes at most", GREETING_MAX);
+    size_t whole = frame_of_client(frame, opcode, payload, length);
+    if (write(client->watch.fd, frame, whole) != (ssize_t)whole) end(client, "takes no answer");
+}
+
+static void greet(struct client *client) {
+    struct buffer greeting = {0};
+    if (client->greeted) return;
+    client->greeted = true;
+    dialect_fill(&greeting, dialect.greeting, "", seats->tokens[user_of(client)], "");
+    if (buffer_length(&greeting) > 0) answer(client, OPCODE_TEXT, buffer_front(&greeting), buffer_length(&greeting));
+    buffer_free(&greeting);
+}
+
+static void let_in(struct client *client) {
     client->stage = OPEN;
     audience.open++;
 }
 
-static void answer_ping(struct client *client, const struct frame *ping) {
-    char pong[6 + CONTROL_PAYLOAD_MAX];
-    size_t length = frame_pong(pong, ping);
-    if (write(client->watch.fd, pong, length) != (ssize_t)length) end(client, "takes no pong");
+static void take_welcome(struct client *client, const struct frame *frame) {
+    greet(client);
+    if (client->stage == WELCOMING && dialect_begins(frame, dialect.welcome)) let_in(client);
 }
 
 static void take_close(struct client *client, const struct frame *frame) {
@@ -86,11 +96,12 @@ static void take_close(struct client *client, const struct frame *frame) {
 }
 
 static void take_frame(struct client *client, const struct frame *frame) {
-    if (frame->opcode == OPCODE_PING) answer_ping(client, frame);
+    if (frame->opcode == OPCODE_PING) answer(client, OPCODE_PONG, frame->payload, frame->length);
     else if (frame->opcode == OPCODE_CLOSE) take_close(client, frame);
-    else if (frame->opcode != OPCODE_TEXT) return;
+    else if (frame->opcode != OPCODE_TEXT && frame->opcode != OPCODE_BINARY) return;
+    else if (dialect_is(frame, dialect.ping)) answer(client, OPCODE_TEXT, dialect.pong.bytes, dialect.pong.length);
     else if (client->stage == WELCOMING) take_welcome(client, frame);
-    else take_message(client, frame);
+    else take_messages(client, frame);
 }
 
 /* Return the length of the answer to the upgrade, 0 when it is not whole yet. */
@@ -99,6 +110,7 @@ static size_t take_answer(struct client *client, const char *bytes, size_t lengt
     if (blank == NULL) return 0;
     if (length < 12 || memcmp(bytes + 9, "101", 3) != 0) fail("no upgrade: %.*s", (int)(blank - bytes), bytes);
     client->stage = WELCOMING;
+    if (dialect.welcome.length == 0) let_in(client);
     return (size_t)(blank - bytes) + 4;
 }
 
@@ -131,34 +143,33 @@ static void ready(struct watch *watch, uint32_t events) {
     if (taken < length) buffer_add(&client->rest, scratch + taken, length - taken);
 }
 
-static void ask(struct client *client, const char *edge, const char *token, const char *query) {
-    char request[REQUEST_MAX];
-    /* The key may be the same for all: it only proves to a client that the server has understood (RFC 6455, section 1.3). */
-    int length = snprintf(request, sizeof request,
-                          "GET /v1/connect%s%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-                          "Sec-WebSocket-Protocol: pushway.v1\r\nAuthorization: Bearer %s\r\n\r\n",
-                          *query ? "?" : "", query, edge, token);
-    if (length >= REQUEST_MAX) fail("the token is too long");
-    if (write(client->watch.fd, request, (size_t)length) != length) fail_call("asking for an upgrade");
+static void ask(struct client *client) {
+    struct buffer request = {0};
+    size_t user = user_of(client);
+    dialect_fill(&request, dialect.request, seats->edges[user % seats->edge_count], seats->tokens[user], seats->query);
+    size_t length = buffer_length(&request);
+    if (write(client->watch.fd, buffer_front(&request), length) != (ssize_t)length) fail_call("asking for an upgrade");
+    buffer_free(&request);
 }
 
-static void open_one(struct client *client, const char *edge, const char *token, const char *query, uint64_t owed) {
-    *client = (struct client){.watch = {.fd = net_connect(edge), .ready = ready}, .receiver = {.next = 1, .sent = owed}};
+static void open_one(size_t user) {
+    struct client *client = &clients[user];
+    *client = (struct client){.watch = {.fd = net_connect(seats->edges[user % seats->edge_count]), .ready = ready},
+                              .receiver = {.next = 1, .sent = seats->owed}};
     loop_watch(&client->watch, EPOLLIN);
-    ask(client, edge, token, query);
+    ask(client);
 }
 
-void clients_connect(size_t count, size_t at_once, char *const *edges, size_t edge_count, char *const *tokens,
-                     const char *query, uint64_t owed) {
+void clients_connect(size_t count, size_t at_once, const struct seats *given) {
     size_t first = audience.count, last = first + count;
     uint64_t give_up_ns = now_ns() + CONNECT_TIMEOUT_S * 1000000000ull;
     if (first > 0) fail("this audience is seated already");  /* what `clients` points to is watched, and must not move */
+    seats = given;
     clients = calloc(last, sizeof *clients);
     if (clients == NULL) fail("out of memory");
     while (audience.open < last) {
         for (; audience.count < last && audience.count - audience.open < at_once; audience.count++)
-            open_one(&clients[audience.count], edges[audience.count % edge_count], tokens[audience.count], query, owed);
+            open_one(audience.count);
         loop_turn(1000);
         if (audience.closed > 0) fail("a connection was refused");
         if (now_ns() > give_up_ns) fail("%zu of %zu connections were welcome within %d s", audience.open, last, CONNECT_TIMEOUT_S);
@@ -173,6 +184,16 @@ uint64_t clients_missing(void) {
 
 void clients_settle(void) {
     for (size_t user = 0; user < audience.count; user++) receiver_settle(&clients[user].receiver, &audience.faults);
+}
+
+void clients_align(void) {
+    uint64_t highest = 0;
+    for (size_t user = 0; user < audience.count; user++)
+        if (clients[user].receiver.sent > highest) highest = clients[user].receiver.sent;
+    for (size_t user = 0; user < audience.count; user++) {
+        clients[user].receiver.sent = highest;
+        clients[user].receiver.next = highest + 1;
+    }
 }
 
 void clients_forget(void) {

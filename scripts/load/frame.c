@@ -25,19 +25,21 @@ size_t frame_parse(const char *bytes, size_t length, struct frame *frame) {
     return 2 + extra + (size_t)payload;
 }
 
-size_t frame_header(char header[FRAME_HEADER_MAX], size_t payload_length) {
+static size_t write_header(char *header, unsigned opcode, unsigned masked, size_t payload_length) {
     unsigned extra = payload_length < LENGTH_16 ? 0 : payload_length <= UINT16_MAX ? 2 : 8;
-    header[0] = (char)(FIN | OPCODE_TEXT);
-    header[1] = (char)(extra == 0 ? payload_length : extra == 2 ? LENGTH_16 : LENGTH_64);
+    header[0] = (char)(FIN | opcode);
+    header[1] = (char)(masked | (extra == 0 ? payload_length : extra == 2 ? LENGTH_16 : LENGTH_64));
     for (unsigned at = 0; at < extra; at++) header[2 + at] = (char)(payload_length >> 8 * (extra - 1 - at));
     return 2 + extra;
 }
 
-size_t frame_pong(char pong[6 + CONTROL_PAYLOAD_MAX], const struct frame *ping) {
-    if (ping->length > CONTROL_PAYLOAD_MAX) fail("the server sent a ping of %zu bytes", ping->length);
-    pong[0] = (char)(FIN | OPCODE_PONG);
-    pong[1] = (char)(MASKED | ping->length);
-    memset(pong + 2, 0, 4);
-    memcpy(pong + 6, ping->payload, ping->length);
-    return 6 + ping->length;
+size_t frame_header(char header[FRAME_HEADER_MAX], size_t payload_length) {
+    return write_header(header, OPCODE_TEXT, 0, payload_length);
+}
+
+size_t frame_of_client(char *frame, unsigned opcode, const char *payload, size_t length) {
+    size_t header = write_header(frame, opcode, MASKED, length);
+    memset(frame + header, 0, FRAME_MASK_BYTES);
+    memcpy(frame + header + FRAME_MASK_BYTES, payload, length);
+    return header + FRAME_MASK_BYTES + length;
 }

@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum opcode { OPCODE_TEXT = 0x1, OPCODE_CLOSE = 0x8, OPCODE_PING = 0x9, OPCODE_PONG = 0xA };
+enum opcode { OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2, OPCODE_CLOSE = 0x8, OPCODE_PING = 0x9, OPCODE_PONG = 0xA };
 
-enum { FRAME_HEADER_MAX = 10, CONTROL_PAYLOAD_MAX = 125 };
+enum { FRAME_HEADER_MAX = 10, FRAME_MASK_BYTES = 4 };
 
 struct frame {
     unsigned opcode;
@@ -22,7 +22,8 @@ size_t frame_parse(const char *bytes, size_t length, struct frame *frame);
 /* Write the header of an unmasked text frame and return its length. */
 size_t frame_header(char header[FRAME_HEADER_MAX], size_t payload_length);
 
-/* Write a pong, masked with zeros, which RFC 6455 forbids only for the sake of proxies; return its length. */
-size_t frame_pong(char pong[6 + CONTROL_PAYLOAD_MAX], const struct frame *ping);
+/* Write a client's frame, masked with zeros, which RFC 6455 forbids only for the sake of proxies; return its length. There is
+   room for header, mask and payload. */
+size_t frame_of_client(char *frame, unsigned opcode, const char *payload, size_t length);
 
 #endif

@@ -1,12 +1,14 @@
 /* The load generator of scripts/bench: audience and producer in one thread, so that one clock times every delivery.
 
-       load --redis ADDRESS --edge HOST:PORT [--edge …] --tokens FILE [--password-file FILE]
+       load --dialect FOLDER --publish ADDRESS --protocol redis --lines 1 --edge HOST:PORT [--edge …] --users FILE
 
-   FILE has a token a line, for the users u0, u1 …. Each line on standard input is a command, `name key=value …`; each is
-   answered by one line of JSON. The end of the input ends the program.
+   FOLDER says how the system is spoken to (dialect.h), ADDRESS who takes publications, how it replies (replies.h), and on how
+   many connections. FILE has a line for each of the users u0000000, u0000001 …: the number of its publication and its token.
+   Each line on standard input is a command, `name key=value …`; each is answered by one line of JSON. The end of the input
+   ends the program.
 
        connect count=1000 at_once=64 query=since=0 owed=100000   (messages that somebody else has stored for each)
-       run stream=push:{0}:fast transient=0 body=128 users=1000 seconds=5 outstanding=4      (or rate=1000)
+       run publication=PATH publications=1 to_all=0 users=1000 seconds=5 outstanding=4      (or rate=1000)
        replayed                   wait for the messages that are owed
        state
 
@@ -22,21 +24,21 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "appender.h"
 #include "buffer.h"
 #include "clients.h"
+#include "dialect.h"
 #include "fail.h"
 #include "loop.h"
 #include "net.h"
+#include "producer.h"
 #include "run.h"
 
-enum { EDGES_MAX = 16, VALUE_MAX = 256, COMMAND_READ = 4096 };
+enum { VALUE_MAX = 1024, COMMAND_READ = 8192 };
 
 static struct {
-    char *edges[EDGES_MAX];
-    size_t edge_count;
-    char **tokens;
-    size_t token_count;
+    struct seats seats;
+    unsigned char *publications;
+    size_t user_count;
 } given;
 
 static struct buffer commands;
@@ -82,11 +84,12 @@ static void print_latency(const char *name, const struct latency *latency) {
 static void command_connect(const char *command) {
     struct spent before = loop_spent();
     size_t wanted = count(command, "count", 1);
-    if (wanted > given.token_count) fail("there are %zu tokens", given.token_count);
-    char query[VALUE_MAX];
+    if (wanted > given.user_count) fail("there are %zu users", given.user_count);
+    static char query[VALUE_MAX];
     option(command, "query", query);
-    clients_connect(wanted, count(command, "at_once", 64), given.edges, given.edge_count, given.tokens, query,
-                    count(command, "owed", 0));
+    given.seats.query = query;
+    given.seats.owed = count(command, "owed", 0);
+    clients_connect(wanted, count(command, "at_once", 64), &given.seats);
     printf("{\"open\":%zu,", audience.open);
     print_spent(loop_spent_since(before));
     puts("}");
@@ -99,16 +102,16 @@ static void command_run(const char *command) {
         .outstanding = count(command, "outstanding", 1),
         .rate = number(command, "rate", 0),
         .seconds = number(command, "seconds", 1),
+        .to_all = count(command, "to_all", 0) != 0,
+        .publications = given.publications,
     };
-    int transient = (int)count(command, "transient", 0);
-    size_t body_bytes = count(command, "body", 128);
-    char stream[VALUE_MAX];
-    option(command, "stream", stream);
-    appender_prepare(stream, transient, body_bytes);
+    char path[VALUE_MAX];
+    option(command, "publication", path);
+    producer_prepare(path, count(command, "publications", 1));
     run(&plan, &outcome);
     printf("{\"sent\":%llu,\"in_time\":%llu,\"sending_s\":%.6f,\"refused\":%llu,\"stalled\":%llu,",
            (unsigned long long)outcome.sent, (unsigned long long)outcome.in_time, outcome.sending_s,
-           (unsigned long long)appender_refused(), (unsigned long long)outcome.stalled);
+           (unsigned long long)producer_refused(), (unsigned long long)outcome.stalled);
     print_faults();
     putchar(',');
     print_latency("latency_us", &audience.latency);
@@ -179,41 +182,44 @@ static char *read_line(FILE *file) {
     return NULL;
 }
 
-static FILE *open_file(const char *path) {
+/* NUMBER TOKEN */
+static void add_user(char *line) {
+    size_t user = given.user_count++;
+    given.seats.tokens = realloc(given.seats.tokens, given.user_count * sizeof *given.seats.tokens);
+    given.publications = realloc(given.publications, given.user_count);
+    if (given.seats.tokens == NULL || given.publications == NULL) fail("out of memory");
+    given.publications[user] = (unsigned char)strtoul(line, &given.seats.tokens[user], 10);
+    given.seats.tokens[user] += *given.seats.tokens[user] == ' ';
+}
+
+static void read_users(const char *path) {
     FILE *file = fopen(path, "r");
     if (file == NULL) fail_call(path);
-    return file;
-}
-
-static void read_tokens(const char *path) {
-    FILE *file = open_file(path);
     char *line;
-    while ((line = read_line(file)) != NULL) {
-        given.tokens = realloc(given.tokens, (given.token_count + 1) * sizeof *given.tokens);
-        if (given.tokens == NULL) fail("out of memory");
-        given.tokens[given.token_count++] = line;
-    }
+    while ((line = read_line(file)) != NULL) add_user(line);
     fclose(file);
 }
 
-static char *read_password(const char *path) {
-    FILE *file = open_file(path);
-    char *line = read_line(file);
-    fclose(file);
-    return line == NULL ? "" : line;
+static void add_edge(char *edge) {
+    if (given.seats.edge_count == EDGES_MAX) fail("%d edges at most", EDGES_MAX);
+    given.seats.edges[given.seats.edge_count++] = edge;
 }
 
 static void read_arguments(int count_of_words, char **words) {
-    const char *redis = NULL, *password = "";
+    const char *address = NULL, *protocol = "redis";
+    size_t lines = 1;
     for (int at = 1; at + 1 < count_of_words; at += 2) {
-        if (strcmp(words[at], "--redis") == 0) redis = words[at + 1];
-        else if (strcmp(words[at], "--password-file") == 0) password = read_password(words[at + 1]);
-        else if (strcmp(words[at], "--tokens") == 0) read_tokens(words[at + 1]);
-        else if (strcmp(words[at], "--edge") == 0 && given.edge_count < EDGES_MAX) given.edges[given.edge_count++] = words[at + 1];
+        if (strcmp(words[at], "--dialect") == 0) dialect_read(words[at + 1]);
+        else if (strcmp(words[at], "--publish") == 0) address = words[at + 1];
+        else if (strcmp(words[at], "--protocol") == 0) protocol = words[at + 1];
+        else if (strcmp(words[at], "--lines") == 0) lines = strtoul(words[at + 1], NULL, 10);
+        else if (strcmp(words[at], "--users") == 0) read_users(words[at + 1]);
+        else if (strcmp(words[at], "--edge") == 0) add_edge(words[at + 1]);
         else fail("no option: %s", words[at]);
     }
-    if (redis == NULL || given.edge_count == 0 || given.tokens == NULL) fail("--redis, --edge and --tokens are required");
-    appender_open(redis, password);
+    if (address == NULL || given.seats.edge_count == 0 || given.user_count == 0)
+        fail("--dialect, --publish, --edge and --users are required");
+    producer_open(address, protocol, lines);
 }
 
 int main(int count_of_words, char **words) {

@@ -5,9 +5,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "appender.h"
 #include "clients.h"
 #include "fail.h"
+#include "producer.h"
 
 enum { QUIET_S = 3, TURN_MS = 20, LINGER_MS = 100, WAITING_MAX_BYTES = 64 << 20 };
 
@@ -16,22 +16,54 @@ static const uint64_t SECOND_NS = 1000000000u;
 /* Due messages are sent together when they are closer than this: a timer for each would be the generator's main work. */
 static const uint64_t PRECISION_NS = 100000u;
 
-static uint64_t sent, stop_ns;
+enum { TO_ALL_MAX = 256 };
+
+static struct {
+    const struct plan *plan;
+    uint64_t sent, stop_ns;
+    size_t heard[TO_ALL_MAX];  /* how many have a message to all, by its number */
+} now_running;
 
 static void send_one(size_t user, uint64_t at_ns) {
-    appender_add(user, ++client_receiver(user)->sent, at_ns);
-    sent++;
+    struct stamp stamp = {.number = ++client_receiver(user)->sent, .at_ns = at_ns};
+    producer_add(user, now_running.plan->publications[user], stamp);
+    now_running.sent++;
 }
 
 /* Whether time is up is asked once a turn: what came together is answered together. */
-static void send_next(size_t user) { send_one(user, now_ns()); }
+static void send_next(size_t user, uint64_t number) {
+    (void)number;
+    send_one(user, now_ns());
+}
+
+/* The first user stands for all: who listens is not what the producer counts. */
+static void send_to_all(void) {
+    size_t users = now_running.plan->users;
+    for (size_t user = 1; user < users; user++) client_receiver(user)->sent++;
+    send_one(0, now_ns());
+    now_running.sent += users - 1;
+}
+
+static void hear(size_t user, uint64_t number) {
+    size_t *heard = &now_running.heard[number % TO_ALL_MAX];
+    (void)user;
+    if (++*heard < now_running.plan->users) return;
+    *heard = 0;
+    send_to_all();
+}
+
+static void send_first(const struct plan *plan) {
+    for (size_t round = 0; round < plan->outstanding; round++) {
+        if (plan->to_all) send_to_all();
+        for (size_t user = 0; !plan->to_all && user < plan->users; user++) send_one(user, now_ns());
+    }
+}
 
 static void run_closed(const struct plan *plan) {
-    for (size_t round = 0; round < plan->outstanding; round++)
-        for (size_t user = 0; user < plan->users; user++) send_one(user, now_ns());
-    audience.on_message = send_next;
-    while (now_ns() < stop_ns) {
-        appender_flush();
+    send_first(plan);
+    audience.on_message = plan->to_all ? hear : send_next;
+    while (now_ns() < now_running.stop_ns) {
+        producer_flush();
         loop_turn(TURN_MS);
     }
     audience.on_message = NULL;
@@ -61,13 +93,13 @@ static void ring_at(uint64_t at_ns) {
 static void run_open(const struct plan *plan, struct outcome *outcome) {
     double apart_ns = (double)SECOND_NS / plan->rate;
     uint64_t began_ns = now_ns(), number = 0, due_ns = began_ns, now;
-    while ((now = now_ns()) < stop_ns) {
+    while ((now = now_ns()) < now_running.stop_ns) {
         for (; due_ns <= now; due_ns = began_ns + (uint64_t)((double)++number * apart_ns)) {
             latency_note(&outcome->late, now - due_ns);
-            if (appender_waiting() < WAITING_MAX_BYTES) send_one((size_t)(number % plan->users), due_ns);
+            if (producer_waiting() < WAITING_MAX_BYTES) send_one((size_t)(number % plan->users), due_ns);
             else outcome->stalled++;
         }
-        appender_flush();
+        producer_flush();
         ring_at(due_ns < now + PRECISION_NS ? now + PRECISION_NS : due_ns);
         loop_turn(TURN_MS);
     }
@@ -75,7 +107,7 @@ static void run_open(const struct plan *plan, struct outcome *outcome) {
 
 void run_dry(void) {
     uint64_t quiet_since_ns = now_ns(), received = audience.received;
-    appender_flush();
+    producer_flush();
     while (clients_missing() > 0 && now_ns() - quiet_since_ns < QUIET_S * SECOND_NS) {
         loop_turn(TURN_MS);
         if (audience.received != received) quiet_since_ns = now_ns();
@@ -93,8 +125,11 @@ void run(const struct plan *plan, struct outcome *outcome) {
     if (plan->users == 0 || plan->users > audience.count) fail("%zu users are connected", audience.count);
     memset(outcome, 0, sizeof *outcome);
     clients_forget();
-    sent = 0;
-    stop_ns = now_ns() + (uint64_t)(plan->seconds * (double)SECOND_NS);
+    if (plan->outstanding > TO_ALL_MAX && plan->to_all) fail("%d messages to all at a time", TO_ALL_MAX);
+    if (plan->to_all) clients_align();
+    memset(&now_running, 0, sizeof now_running);
+    now_running.plan = plan;
+    now_running.stop_ns = now_ns() + (uint64_t)(plan->seconds * (double)SECOND_NS);
     if (plan->rate > 0) run_open(plan, outcome);
     else run_closed(plan);
     outcome->spent = loop_spent_since(before);
@@ -102,6 +137,6 @@ void run(const struct plan *plan, struct outcome *outcome) {
     outcome->in_time = audience.received;
     run_dry();
     run_linger();
-    outcome->sent = sent;
+    outcome->sent = now_running.sent;
     clients_settle();
 }

@@ -3,18 +3,22 @@
 #ifndef RUN_H
 #define RUN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "latency.h"
 #include "loop.h"
 
-/* How to send. Either `outstanding` messages of each user are under way at any time (a closed loop: it finds saturation), or
+/* How to send: each message to one of the first `users`, or with `to_all` to all of them, by a publication that says so.
+   Either `outstanding` messages of each user (or to all) are under way at any time (a closed loop: it finds saturation), or
    `rate` a second are sent at times fixed beforehand, whatever comes of them (an open loop: latency counts from the time a
-   message was due, so waiting in the generator is not hidden). */
+   message was due, so waiting in the generator is not hidden). `publications` has the one to use for each user. */
 struct plan {
     size_t users, outstanding;
     double rate, seconds;
+    bool to_all;
+    const unsigned char *publications;
 };
 
 /* What came of it. `in_time` is what arrived while messages were sent, in `sending_s`; `late` says how far behind its plan

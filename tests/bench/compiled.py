@@ -21,7 +21,7 @@ FLAGS: Final = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werr
 _SHARED: Final = ("buffer", "fail", "frame", "loop", "net")
 
 PROGRAMS: Final = {
-    "load": (*_SHARED, "load", "appender", "check", "clients", "latency", "run"),
+    "load": (*_SHARED, "load", "check", "clients", "dialect", "latency", "producer", "replies", "run", "stamp", "text"),
     "bare": (*_SHARED, "bare"),
 }
 

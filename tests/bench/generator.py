@@ -6,25 +6,44 @@ What a command does, and why the figures are what they are, stands in scripts/lo
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import msgspec
 
 from tests.bench.compiled import program
+from tests.bench.dialect import BODY_BYTES, Dialect, Lane, body_text
 
 LIMIT_SHARE: Final = 0.9
 """From this share of a core on, the generator may be what holds the rest back."""
+
+SAID_CHARS: Final = 500
+"""At most what is passed on of what the generator says; thousands of connections that break say so one by one."""
 
 LATE_MAX_US: Final = 1_000.0
 """An open loop that sends later than this at p99 has not kept its rate."""
 
 
 class GeneratorFailed(Exception):
-    """The generator has ended; why, it has said on standard error."""
+    """The generator has ended.
+
+    Attributes:
+        command: what it was to do.
+        said: the end of what it has said; why it ended stands there last.
+    """
+
+    def __init__(self, command: str, said: str) -> None:
+        super().__init__(command, said)
+        self.command = command
+        self.said = said
+
+    def __str__(self) -> str:
+        return f"{self.said or 'the load generator has ended'} (asked to {self.command})"
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -110,31 +129,36 @@ class Generator:
     """The audience and the producer.
 
     Args:
-        redis: `HOST:PORT` or the path of a unix socket.
+        dialect: how the system is spoken to.
+        publish: who takes publications: `HOST:PORT` or the path of a unix socket.
         edges: `HOST:PORT` each, taken in turn.
-        tokens: a file with a token a line, for the users `u0`, `u1` …
+        tokens: one a user.
+        ways: which of a lane's publications each user has; all the first when there is none.
     """
 
-    def __init__(self, redis: str, edges: Sequence[str], tokens: Path, password_file: Path | None = None) -> None:
-        words = ["--redis", redis, "--tokens", str(tokens)]
-        for edge in edges:
-            words += ["--edge", edge]
-        if password_file is not None:
-            words += ["--password-file", str(password_file)]
-        self._words = words
+    def __init__(
+        self, dialect: Dialect, publish: str, edges: Sequence[str], tokens: Sequence[str], ways: Sequence[int] = ()
+    ) -> None:
+        self._dialect = dialect
+        self._publish = publish
+        self._edges = edges
+        self._users = list(zip(ways or [0] * len(tokens), tokens, strict=True))
 
     def connect(self, count: int, at_once: int = 64, query: str = "", owed: int = 0) -> Connected:
         """Open connections, and return when each has had its welcome; each is owed so many messages that are stored."""
-        wish = f" query={query}" if query else ""
+        wish = f" query=?{query}" if query else ""
         return self._ask(f"connect count={count} at_once={at_once} owed={owed}{wish}", Connected)
 
-    def saturate(self, stream: str, outstanding: int, seconds: float, **more: int) -> Ran:
-        """Keep so many messages of each user under way. More: `transient`, `body` (bytes), `users`."""
-        return self._run(stream, f"outstanding={outstanding} seconds={seconds}", more)
+    def saturate(self, lane: Lane, outstanding: int, seconds: float, **more: int) -> Ran:
+        """Keep so many messages of each user under way.
 
-    def drip(self, stream: str, rate: float, seconds: float, **more: int) -> Ran:
+        More: `transient`, `body` (bytes), `users` (the first), `to_all` (each message goes to all of them).
+        """
+        return self._run(lane, f"outstanding={outstanding} seconds={seconds}", **more)
+
+    def drip(self, lane: Lane, rate: float, seconds: float, **more: int) -> Ran:
         """Append so many messages a second, to all users in turn, whatever comes of them."""
-        return self._run(stream, f"rate={rate} seconds={seconds}", more)
+        return self._run(lane, f"rate={rate} seconds={seconds}", **more)
 
     def replayed(self) -> Deliveries:
         """Wait for the stored messages that are owed to those who have just connected."""
@@ -144,29 +168,56 @@ class Generator:
         """Return what has been seen since the last run began, and what the generator has used since its start."""
         return self._ask("state", Deliveries)
 
-    def _run(self, stream: str, how: str, more: dict[str, int]) -> Ran:
-        options = " ".join(f"{name}={value}" for name, value in more.items())
-        return self._ask(f"run stream={stream} {how} {options}".rstrip(), Ran)
+    def _run(self, lane: Lane, how: str, *, transient: int = 0, body: int = BODY_BYTES, **more: int) -> Ran:
+        publications = lane(body_text(body), bool(transient))
+        path = self._folder / "publication"
+        for number, publication in enumerate(publications):
+            path.with_suffix(f".{number}").write_bytes(publication)
+        options = "".join(f" {name}={value}" for name, value in more.items())
+        return self._ask(f"run publication={path} publications={len(publications)} {how}{options}", Ran)
 
     def _ask(self, command: str, answer: type[T]) -> T:
         try:
             self._input.write(f"{command}\n")
             self._input.flush()
         except BrokenPipeError:
-            raise GeneratorFailed(command) from None
+            raise self._failed(command) from None
         line = self._output.readline()
         if not line:
-            raise GeneratorFailed(command)
+            raise self._failed(command)
         return msgspec.json.decode(line, type=answer)
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [str(program("load")), *self._words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._temporary = TemporaryDirectory()
+        self._folder = Path(self._temporary.name)
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
         return self
+
+    @property
+    def _said(self) -> Path:
+        """What the generator says for people."""
+        return self._folder / "said"
+
+    def _failed(self, command: str) -> GeneratorFailed:
+        self._process.wait()
+        return GeneratorFailed(command, self._said.read_text(encoding="utf-8", errors="replace")[-SAID_CHARS:].strip())
+
+    def _command(self) -> list[str]:
+        self._dialect.write(self._folder)
+        users = self._folder / "users"
+        users.touch(mode=0o600)
+        users.write_text("".join(f"{way} {token}\n" for way, token in self._users), encoding="utf-8")
+        words = [str(program("load")), "--dialect", str(self._folder), "--publish", self._publish, "--users", str(users)]
+        words += ["--protocol", self._dialect.protocol, "--lines", str(self._dialect.lines)]
+        for edge in self._edges:
+            words += ["--edge", edge]
+        return words
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         self._process.kill()
@@ -174,3 +225,5 @@ class Generator:
         self._output.close()
         with suppress(BrokenPipeError):  # of what it had not read
             self._input.close()
+        sys.stderr.write(self._said.read_text(encoding="utf-8", errors="replace")[-SAID_CHARS:])
+        self._temporary.cleanup()

@@ -14,8 +14,7 @@ from router.lines import build_frame
 from router.mongo_client import open_mongo
 from router.settings import Settings
 from router.stored import make_document
-
-BODY_BYTES: Final = 128
+from tests.bench.dialect import body_text, stamped
 
 _SPREAD_US: Final = int(timedelta(days=7).total_seconds() * 1_000_000)
 _AT_ONCE: Final = 1_000
@@ -52,5 +51,4 @@ def _documents(target: str, count: int, settings: Settings) -> Iterator[dict[str
 
 
 def _body(number: int) -> str:
-    begin = f'{{"n":{number},"at":0,"pad":"'
-    return f'"body":{begin}{"x" * (BODY_BYTES - len(begin) - 2)}"}}'
+    return f'"body":{stamped(body_text(), number)}'

@@ -24,7 +24,7 @@ SCHEMA: Final = 1
 
 Figures = dict[str, float]
 
-Kind = Literal["saturation", "rate", "connections"]
+Kind = Literal["saturation", "rate", "connections", "heartbeats", "growth", "peers"]
 
 NOT_OURS: Final = ("null store",)
 """Processes whose cost is told and not added up: they stand for something that is not there."""
@@ -39,6 +39,7 @@ class Measure(msgspec.Struct):
     Attributes:
         kind: which table it stands in.
         notes: such as that the generator was the limit.
+        at: where it stands on the axis of a growth.
         faults: what was lost, doubled or out of order; empty for a figure that counts.
     """
 
@@ -47,6 +48,7 @@ class Measure(msgspec.Struct):
     runs: list[Figures] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
     faults: list[str] = msgspec.field(default_factory=list)
+    at: float | None = None
 
     def add(self, figures: Figures) -> None:
         """Take the figures of one more run."""
@@ -70,6 +72,9 @@ class Measure(msgspec.Struct):
         return ours[0] <= theirs[-1] and theirs[0] <= ours[-1]
 
 
+Wish = float | str | bool | list[str] | None
+
+
 class Machine(msgspec.Struct, frozen=True):
     """Where it was measured."""
 
@@ -88,15 +93,17 @@ class Results(msgspec.Struct):
         load_average: of the last minute, before and after: well above what the bench itself needs, others were at work too.
         wishes: what the bench was asked for.
         measures: by name.
+        skipped: what could not be measured, and why.
     """
 
     began: datetime
     commit: str
     machine: Machine
-    wishes: dict[str, float | str | bool | None]
+    wishes: dict[str, Wish]
     measures: dict[str, Measure] = msgspec.field(default_factory=dict)
     load_average: tuple[float, float] = (0.0, 0.0)
     schema: int = SCHEMA
+    skipped: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def faults(self) -> list[str]:
@@ -104,7 +111,7 @@ class Results(msgspec.Struct):
         return [f"{measure.title}: {fault}" for measure in self.measures.values() for fault in measure.faults]
 
 
-def begin(wishes: dict[str, float | str | bool | None]) -> Results:
+def begin(wishes: dict[str, Wish]) -> Results:
     """Return a report without measures."""
     return Results(datetime.now(UTC), _commit(), _machine(), wishes, load_average=(os.getloadavg()[0], 0.0))
 

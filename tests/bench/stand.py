@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,7 +22,9 @@ from router.auth.keyfile import load_or_make
 from router.auth.tokens import Claims, TokenRules, issue
 from router.keys import Keys
 from router.settings import Settings
+from router.shards import shard_of_id
 from tests.bench import null_store
+from tests.bench.dialect import PUSHWAY, Lane, redis_command, user_name
 from tests.bench.generator import Generator
 from tests.servers import Server, Store, free_ports
 from tests.stack import Stack
@@ -64,7 +67,6 @@ class Stand:
         edges: int = 1,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self._folder = folder
         self._foreign = redis_url is not None
         self._null = null_store
         store: Server | None = NullStoreServer(folder / "null-store", port=free_ports()) if null_store else None
@@ -76,15 +78,25 @@ class Stand:
         """What all services share."""
         return self.stack.settings
 
-    def stream(self, lane: str) -> str:
-        """Return the stream of a lane, `in` or `fast`."""
-        keys = Keys(self.settings.prefix, 0)
-        return {"in": keys.intake(), "fast": keys.fast()}[lane]
+    @property
+    def all_lane(self) -> str | None:
+        """The lane of messages to everybody, for `stream`; None as long as edges know no such target."""
+        return None
+
+    def stream(self, lane: str) -> Lane:
+        """Return how messages are appended to a lane, `in` or `fast`, of the user's own shard."""
+        name = {"in": Keys.intake, "fast": Keys.fast}[lane]
+        streams = [name(Keys(self.settings.prefix, shard)) for shard in range(self.settings.shards)]
+        return lambda body, transient: [_append(stream, body, transient=transient) for stream in streams]
 
     def generator(self, users: int) -> Generator:
         """Return a generator for that many users, not started yet."""
         edges = [urlsplit(url).netloc for url in self.stack.edge_urls]
-        return Generator(self._redis_address(), edges, self._write_tokens(users), self._password_file())
+        names = [user_name(number) for number in range(users)]
+        shards = [shard_of_id(name, self.settings.shards) for name in names]
+        password = urlsplit(self.settings.redis_url).password
+        hello = redis_command("AUTH", unquote(password)) if password else b""
+        return Generator(replace(PUSHWAY, hello=hello), self._redis_address(), edges, self._tokens(names), shards)
 
     def cpu_s(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used: redis, dispatch, collect, edge (all of them), auth, store."""
@@ -124,25 +136,12 @@ class Stand:
             raise SystemExit(f"the load generator speaks redis:// and unix://, and no {parts.scheme}://")
         return f"{parts.hostname}:{parts.port or REDIS_PORT}"
 
-    def _password_file(self) -> Path | None:
-        password = urlsplit(self.settings.redis_url).password
-        if password is None:
-            return None
-        path = self._folder / "redis-password"
-        path.touch(mode=0o600)
-        path.write_text(unquote(password), encoding="utf-8")
-        return path
-
-    def _write_tokens(self, users: int) -> Path:
-        """Write tokens made with auth's own key: asking auth for 10,000 of them is not what is measured."""
+    def _tokens(self, names: Sequence[str]) -> list[str]:
+        """Return tokens made with auth's own key: asking auth for 10,000 of them is not what is measured."""
         key = load_or_make(self.settings.auth_key_file)
         rules = TokenRules(self.settings.token_issuer, self.settings.token_audience, 0)
         now = int(time.time())
-        names = (f"u{number}" for number in range(users))
-        tokens = (issue(Claims(name, now + TOKEN_TTL_S, (), name), key.private, key.kid, rules, now) for name in names)
-        path = self._folder / "tokens"
-        path.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-        return path
+        return [issue(Claims(name, now + TOKEN_TTL_S, (), name), key.private, key.kid, rules, now) for name in names]
 
     def _forget(self) -> None:
         """Delete what was written to a Redis that is not ours."""
@@ -159,6 +158,11 @@ class Stand:
         self.stack.__exit__(kind, exc, trace)
         if self._foreign:
             self._forget()
+
+
+def _append(stream: str, body: str, *, transient: bool) -> bytes:
+    fields = ("transient", "1") if transient else ()
+    return redis_command("XADD", stream, "*", "to", f"user:{user_name(0)}", "body", body, *fields)
 
 
 def _cpu_s(pid: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.bench.compiled import NoCompilerError, has_compiler, program
+from tests.bench.dialect import PUSHWAY, body_text, redis_command, stamped, user_name
 from tests.bench.generator import Generator, GeneratorFailed, Ran
 from tests.bench.replay import store_messages
 from tests.bench.stand import Stand
@@ -72,6 +74,10 @@ class FakeSystem:
         writer.close()
 
     def _deliver(self, target: bytes, body: bytes) -> None:
+        if target == b"all":
+            for writer in self._users.values():
+                writer.write(frame(b'{"body":' + body + b"}"))
+            return
         waiting = self._waiting.setdefault(target, [])
         waiting.append(frame(b'{"type":"message","body":' + body + b"}"))
         if len(waiting) == 3:
@@ -96,38 +102,54 @@ def fake(disturb: Disturb) -> Iterator[FakeSystem]:
         loop.close()
 
 
-def run_on(disturb: Disturb, tmp_path: Path) -> Ran:
-    """Return what the generator says of a system that disturbs."""
-    tokens = tmp_path / "tokens"
-    tokens.write_text("".join(f"u{number}\n" for number in range(USERS)))
-    with fake(disturb) as system, Generator(f"127.0.0.1:{system.redis}", [f"127.0.0.1:{system.edge}"], tokens) as generator:
+def any_stream(body: str, _transient: bool) -> list[bytes]:
+    """Return what is appended to some stream."""
+    return [redis_command("XADD", "any", "*", "to", f"user:{user_name(0)}", "body", body)]
+
+
+def to_all(body: str, _transient: bool) -> list[bytes]:
+    """Return what is appended for everybody."""
+    return [redis_command("XADD", "any", "*", "to", "all", "body", body)]
+
+
+@contextmanager
+def audience(system: FakeSystem) -> Iterator[Generator]:
+    """Yield a generator whose users are connected."""
+    names = [user_name(number) for number in range(USERS)]
+    with Generator(PUSHWAY, f"127.0.0.1:{system.redis}", [f"127.0.0.1:{system.edge}"], names) as generator:
         generator.connect(USERS)
+        yield generator
+
+
+def run_on(disturb: Disturb) -> Ran:
+    """Return what the generator says of a system that disturbs."""
+    with fake(disturb) as system, audience(system) as generator:
         # Three outstanding: no more comes before the three are there, whatever becomes of them.
-        return generator.saturate("any", outstanding=3, seconds=0.2)
+        return generator.saturate(any_stream, outstanding=3, seconds=0.2)
 
 
-def test_all_is_well(tmp_path: Path) -> None:
+def test_all_is_well() -> None:
     """Of what comes once and in order, all is counted and nothing blamed."""
-    ran = run_on(lambda frames: frames, tmp_path)
+    ran = run_on(lambda frames: frames)
     assert ran.faults == ""
     assert ran.received == ran.sent > USERS * 3
 
 
-def test_lost(tmp_path: Path) -> None:
+def test_lost() -> None:
     """A frame that does not come is missed, one behind which others came as well as the last one."""
-    ran = run_on(lambda frames: [frames[0], frames[2]], tmp_path)
+    ran = run_on(lambda frames: [frames[0], frames[2]])
     assert ran.lost >= USERS
     assert (ran.received, ran.duplicated, ran.out_of_order) == (ran.sent - ran.lost, 0, 0)
 
 
-def test_duplicated(tmp_path: Path) -> None:
+def test_duplicated() -> None:
     """A frame that comes twice is counted once, and the second time blamed."""
-    ran = run_on(lambda frames: [*frames, frames[1]], tmp_path)
+    ran = run_on(lambda frames: [*frames, frames[1]])
     assert (ran.lost, ran.out_of_order) == (0, 0)
     assert ran.duplicated == ran.received // 3
 
 
-def test_a_message_that_was_given_up_is_no_duplicate_later(tmp_path: Path) -> None:
+def test_a_message_that_was_given_up_is_no_duplicate_later() -> None:
     """What a slow system delivers after its run was over is lost there, and nothing to the next run; twice is twice."""
     held: dict[int, list[bytes]] = {}
 
@@ -139,38 +161,50 @@ def test_a_message_that_was_given_up_is_no_duplicate_later(tmp_path: Path) -> No
         late, held[whose] = held[whose], []
         return [*late, *late[:1], *frames]
 
-    tokens = tmp_path / "tokens"
-    tokens.write_text("".join(f"u{number}\n" for number in range(USERS)))
-    with (
-        fake(hold_the_first) as system,
-        Generator(f"127.0.0.1:{system.redis}", [f"127.0.0.1:{system.edge}"], tokens) as generator,
-    ):
-        generator.connect(USERS)
-        slow = generator.saturate("any", outstanding=3, seconds=0.2)
-        quick = generator.saturate("any", outstanding=3, seconds=0.2)
+    with fake(hold_the_first) as system, audience(system) as generator:
+        slow = generator.saturate(any_stream, outstanding=3, seconds=0.2)
+        quick = generator.saturate(any_stream, outstanding=3, seconds=0.2)
     assert (slow.received, slow.lost) == (0, USERS * 3)
     assert (quick.lost, quick.out_of_order, quick.received) == (0, 0, quick.sent)
     assert quick.duplicated == USERS
 
 
-def test_out_of_order(tmp_path: Path) -> None:
+def test_out_of_order() -> None:
     """A frame that another has overtaken is neither lost nor doubled, and blamed."""
-    ran = run_on(lambda frames: [frames[1], frames[0], frames[2]], tmp_path)
+    ran = run_on(lambda frames: [frames[1], frames[0], frames[2]])
     assert (ran.lost, ran.duplicated) == (0, 0)
     assert ran.out_of_order == ran.received // 3
 
 
-def test_cut_off(tmp_path: Path) -> None:
+def test_cut_off() -> None:
     """A connection that breaks is counted, and what it should have had is lost."""
-    ran = run_on(lambda _: [b"\x88\x02\x0f\xa2"], tmp_path)
+    ran = run_on(lambda _: [b"\x88\x02\x0f\xa2"])
     assert ran.closed == USERS
     assert ran.lost == ran.sent
 
 
-def test_garbage(tmp_path: Path) -> None:
+def test_garbage() -> None:
     """What is no frame of a server ends the run: its figures would mean nothing."""
-    with pytest.raises(GeneratorFailed):
-        run_on(lambda _: [b"\x81\x80...."], tmp_path)
+    with pytest.raises(GeneratorFailed, match="divided or masked"):
+        run_on(lambda _: [b"\x81\x80...."])
+
+
+def test_to_all() -> None:
+    """A message to all is one delivery a user, and the next goes out when everybody has it."""
+    with fake(lambda frames: frames) as system, audience(system) as generator:
+        generator.saturate(any_stream, outstanding=3, seconds=0.1)
+        ran = generator.saturate(to_all, outstanding=2, seconds=0.2, to_all=1)
+    assert ran.faults == ""
+    assert ran.received == ran.sent > USERS * 2
+    assert ran.sent % USERS == 0
+
+
+def test_bodies_have_the_size_that_is_asked_for() -> None:
+    """A body is JSON of so many bytes with a stamp in it; one that has no room for a stamp is refused."""
+    assert len(body_text(1_000)) == 1_000
+    assert json.loads(stamped(body_text(), 7))["text"].startswith("#n=0000000007;at=")
+    with pytest.raises(ValueError, match="at least 49 bytes"):
+        body_text(48)
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -204,7 +238,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 def test_what_was_missed_comes_from_the_store(tmp_path: Path) -> None:
     """A client that comes back is given each message it is owed; one that is owed more misses that."""
     with Stand(tmp_path) as stand:
-        store_messages(stand.settings, "u0", 2_000)
+        store_messages(stand.settings, user_name(0), 2_000)
         for owed in (2_000, 2_001):
             with stand.generator(1) as generator:
                 generator.connect(1, query="since=0", owed=owed)

@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from tests.bench.generator import Latency, Ran
-from tests.bench.report import FIGURES, compare, show
+from tests.bench.report import compare, markdown, show
 from tests.bench.results import Figures, Measure, Results, a_million, begin, blame, delivered, load, save
+from tests.bench.sheets import FIGURES
 from tests.bench.targets import TARGETS, Target
 
 
@@ -84,6 +85,24 @@ def test_targets() -> None:
     """A median beyond its target is called missed, one within is not."""
     assert "missed" in text(show(report(runs(8.0, 9.5, 9.6))))
     assert "missed" not in text(show(report(runs(8.0, 8.5, 9.6))))
+
+
+def test_markdown() -> None:
+    """The tables of a report can stand in a page: a line a row, all of as many cells."""
+    results = report(runs(8.0, 9.5, 9.6))
+    results.skipped["a peer"] = "not\nto be had | here"
+    lines = [line for line in markdown(results).splitlines() if line.startswith("| the fast lane")]
+    assert lines[0] == "| the fast lane | 200,000 ±0% | 9.50 ±8% | 10.0% |"
+    assert "| a peer | not to be had \\| here |" in markdown(results)
+
+
+def test_growth_has_a_row_for_each_point() -> None:
+    """Points of one axis have one title, and are told apart by where they stand."""
+    results = begin({})
+    for at in (1.0, 64.0):
+        results.measures[f"growth_shards_{at:g}"] = Measure("shards", "growth", runs(9.0), at=at)
+    assert "fast lane): shards" in text(show(results))
+    assert "shards: 64 " in text(compare(results, results))
 
 
 def test_targets_have_figures() -> None:

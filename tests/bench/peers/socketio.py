@@ -1,0 +1,94 @@
+"""Socket.IO 4 on Node.js, with the adapters that are documented for several servers behind one Redis.
+
+A producer that is no Socket.IO server publishes as `@socket.io/redis-emitter` does (msgpack on the room's channel), or appends
+to the stream that the Streams adapter reads, in the adapter's own form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar, Final
+
+import msgspec
+
+from tests.bench.dialect import Dialect, redis_command
+from tests.bench.peers.packages import npm, program
+from tests.bench.peers.peer import Peer
+
+PACKAGES: Final = (
+    *("socket.io@4", "ws@8", "redis@5"),
+    *("@socket.io/redis-adapter@8", "@socket.io/redis-emitter@5", "@socket.io/redis-streams-adapter@0.3"),
+)
+
+UWS: Final = "PUSHWAY_BENCH_UWS"
+"""The variable that names another package than the authors', whose own is on GitHub alone."""
+
+UWS_PACKAGE: Final = "uWebSockets.js@github:uNetworking/uWebSockets.js#v20.52.0"
+
+SERVER: Final = Path(__file__).with_name("servers") / "socketio.mjs"
+
+ENGINE_IO: Final = Dialect(
+    path="/socket.io/?EIO=4&transport=websocket&user={token}", greeting="40", welcome="40", ping="2", pong="3"
+)
+"""Engine.IO 4: packets are frames that begin with a digit (https://github.com/socketio/engine.io-protocol)."""
+
+_EVENT, _BROADCAST = 2, 3
+_STREAM_MAX: Final = 10_000
+
+
+class SocketIO(Peer):
+    """Redis pub/sub on ws."""
+
+    name = "socketio"
+    title = "Socket.IO, Redis pub/sub"
+    dialect = ENGINE_IO
+    adapter: ClassVar[str] = "pubsub"
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return self._on("ws", npm("socketio", *PACKAGES))
+
+    def _on(self, engine: str, folder: Path) -> list[str]:
+        assert self.redis is not None
+        server = Path(shutil.copy(SERVER, folder))  # where Node.js looks for packages
+        return [program("node"), str(server), str(self.port), self.redis.url, self.adapter, engine]
+
+    def publication(self, body: str, room: str) -> bytes:
+        """Return what the emitter would publish."""
+        packet = {"type": _EVENT, "data": ["message", json.loads(body)], "nsp": "/"}
+        options = {"rooms": [room] if room else [], "flags": {}, "except": []}
+        message = msgspec.msgpack.encode(["emitter", packet, options])
+        return redis_command("PUBLISH", f"socket.io#/#{room}#" if room else "socket.io#/#", message)
+
+
+class SocketIOStreams(SocketIO):
+    """Redis Streams on ws."""
+
+    name = "socketio_streams"
+    title = "Socket.IO, Redis Streams"
+    adapter = "streams"
+
+    def publication(self, body: str, room: str) -> bytes:
+        """Return what the adapter of another server would append."""
+        packet = {"type": _EVENT, "data": ["message", json.loads(body)], "nsp": "/"}
+        options = {"rooms": [room] if room else [], "except": [], "flags": {}}
+        data = json.dumps({"packet": packet, "opts": options}, separators=(",", ":"))
+        fields = ("uid", "emitter", "nsp", "/", "type", str(_BROADCAST), "data", data)
+        return redis_command("XADD", "socket.io", "MAXLEN", "~", str(_STREAM_MAX), "*", *fields)
+
+
+class SocketIOOnUws(SocketIO):
+    """Redis pub/sub on µWebSockets."""
+
+    name = "socketio_uws"
+    title = "Socket.IO on µWebSockets, Redis pub/sub"
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        package = os.environ.get(UWS, UWS_PACKAGE)
+        folder = npm("socketio-uws", *PACKAGES, package)
+        at = package.find("@", 1)
+        return self._on(package if at < 0 else package[:at], folder)
