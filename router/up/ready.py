@@ -10,11 +10,11 @@ import anyio
 import httpx
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from router.errors import SetupError
 from router.mongo_client import cancelled_once
+from router.timed_redis import TimedRedis
 from router.up.embedded import HOST
 from router.up.plan import PORT_BASE_MAX, Port
 
@@ -44,7 +44,7 @@ async def _http_answers(url: str) -> bool:
 
 
 async def _redis_answers(url: str) -> bool:
-    async with Redis.from_url(url, socket_timeout=_ASK_TIMEOUT_S, socket_connect_timeout=_ASK_TIMEOUT_S) as client:
+    async with TimedRedis.from_url(url, socket_timeout=_ASK_TIMEOUT_S, socket_connect_timeout=_ASK_TIMEOUT_S) as client:
         try:
             return bool(await client.ping())
         except (RedisError, OSError):

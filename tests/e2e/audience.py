@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from edge.client import SUBPROTOCOL
 from router.redis_client import OUTAGE
+from router.timed_redis import TimedRedis
 from tests.stack import Stack
 
 PATIENCE_S = 60.0
@@ -172,7 +173,7 @@ class Producer:
 
     async def send(self, messages: int, *, pause_s: float = 0.0) -> None:
         """Append so many, to each user in turn."""
-        async with Redis.from_url(self.stack.settings.redis_url, protocol=2) as redis:
+        async with TimedRedis.from_url(self.stack.settings.redis_url, protocol=2) as redis:
             for _ in range(messages):
                 number, user = self._count, self.users[self._count % len(self.users)]
                 self._count += 1

@@ -1,4 +1,4 @@
-"""router.redis_client: connections that somebody on the way resets."""
+"""router.redis_client: connections that somebody on the way resets, and such as are in use when all is cancelled."""
 
 from __future__ import annotations
 
@@ -27,3 +27,21 @@ async def test_reset_while_idle_is_an_outage(valkey_server: EmbeddedValkey) -> N
             await redis.ping()
         except OUTAGE:
             assert await redis.ping()
+
+
+@pytest.mark.parametrize("how", ["async with", "aclose"])
+async def test_whoever_is_cancelled_leaves_no_connection(valkey_server: EmbeddedValkey, how: str) -> None:
+    """Cancelled by level, as anyio does, a client closes all the same; the one that waits for a reply too."""
+    redis = open_redis(Settings(redis_url=valkey_server.url))
+    with anyio.CancelScope() as scope:
+        if how == "async with":
+            async with redis, anyio.create_task_group() as tasks:
+                tasks.start_soon(redis.execute_command, "BLPOP", "nothing comes here", 0)
+                await redis.ping()
+                scope.cancel()
+        else:
+            await redis.ping()
+            scope.cancel()
+            await redis.aclose()
+    pool = redis.connection_pool
+    assert not [one for one in (*pool._available_connections, *pool._in_use_connections) if one.is_connected]
