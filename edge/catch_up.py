@@ -88,6 +88,7 @@ class CatchUp:
         self._queue: OrderedDict[Position, Replay] = OrderedDict()
         self._parked: dict[Position, Replay] = {}
         self._asked = anyio.Event()
+        self._some_parked = anyio.Event()
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
@@ -116,6 +117,7 @@ class CatchUp:
                 continue
             if self._is_full(position):
                 self._parked[position] = replay
+                self._some_parked.set()
                 continue
             try:
                 done = await self._read_page(position, replay)
@@ -173,6 +175,10 @@ class CatchUp:
 
     async def _unpark(self) -> None:
         while True:
+            if not self._parked:
+                # Most of the time: an edge with nothing to do is not to wake up for it.
+                self._some_parked = anyio.Event()
+                await self._some_parked.wait()
             await anyio.sleep(_LOOK_AGAIN_S)
             for position in [position for position in self._parked if not self._is_full(position)]:
                 self._put(position, self._parked.pop(position))

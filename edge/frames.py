@@ -18,20 +18,29 @@ _TEXT: Final = 0x81
 _PING: Final = b"\x89"
 """FIN and opcode 9."""
 
-_SHORT: Final = tuple(bytes((_TEXT, length)) for length in range(126))
 _LENGTH_16: Final = bytes((_TEXT, 126))
 _LENGTH_64: Final = bytes((_TEXT, 127))
+_MAX_7: Final = 125
 _MAX_16: Final = 0xFFFF
+
+
+def _header(length: int) -> bytes:
+    if length <= _MAX_7:
+        return bytes((_TEXT, length))
+    if length <= _MAX_16:
+        return _LENGTH_16 + length.to_bytes(2, "big")
+    return _LENGTH_64 + length.to_bytes(8, "big")
+
+
+_USUAL: Final = 1024
+_HEADERS: Final = tuple(map(_header, range(_USUAL)))
+"""Of the lengths below `_USUAL`, which most messages have: some 40 KiB, for half of what a frame costs."""
 
 
 def text_frame(payload: bytes) -> bytes:
     """Return the WebSocket text frame of a payload, which is UTF-8."""
     length = len(payload)
-    if length < len(_SHORT):
-        return _SHORT[length] + payload
-    if length <= _MAX_16:
-        return _LENGTH_16 + length.to_bytes(2, "big") + payload
-    return _LENGTH_64 + length.to_bytes(8, "big") + payload
+    return (_HEADERS[length] if length < _USUAL else _header(length)) + payload
 
 
 def ping_frame(challenge: bytes) -> bytes:

@@ -20,7 +20,9 @@ def _read(data: bytes) -> list[Frame]:
     return [event for event in client.events_received() if isinstance(event, Frame)]
 
 
-@pytest.mark.parametrize(("length", "header"), [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10), (100_000, 10)])
+@pytest.mark.parametrize(
+    ("length", "header"), [(0, 2), (125, 2), (126, 4), (1_023, 4), (1_024, 4), (65_535, 4), (65_536, 10), (100_000, 10)]
+)
 def test_each_length_has_the_header_the_rfc_gives_it(length: int, header: int) -> None:
     """2, 4 or 10 bytes, and the shortest that does (RFC 6455, section 5.2)."""
     frame = text_frame(b"x" * length)
