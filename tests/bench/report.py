@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.bench.results import Results
-from tests.bench.sheets import BETTER, CHANCE, MET, MISSED, WORSE, Sheet, compared, row_title, sheets
+from tests.bench.sheets import ALONE, BETTER, CHANCE, MET, MISSED, WORSE, Sheet, compared, row_title, sheets
 
-_STYLES: Final = {MET: "green", BETTER: "green", MISSED: "red", WORSE: "red", CHANCE: "dim"}
+_STYLES: Final = {MET: "green", BETTER: "green", MISSED: "red", WORSE: "red", CHANCE: "dim", ALONE: "dim"}
 
 
 def show(results: Results) -> RenderableType:

@@ -14,7 +14,7 @@ PROCESSES: Final = ("redis", "dispatch", "collect", "edge", "store", "null store
 SAME: Final = 0.03
 """A ratio no further from 1 than this is not called a change."""
 
-MET, MISSED, BETTER, WORSE, CHANCE = "met", "missed", "better", "worse", "within the spread"
+MET, MISSED, BETTER, WORSE, CHANCE, ALONE = "met", "missed", "better", "worse", "within the spread", "one run tells little"
 
 _SMALL: Final = 100.0
 _TINY: Final = 10.0
@@ -229,6 +229,8 @@ def _compared(before: Measure, after: Measure) -> Iterator[tuple[str, ...]]:
 def _verdict(before: Measure, after: Measure, figure: str, ratio: float) -> str:
     if abs(ratio - 1) <= SAME:
         return ""
+    if 1 in {len(before.values(figure)), len(after.values(figure))}:
+        return ALONE
     if before.overlaps(after, figure):
         return CHANCE
     return BETTER if (ratio > 1) == FIGURES[figure].more_is_better else WORSE

@@ -120,6 +120,7 @@ def test_compared() -> None:
     assert "better" in text(compare(before, report(runs(5.0, 5.25, 5.5))))
     assert "worse" in text(compare(before, report(runs(12.0, 12.5, 13.0))))
     assert "within the spread" in text(compare(before, report(runs(9.0, 9.5, 10.2))))
+    assert "one run tells little" in text(compare(before, report(runs(1.0))))
 
 
 def test_compared_with_more() -> None:

@@ -89,4 +89,5 @@ def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None)
     except subprocess.TimeoutExpired:
         raise SkippedError(f"{Path(command[0]).name} took longer than {_INSTALL_TIMEOUT_S:g} s to install it") from None
     if done.returncode:
-        raise SkippedError(f"{Path(command[0]).name} cannot install it: {done.stderr.strip()[-_SAID_CHARS:]}")
+        said = "\n".join(line for line in done.stderr.splitlines() if " warn " not in line)
+        raise SkippedError(f"{Path(command[0]).name} cannot install it: {said[:_SAID_CHARS]}")

@@ -7,7 +7,6 @@ to the stream that the Streams adapter reads, in the adapter's own form.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import ClassVar, Final
@@ -23,10 +22,9 @@ PACKAGES: Final = (
     *("@socket.io/redis-adapter@8", "@socket.io/redis-emitter@5", "@socket.io/redis-streams-adapter@0.3"),
 )
 
-UWS: Final = "PUSHWAY_BENCH_UWS"
-"""The variable that names another package than the authors', whose own is on GitHub alone."""
-
-UWS_PACKAGE: Final = "uWebSockets.js@github:uNetworking/uWebSockets.js#v20.52.0"
+UWS: Final = "uWebSockets.js"
+UWS_PACKAGE: Final = f"{UWS}@github:uNetworking/uWebSockets.js#v20.52.0"
+"""Its authors have it on GitHub alone; what npm has under like names are other people's builds."""
 
 SERVER: Final = Path(__file__).with_name("servers") / "socketio.mjs"
 
@@ -88,7 +86,4 @@ class SocketIOOnUws(SocketIO):
 
     def command(self) -> list[str]:
         """Return the command line."""
-        package = os.environ.get(UWS, UWS_PACKAGE)
-        folder = npm("socketio-uws", *PACKAGES, package)
-        at = package.find("@", 1)
-        return self._on(package if at < 0 else package[:at], folder)
+        return self._on(UWS, npm("socketio-uws", *PACKAGES, UWS_PACKAGE))

@@ -27,8 +27,10 @@ from tests.bench.way import OUTSTANDING, RATE_PER_S, TO_ALL_OUTSTANDING, Way, we
 
 PEERS: Final[tuple[type[Peer], ...]] = (Nats, SocketIOOnUws, SocketIO, SocketIOStreams, Nchan, NchanStored, PythonSocketIO)
 
+WHY_CHARS: Final = 400
+
 NOT_TRIED: Final = {
-    "Centrifugo": "its module is not served by the Go module proxy, and its programs are on GitHub alone",
+    "Centrifugo": "not written: `go install` was refused by the module proxy where this was, and nothing else packages it",
 }
 
 
@@ -62,7 +64,7 @@ def _weigh_peer(bench: Bench, kind: type[Peer]) -> bool:
         ):
             _row(bench, peer.name, peer.title).add(weigh(peer, generator, bench.wishes.crowd))
     except (SkippedError, GeneratorFailed, AssertionError) as exc:  # the last is of servers that do not come up
-        bench.results.skipped[kind.title] = str(exc)
+        bench.results.skipped[kind.title] = str(exc)[:WHY_CHARS]
         return False
     return True
 

@@ -1,6 +1,6 @@
 // A Socket.IO server as its manual has it: each connection joins the room of its user, and everything else is the adapter's.
 //
-//     node socketio.mjs PORT REDIS_URL pubsub|streams ws|UWS_PACKAGE
+//     node socketio.mjs PORT REDIS_URL pubsub|streams ws|uWebSockets.js
 
 import { createAdapter as pubSubAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as streamsAdapter } from "@socket.io/redis-streams-adapter";
