@@ -25,7 +25,7 @@ from router.settings import Settings
 from router.shards import shard_of_target
 from router.stored import Document, Insertion, Recent, Stored
 
-SETTLE_TIMEOUT_S: Final = 20.0
+SETTLE_TIMEOUT_S: Final = 60.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -25,8 +25,8 @@ import redis
 from router.up.children import child_environment, spawn
 from router.up.embedded import redis_command, redis_options, store_command
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 
 # Below the range that the kernel gives to outgoing connections (from 32768): such a port could be taken by any

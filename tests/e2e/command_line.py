@@ -11,7 +11,7 @@ from tests.stack import Stack
 
 PUSHWAY: Final = (sys.executable, "-m", "router.commands")
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 60.0
 
 # A script's background jobs ignore SIGINT, and so would all that tests started by one run.
 HEARS_CTRL_C: Final = ("env", "--default-signal=INT")

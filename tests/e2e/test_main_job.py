@@ -39,7 +39,7 @@ def redis(stack: Stack) -> Iterator[Redis]:
 def redis_cli(stack: Stack, *words: str) -> str:
     """Run redis-cli as a person would and return what it prints."""
     command = ["redis-cli", "-u", stack.settings.redis_url, *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 async def test_redis_cli_reaches_two_users_on_two_edges(stack: Stack) -> None:

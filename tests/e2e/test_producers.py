@@ -40,8 +40,8 @@ CARGO: Final = {
     "CARGO_INCREMENTAL": "0",
 }
 
-RUN_TIMEOUT_S: Final = 30.0
-FRAME_TIMEOUT_S: Final = 20.0
+RUN_TIMEOUT_S: Final = 60.0
+FRAME_TIMEOUT_S: Final = 60.0
 
 ORDER: Final = 1042
 BODY: Final = {"order": ORDER, "text": "Your order is on its way 🚚 Schöne Grüße!"}

@@ -14,7 +14,7 @@ from websockets.http11 import Request, Response
 
 from edge.client import SUBPROTOCOL, Client, Message, Pauses, Status, TokenSource
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 QUICK: Final = Pauses(min_s=0.001, max_s=0.002)
 
 WELCOME: Final = {"type": "welcome", "user": "alice", "session": "s1", "node": "edge-1.x", "seq": 0, "heartbeat": 25}

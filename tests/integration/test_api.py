@@ -23,7 +23,7 @@ async def test_neighbours_are_asked_without_the_proxy_of_the_environment(monkeyp
     sick.set("leases", ok=False)
     fit.set("redis", ok=True)
     url = "http://127.0.0.1:{}/readyz".format
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tg:
             await tg.start(serve_http, ops_app(fit), "127.0.0.1", here, stop)
             await tg.start(serve_http, ops_app(Health()), "127.0.0.1", young, stop)

@@ -317,7 +317,7 @@ async def test_room_for_requests(site: Site) -> None:
 
 async def until_appended(api: AppendSite) -> None:
     """Return when something waits in `in`."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not await api.entries():  # noqa: ASYNC110 - Redis has no event for it
             await anyio.sleep(0.01)
 

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.anyio
 
 API_KEY: Final = "key-of-the-back-end"
 AUTHORIZED: Final = {"authorization": f"Bearer {API_KEY}"}
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
+LATE_S: Final = 20.0
+"""How late a slow machine may look at what was made."""
 
 
 @asynccontextmanager
@@ -76,14 +78,14 @@ async def test_token_lives_token_ttl_s_unless_asked_otherwise(auth: tuple[Settin
     """The default life is the setting's."""
     settings, client = auth
     issued = (await client.post("/v1/tokens", json={"user": "alice"})).json()
-    assert abs(issued["expires_at"] - time.time() - settings.token_ttl_s) < TIMEOUT_S
+    assert abs(issued["expires_at"] - time.time() - settings.token_ttl_s) < LATE_S
 
 
 async def test_whole_number_may_have_a_fraction_of_zero(auth: tuple[Settings, httpx.AsyncClient]) -> None:
     """Some languages write 60 so; a real fraction is refused."""
     _, client = auth
     issued = (await client.post("/v1/tokens", json={"user": "alice", "ttl_s": 60.0})).json()
-    assert abs(issued["expires_at"] - time.time() - 60) < TIMEOUT_S
+    assert abs(issued["expires_at"] - time.time() - 60) < LATE_S
     refused = await client.post("/v1/tokens", json={"user": "alice", "ttl_s": 60.5})
     assert (refused.status_code, refused.json()["field"]) == (400, "ttl_s")
 

@@ -24,7 +24,7 @@ async def test_mongodb_is_away_for_a_while(valkey_server: EmbeddedValkey, tmp_pa
         site = await open_site(stack, valkey_server.url, store.url)
         await site.append(to="user:a", text="0", id="m0")
         await site.settle()
-        with structlog.testing.capture_logs() as logs, anyio.fail_after(30):
+        with structlog.testing.capture_logs() as logs, anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(site.owner().run, await site.lease())
                 store.pause() if how == "paused" else store.kill()
@@ -50,7 +50,7 @@ async def test_redis_is_away_for_a_while(store_server: Store, tmp_path: Path) ->
         valkey = stack.enter_context(EmbeddedValkey(tmp_path / "valkey"))
         site = await open_site(stack, valkey.url, store_server.url)
         await site.append(to="user:a", text="0", id="m0")
-        with structlog.testing.capture_logs() as logs, anyio.fail_after(30):
+        with structlog.testing.capture_logs() as logs, anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(site.owner().run, await site.lease())
                 await site.settled(0)

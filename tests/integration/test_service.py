@@ -21,7 +21,7 @@ from router.http.server import serve_http
 from router.ops import Health, ops_app
 from tests.servers import free_ports, port_is_free
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 
 SCRIPT: Final = """
 import sys, anyio

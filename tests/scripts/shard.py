@@ -24,7 +24,7 @@ HELD: Final = "me 1732262400123456"
 STALE: Final = "me 1732262400000000"
 """The same owner's earlier lease: only the token differs."""
 
-_HEAR_TIMEOUT_S: Final = 10.0
+_HEAR_TIMEOUT_S: Final = 60.0
 _END: Final = b"the end of what was published"
 
 

@@ -178,7 +178,7 @@ class Lane:
             self.redis.execute_command("SPUBLISH", channel, END)
         ended = 0
         while ended < len(lines):
-            message = pubsub.get_sharded_message(timeout=5.0)
+            message = pubsub.get_sharded_message(timeout=60.0)
             if message["type"] == "smessage" and message["data"] == END:
                 ended += 1
             elif message["type"] == "smessage":

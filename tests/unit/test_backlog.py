@@ -88,7 +88,7 @@ async def test_tells_only_while_at_work(redis: FakeAsyncRedis) -> None:
 
     async def work(held: str) -> None:
         assert held == "me 1"
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while _figure("entries", "in") is None:
                 await anyio.lowlevel.checkpoint()
 

@@ -88,7 +88,7 @@ async def _running(plan: Plan, say: Callable[[str], None] = lambda _: None) -> A
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(supervisor.run, stop, when_ready)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await ready.wait()
         yield supervisor
         stop.set()
@@ -100,7 +100,7 @@ async def _run(plan: Plan) -> None:
     async def when_ready() -> None:
         pytest.fail("it became ready")
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await Supervisor(plan, lambda _: None).run(anyio.Event(), when_ready)
 
 
@@ -118,7 +118,7 @@ async def test_a_killed_child_is_started_again(plan: Plan) -> None:
     async with _running(plan, said.append) as supervisor:
         before = supervisor.pids
         os.kill(before["collect"], signal.SIGKILL)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while supervisor.pids.get("collect", before["collect"]) == before["collect"]:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
         after = supervisor.pids

@@ -115,7 +115,7 @@ async def test_following_ends_when_all_is_acknowledged(redis: Any) -> None:  # n
             await tracer.write("e1", [_event("delivered", to=to, seq=1, session=to), _event("acked", to=to, seq=1, session=to)])
             await tracer.write("w", [_event("appended", to=to)])
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(happen)
             await follow(redis, begins, "m", progress, lambda: seen.append(len(progress.events)), wait_s=60.0)
@@ -131,7 +131,7 @@ async def test_following_ends_without_acks(redis: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "REST_S", 0.05)
     progress = Progress((ALICE,))
     await Tracer(redis, SETTINGS).write("e1", [_event("dispatched", nodes=("e1",)), FIRST])
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await follow(redis, dict.fromkeys(await ends(redis, SETTINGS, (ALICE,)), "0-0"), "m", progress, lambda: None, 60.0)
     assert (progress.delivered, progress.complete) == (True, False)
 
@@ -140,6 +140,6 @@ async def test_following_ends_without_acks(redis: Any, monkeypatch: pytest.Monke
 async def test_following_ends_at_its_limit(redis: Any) -> None:  # noqa: ANN401 - a driver's client
     """Whatever is missing then."""
     progress = Progress((ALICE,))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await follow(redis, await ends(redis, SETTINGS, (ALICE,)), "m", progress, lambda: None, 0.05)
     assert not progress.over

@@ -83,7 +83,7 @@ async def catching_up(inbox: FakeInbox, clock: Callable[[], float] = lambda: 0.0
 
 async def until_live(*positions: Position) -> None:
     """Return when nobody is behind."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while any(position.goal is not None for position in positions):  # noqa: ASYNC110 - it has no event
             await anyio.sleep(0.001)
 

@@ -87,7 +87,7 @@ class Stand:
 
 async def until(holds: Callable[[], object]) -> None:
     """Return when the condition holds."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not holds():  # noqa: ASYNC110 - it lies in another task
             await anyio.sleep(0.001)
 

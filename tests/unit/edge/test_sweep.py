@@ -31,13 +31,13 @@ async def test_who_goes_between_two_slices_is_not_looked_at() -> None:
     present = set(everybody)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sweep, cast("set[Connection]", present), Settings(heartbeat_s=0.01))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not any(connection.looks for connection in everybody):
                 await anyio.lowlevel.checkpoint()
         gone = {connection for connection in everybody if not connection.looks}
         assert gone
         present -= gone
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while any(connection.looks < 2 for connection in present):
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
