@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge.closes import Close
+from edge.feed import Hearing
 from edge.position import Position
 from router.cursors import CursorKey
 
@@ -69,10 +71,9 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class FindCursor:
-    """Look up the cursor, or begin it, durably, at `begin_at`; then call `resumed`."""
+    """Look up the cursors, or begin them, durably, where it says; then call `resumed`."""
 
-    key: CursorKey
-    begin_at: int
+    begin_at: Mapping[CursorKey, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +84,28 @@ class MoveCursor:
     seq: int
 
 
-Action = Send | Verify | Register | FindCursor | MoveCursor | CatchUp | Challenge | Prove | Await | Disconnect
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Have the node hear of a topic's messages, or everybody's, if it does not yet; then call `heard` with the feed."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgo:
+    """Call `heard` no more for a target that was asked for."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the session's hearing of a feed."""
+
+    hearing: Hearing
+
+
+Action = (
+    Send | Verify | Register | Hear | Forgo | Leave | FindCursor | MoveCursor | CatchUp | Challenge | Prove | Await | Disconnect
+)
 Actions = tuple[Action, ...]

@@ -11,6 +11,7 @@ position, which holds it until the head is known.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 import anyio
@@ -20,6 +21,8 @@ from edge.catch_up import CatchUp
 from edge.closes import Close
 from edge.connection import Connection
 from edge.cursors import DeviceCursors
+from edge.feed import Hearing
+from edge.feeds import Feeds
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
@@ -78,6 +81,7 @@ class Admission:
         routes: is told of every user that comes or goes.
         verifier: checks tokens.
         heads: is asked for heads that Redis cannot tell.
+        feeds: what all or many hear of.
         cursors: finds and moves the cursors of devices.
         catch_up: is told of positions that are behind.
         tasks: where checks of tokens run; cancelled with the edge.
@@ -94,6 +98,7 @@ class Admission:
         routes: RouteWriter,
         verifier: Verifier,
         heads: Heads,
+        feeds: Feeds,
         cursors: DeviceCursors,
         catch_up: CatchUp,
         tasks: TaskGroup,
@@ -105,6 +110,7 @@ class Admission:
         self._routes = routes
         self._verifier = verifier
         self._heads = heads
+        self._feeds = feeds
         self._cursors = cursors
         self._catch_up = catch_up
         self._tasks = tasks
@@ -144,9 +150,23 @@ class Admission:
         """Ask MongoDB for a head. The session's own deadline ends the wait."""
         self._heads.ask(USER_PREFIX + connection.session.user, connection.head_found)
 
-    def find_cursor(self, connection: Connection, key: CursorKey, begin_at: int) -> None:
-        """Look a device's cursor up. The session's own deadline ends the wait."""
-        self._cursors.find(key, begin_at, connection.resumed)
+    def hear(self, connection: Connection, target: str) -> None:
+        """Have the node hear of a target. The session's own deadline ends the wait for `all`."""
+        self._feeds.hear(target, connection, connection.heard)
+
+    def forgo(self, connection: Connection, target: str) -> None:
+        """Forget that a session wished to hear of a target."""
+        self._feeds.withdraw(target, connection)
+
+    def leave(self, hearing: Hearing) -> None:
+        """Have a session hear of a target no more."""
+        if hearing.own is not None:
+            self._catch_up.forget(hearing.own)
+        self._feeds.leave(hearing)
+
+    def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
+        """Look a device's cursors up. The session's own deadline ends the wait."""
+        self._cursors.find(begin_at, connection.resumed)
 
     def move_cursor(self, key: CursorKey, seq: int) -> None:
         """Have a device's cursor moved forward."""
@@ -171,10 +191,14 @@ class Admission:
         self._routes.withdraw(user, connection.registered)
         self._routes.withdraw(user, connection.proved)
         self._cursors.withdraw(connection.resumed)
-        if connection.session.cursor is not None:
-            self._cursors.hasten(connection.session.cursor)
+        for key in connection.session.cursors:
+            self._cursors.hasten(key)
         if connection.session.position is not None:
             self._catch_up.forget(connection.session.position)
+        for target in connection.session.wished:
+            self._feeds.withdraw(target, connection)
+        for hearing in connection.session.hearings:
+            self.leave(hearing)
         if self._sessions.remove(connection, user):
             self._routes.write(user)
         SESSIONS.set(len(self._sessions))
@@ -210,7 +234,8 @@ class Admission:
 
     def _let_in(self, connection: Connection, claims: Claims) -> None:
         # The same leeway as at verification, or a token accepted by it would be refused at once.
-        connection.verified(claims.user, claims.expires_at + self.settings.token_leeway_s - time.time())
+        valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
+        connection.verified(claims.user, valid_s, claims.topics)
         _ACCEPTED.inc()
 
 

@@ -161,7 +161,7 @@ class CatchUp:
         replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         position.read(page.reached)
-        REPLAYED.inc(len(page.messages))
+        REPLAYED.inc(len(page.messages) * outlet.sessions)
         if self._tracing is not None and page.traced:
             self._tracing.replayed(position, page.traced)
         if page.whole:

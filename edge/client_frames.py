@@ -94,6 +94,19 @@ class Options:
 NO_OPTIONS: Final = Options()
 """For the many who wish nothing: one object."""
 
+
+def checked_topic(frame: Subscribe | Unsubscribe) -> str:
+    """Return the topic in a frame.
+
+    Raises:
+        BadFrame: when it breaks the rule for ids.
+    """
+    try:
+        return check_id(frame.topic, "topic")
+    except RuleBroken as exc:
+        raise BadFrame(str(exc)) from None
+
+
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -27,6 +28,9 @@ from edge.actions import (
     Challenge,
     Disconnect,
     FindCursor,
+    Forgo,
+    Hear,
+    Leave,
     MoveCursor,
     Prove,
     Register,
@@ -34,6 +38,7 @@ from edge.actions import (
     Verify,
 )
 from edge.closes import Close
+from edge.feed import Feed, Hearing
 from edge.frames import QUIET_PING, ping_frame
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
@@ -62,8 +67,17 @@ class Host(Protocol):
     def find_head(self, connection: Connection) -> None:
         """Look up the head of the session's user in MongoDB; then call `head_found`."""
 
-    def find_cursor(self, connection: Connection, key: CursorKey, begin_at: int) -> None:
-        """Look up a device's cursor, or begin it; then call `resumed`."""
+    def hear(self, connection: Connection, target: str) -> None:
+        """Have the node hear of a target; then call `heard`."""
+
+    def forgo(self, connection: Connection, target: str) -> None:
+        """Call `heard` no more for a target."""
+
+    def leave(self, hearing: Hearing) -> None:
+        """End a session's hearing of a feed."""
+
+    def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
+        """Look up a device's cursors, or begin them; then call `resumed`."""
 
     def move_cursor(self, key: CursorKey, seq: int) -> None:
         """Have a device's cursor moved forward."""
@@ -91,6 +105,9 @@ class Connection(asyncio.Protocol):
         session: the state machine that decides.
         out: message frames of the chunk in hand.
     """
+
+    sessions: ClassVar = 1
+    """How many a flush writes to."""
 
     __slots__ = (
         "_challenge",
@@ -186,6 +203,10 @@ class Connection(asyncio.Protocol):
         """Write the frames in `out` in one go."""
         data = b"".join(self.out)
         self.out.clear()
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write frames, unless the closing handshake has begun."""
         if self._open:
             self._transport.write(data)
 
@@ -199,9 +220,9 @@ class Connection(asyncio.Protocol):
 
     # -- called by the host ------------------------------------------------------------------------------------------
 
-    def verified(self, user: str, valid_s: float) -> None:
-        """The token proves `user` for `valid_s` more seconds."""
-        self._act(self.session.verified(user, valid_s))
+    def verified(self, user: str, valid_s: float, topics: Sequence[str]) -> None:
+        """The token proves `user` for `valid_s` more seconds, and grants topics by these patterns."""
+        self._act(self.session.verified(user, valid_s, topics))
 
     def refused(self, reason: str) -> None:
         """The token proves nothing."""
@@ -226,9 +247,13 @@ class Connection(asyncio.Protocol):
         else:
             self._act(self.session.registered(head))
 
-    def resumed(self, cursor: int | None) -> None:
-        """The device's cursor was looked up; None when nobody could tell it."""
-        self._act(self.session.resumed(cursor))
+    def heard(self, feed: Feed) -> None:
+        """A feed that was asked for may be joined."""
+        self._act(self.session.heard(feed))
+
+    def resumed(self, cursors: Mapping[CursorKey, int] | None) -> None:
+        """Cursors of the device were looked up; None when nobody could tell one of them."""
+        self._act(self.session.resumed(cursors))
 
     def drain(self, retry_after_ms: int) -> None:
         """Send the client away: this edge is stopping."""
@@ -311,8 +336,7 @@ class Connection(asyncio.Protocol):
     def _carry_out(self, action: Action) -> None:
         match action:
             case Send(data):
-                if self._wire.state is WireState.OPEN:
-                    self._transport.write(data)
+                self.write(data)
             case Await(timeout_s):
                 self._deadline_s = time.monotonic() + timeout_s
                 self._nothing_before_s = min(self._nothing_before_s, self._deadline_s)
@@ -323,14 +347,20 @@ class Connection(asyncio.Protocol):
             case _:
                 self._ask_host(action)
 
-    def _ask_host(self, action: Verify | Register | FindCursor | MoveCursor | CatchUp | Prove) -> None:
+    def _ask_host(self, action: Verify | Register | Hear | Forgo | Leave | FindCursor | MoveCursor | CatchUp | Prove) -> None:
         match action:
             case Verify(token):
                 self._host.verify(self, token)
             case Register(user, device, position):
                 self._host.register(self, user, device, position)
-            case FindCursor(key, begin_at):
-                self._host.find_cursor(self, key, begin_at)
+            case Hear(target):
+                self._host.hear(self, target)
+            case Forgo(target):
+                self._host.forgo(self, target)
+            case Leave(hearing):
+                self._host.leave(hearing)
+            case FindCursor(begin_at):
+                self._host.find_cursor(self, begin_at)
             case MoveCursor(key, seq):
                 self._host.move_cursor(key, seq)
             case CatchUp(position, announce):

@@ -13,7 +13,6 @@ MongoDB away: who is in Redis' copy begins from there, who is not is told to com
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -35,20 +34,14 @@ READERS: Final = 4
 """Look-ups at once, of all the devices of this edge together."""
 
 BATCH_MAX: Final = 256
-"""Most cursors in one look-up."""
+"""Of most sessions in one look-up."""
 
 CHUNK_MAX: Final = 250
 """Most cursors in one write. The embedded store takes half a millisecond for one, several times that on a busy machine; a write
 that is not through within `mongo_timeout_s` would only be begun anew."""
 
-Waiter = Callable[[int | None], None]
-"""Is told the cursor; None where nobody could say."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    key: CursorKey
-    begin_at: int
+Waiter = Callable[[Mapping[CursorKey, int] | None], None]
+"""Is told the cursors; None where nobody could say one of them."""
 
 
 class DeviceCursors:
@@ -67,7 +60,7 @@ class DeviceCursors:
         self._flush_s = settings.cursor_flush_s
         self._timeout_s = settings.redis_timeout_s
         self._outages = outages
-        self._asks: dict[Waiter, _Ask] = {}
+        self._asks: dict[Waiter, dict[CursorKey, int]] = {}
         self._asked = anyio.Event()
         self._acks = Acks(settings.cursor_waiting_max)
         self._due = anyio.Event()
@@ -75,9 +68,9 @@ class DeviceCursors:
 
     # -- called by sessions ------------------------------------------------------------------------------------------
 
-    def find(self, key: CursorKey, begin_at: int, waiter: Waiter) -> None:
-        """Look a cursor up soon; one that nobody knows begins at `begin_at`, and is durable when the waiter is told."""
-        self._asks[waiter] = _Ask(key, begin_at)
+    def find(self, begin_at: Mapping[CursorKey, int], waiter: Waiter) -> None:
+        """Look cursors up soon; one that nobody knows begins where this says, and is durable when the waiter is told."""
+        self._asks.setdefault(waiter, {}).update(begin_at)
         self._asked.set()
 
     def withdraw(self, waiter: Waiter) -> None:
@@ -123,9 +116,9 @@ class DeviceCursors:
                 await self._asked.wait()
             asks = {waiter: self._asks.pop(waiter) for waiter in list(islice(self._asks, BATCH_MAX))}
             begun: Seqs = {}
-            found = await self._find({ask.key: ask.begin_at for ask in asks.values()}, begun)
+            found = await self._find({key: seq for ask in asks.values() for key, seq in ask.items()}, begun)
             for waiter, ask in asks.items():
-                waiter(found.get(ask.key))
+                waiter({key: found[key] for key in ask} if found.keys() >= ask.keys() else None)
             await self._copy(begun)
 
     async def _find(self, begin_at: Mapping[CursorKey, int], begun: Seqs) -> Seqs:

@@ -72,11 +72,10 @@ class Delivery:
     def receive(self, payloads: Iterable[bytes]) -> None:
         """Deliver the payloads of one chunk, and write to every session that gets something of it."""
         dirty: list[Outlet] = []
-        delivered = 0
         for payload in payloads:
-            delivered += self._deliver(payload.split(b"\n"), dirty)
+            self._deliver(payload.split(b"\n"), dirty)
         # The audiences must not change above, where they are walked; from here on they may.
-        write_out(dirty, delivered)
+        write_out(dirty)
         while self._overfull:
             self._overfull.pop().overfull()
         if self._noted:
@@ -94,15 +93,14 @@ class Delivery:
             except ValueError:
                 log.exception("line_refused", head=payload[:64])
 
-    def _deliver(self, lines: Iterable[bytes], dirty: list[Outlet]) -> int:  # noqa: C901, PLR0912 - the hot path
-        """Put the lines' frames out, and return to how many sessions.
+    def _deliver(self, lines: Iterable[bytes], dirty: list[Outlet]) -> None:  # noqa: C901, PLR0912 - the hot path
+        """Put the lines' frames out.
 
         One loop and nearly no calls: what a call costs, it costs for every message.
         """
         audiences, now_ms = self._audiences, time.time_ns() // 1_000_000
         # What the opts say is kept for the lines behind, which mostly have the same: those of the fast lane expire by the ms.
         opts_before, unusual, unchecked = _NO_OPTS, False, False
-        delivered = 0
         for line in lines:
             try:
                 target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
@@ -120,7 +118,7 @@ class Delivery:
                 log.exception("line_refused", head=line[:64])
                 continue
             if unusual:
-                delivered += self._deliver_unusual(line, audience, dirty, now_ms)
+                self._deliver_unusual(line, audience, dirty, now_ms)
                 continue
             if unchecked and (fault := fault_of(payload)):
                 _refuse(target, fault)
@@ -138,14 +136,12 @@ class Delivery:
                     if not out:
                         dirty.append(position.outlet)
                     out.append(frame)
-                    delivered += 1
                 elif verdict is Verdict.GAP:
                     self._catch_up(position)
                 elif verdict is Verdict.OVERFULL:
                     self._overfull.append(position.outlet)
-        return delivered
 
-    def _deliver_unusual(self, line: bytes, audience: Sequence[Position], dirty: list[Outlet], now_ms: int) -> int:
+    def _deliver_unusual(self, line: bytes, audience: Sequence[Position], dirty: list[Outlet], now_ms: int) -> None:
         """Deliver a line that is traced, or do not as its time is over; apart, so that all others pay nothing for it."""
         target, prev, seq_text, opts, frame = line.split(b" ", 4)
         seq = None if seq_text == _TRANSIENT else int(seq_text)
@@ -155,16 +151,15 @@ class Delivery:
             self._pass_over(audience, *((0, 0) if seq is None else (int(prev), seq)))
             if tells is not None:
                 tells.expired(target.decode(), seq, frame)
-            return 0
+            return
         if wishes.fast and (fault := fault_of(frame)):
             _refuse(target, fault)
-            return 0
+            return
         had = [len(position.outlet.out) for position in audience]
-        delivered = self._deliver([b" ".join((target, prev, seq_text, _NO_OPTS, frame))], dirty)
+        self._deliver([b" ".join((target, prev, seq_text, _NO_OPTS, frame))], dirty)
         if tells is not None:
             for position, length in zip(audience, had, strict=True):
                 tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
-        return delivered
 
     def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> None:
         EXPIRED.inc()

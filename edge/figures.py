@@ -26,15 +26,15 @@ for _reason in (LOST, PROBE, REVOKED):
     RESUBSCRIBED.labels(_reason)
 
 
-def write_out(dirty: Sequence[Outlet], delivered: int) -> None:
+def write_out(dirty: Sequence[Outlet]) -> None:
     """Write a chunk's frames to the sessions that get some of them, and count them.
 
     Args:
         dirty: those sessions; the first frame in each one's `out` is a message's.
-        delivered: how many frames that is.
     """
     if not dirty:
         return
+    delivered = sum([len(outlet.out) * outlet.sessions for outlet in dirty])
     DELIVERED.inc(delivered)
     first = dirty[0].out[0]
     for outlet in dirty:

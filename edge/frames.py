@@ -53,12 +53,16 @@ QUIET_PING: Final = ping_frame(b"")
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The session is live: whatever has a seq above `seq` comes from here on. `heartbeat` is in seconds."""
+    """The session is live: what has a seq above `seq`, of what goes to everybody above `all`, comes from here on.
+
+    `heartbeat` is in seconds.
+    """
 
     user: str
     session: str
     node: str
     seq: int
+    all: int
     heartbeat: float
 
 
@@ -75,6 +79,19 @@ class Lost(msgspec.Struct, frozen=True, tag="lost"):
     to: str
     since: int = msgspec.field(name="from")
     until: int
+
+
+class Subscribed(msgspec.Struct, frozen=True, tag="subscribed"):
+    """The session hears of the topic: whatever has a seq above `seq`, its head, comes from here on."""
+
+    topic: str
+    seq: int
+
+
+class Unsubscribed(msgspec.Struct, frozen=True, tag="unsubscribed"):
+    """The session hears of the topic no more."""
+
+    topic: str
 
 
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
@@ -95,7 +112,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
 
 
-ServerFrame = Welcome | CaughtUp | Lost | Bye | Error | Pong
+ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Bye | Error | Pong
 
 _encode: Final = msgspec.json.Encoder().encode
 

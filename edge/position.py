@@ -66,6 +66,10 @@ class Outlet(Protocol):
     out: list[bytes]
 
     @property
+    def sessions(self) -> int:
+        """How many sessions a flush writes to: one, or those of a feed."""
+
+    @property
     def backlog_bytes(self) -> int:
         """How much waits to be sent."""
 
@@ -75,6 +79,9 @@ class Outlet(Protocol):
 
     def flush(self) -> None:
         """Send what is in `out`."""
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames."""
 
     def overfull(self) -> None:
         """End the session: more is held for it than it may have."""

@@ -7,7 +7,7 @@ fetched for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from edge.heads import Tell
@@ -44,12 +44,17 @@ class Resync:
                 above = min(position.at if position.started else 0 for position in positions)
                 self._ask_head(USER_PREFIX + user, partial(self.check, user), above)
             return
-        for position in positions:
-            if position.started and position.at >= head:
-                continue
-            if position.goal is not None or not position.started:
-                position.raise_goal(head)
-                continue
-            BEHIND.inc()
-            position.fall_behind(head)
-            self._catch_up(position)
+        compare(positions, head, self._catch_up)
+
+
+def compare(positions: Iterable[Position], head: int, catch_up: Callable[[Position], None]) -> None:
+    """Have those positions read on that stand below the head of their target."""
+    for position in positions:
+        if position.started and position.at >= head:
+            continue
+        if position.goal is not None or not position.started:
+            position.raise_goal(head)
+            continue
+        BEHIND.inc()
+        position.fall_behind(head)
+        catch_up(position)

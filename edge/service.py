@@ -27,6 +27,8 @@ from edge.deafness import CONDITION as PROBES
 from edge.deafness import Deafness
 from edge.delivery import Delivery
 from edge.drain import drain
+from edge.feed import Feed
+from edge.feeds import Feeds
 from edge.heads import READERS, Heads
 from edge.node import Node
 from edge.position import Outlet
@@ -49,6 +51,7 @@ from router.outage import Outages
 from router.redis_client import OUTAGE, open_redis
 from router.settings import Settings
 from router.stored import Document
+from router.targets import ALL
 from router.trace import Tracer
 
 log = structlog.get_logger(__name__)
@@ -104,6 +107,10 @@ async def _serve(
     def on_subscribed() -> None:
         node.beat_soon()
         routes.write_all()
+        feeds.subscribed()
+
+    def on_heard(channel: str) -> None:
+        feeds.heard(channel)
 
     reading = anyio.CapacityLimiter(READERS)
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
@@ -111,16 +118,20 @@ async def _serve(
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
     notices = {replaced.WORD: partial(replaced.hear, sessions.find), kicked.WORD: partial(kicked.hear, sessions.of_user)}
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
-    subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed)
+    subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed, on_heard)
+    feeds_outages = Outages(Health(), settings, part="feeds")
+    feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages)
+    feeds.keep(ALL)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = JwksVerifier(settings)
 
     async with anyio.create_task_group() as tasks:
-        admission = Admission(settings, node.id, sessions, routes, verifier, heads, cursors, catch_up, tasks)
+        admission = Admission(settings, node.id, sessions, routes, verifier, heads, feeds, cursors, catch_up, tasks)
         for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
+        tasks.start_soon(feeds.run)
         tasks.start_soon(tracing.run)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
@@ -159,7 +170,9 @@ async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[
         server.close()
 
 
-def _hearer_of(outlet: Outlet) -> Hearer:
+def _hearer_of(outlet: Outlet) -> Hearer | None:
+    if isinstance(outlet, Feed):
+        return None
     session = cast(Connection, outlet).session
     return Hearer(session.id, session.cursor.device if session.cursor else None, session.acked)
 

@@ -7,9 +7,9 @@
         │    connect frame) │                       │   no cursor to look up            │
         └───────────────────┴──────────▶ CLOSING ◀──┴───────────────────┴───────────────┘
 
-RESUMING is for a device that does not say itself what it has: its cursor is looked up once the head is known, so that nothing
-lies between the two. A device that nobody knows begins at the head, and its cursor is stored before it is welcome: from the
-welcome on it is owed everything, whatever becomes of this edge.
+In RESUMING the session waits for the feed of `all`, which nearly always stands, and a device that does not say itself what it
+has is looked up: once the heads are known, so that nothing lies between the two. A device that nobody knows begins at the head,
+and its cursors are stored before it is welcome: from the welcome on it is owed everything, whatever becomes of this edge.
 
 Theory of operation: whoever owns the socket calls a method for each thing that happened, and carries out the actions that
 it returns, in order. What comes too late for the state the session is in (a token verified after the close, say) returns
@@ -27,13 +27,15 @@ device is followed by a ping, and only who answers it replaces others (`edge.rep
                 └─────────────┘ too late to say anything of now
 
 Messages do not come through here but straight to the session's position, which is the hot path; the session says when
-the position may start.
+the position may start. Those of `all` and of topics (`edge.subscriptions`) come through feeds, which the session joins.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -44,21 +46,38 @@ from edge.actions import (
     Challenge,
     Disconnect,
     FindCursor,
+    Hear,
     MoveCursor,
     Prove,
     Register,
     Send,
     Verify,
 )
-from edge.client_frames import NO_OPTIONS, OWN, Ack, BadFrame, ClientFrame, Connect, Ping, decode, frame_options, query_options
+from edge.client_frames import (
+    NO_OPTIONS,
+    OWN,
+    Ack,
+    BadFrame,
+    ClientFrame,
+    Connect,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    checked_topic,
+    decode,
+    frame_options,
+    query_options,
+)
 from edge.closes import Close
-from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Welcome, encode
+from edge.feed import Feed, Hearing
+from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Unsubscribed, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Outlet, Position
-from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_granted, not_supported
+from edge.subscriptions import Subscriptions, begin_hearing
+from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_supported
 from router.cursors import CursorKey
 from router.settings import Settings
-from router.targets import USER_PREFIX
+from router.targets import ALL, TOPIC_PREFIX, USER_PREFIX
 
 
 class State(Enum):
@@ -76,7 +95,7 @@ _OVERDUE = {
     State.AWAITING: (Close.NOT_AUTHENTICATED, "no connect frame in time"),
     State.VERIFYING: (Close.OVERLOADED, "the token could not be checked in time"),
     State.REGISTERING: (Close.OVERLOADED, "the route could not be written in time"),
-    State.RESUMING: (Close.OVERLOADED, "the cursor could not be read in time"),
+    State.RESUMING: (Close.OVERLOADED, "heads or cursors could not be read in time"),
     State.LIVE: (Close.TOKEN_EXPIRED, ""),
 }
 
@@ -102,15 +121,19 @@ class Session:
     """
 
     __slots__ = (
+        "_all",
+        "_all_feed",
         "_early",
         "_head",
         "_node",
         "_options",
         "_outlet",
+        "_patterns",
         "_proof",
         "_registered_us",
         "_rival",
         "_settings",
+        "_topics",
         "_valid_s",
         "acked",
         "id",
@@ -131,6 +154,10 @@ class Session:
         self._options = NO_OPTIONS
         self._early: tuple[bytes, ...] = ()
         self._head = 0
+        self._patterns: Sequence[str] = ()
+        self._all_feed: Feed | None = None
+        self._all: Hearing | None = None
+        self._topics: Subscriptions | None = None
         self._registered_us = 0
         self._proof: tuple[int, str] | None = None
         self._rival = (0, "")
@@ -141,6 +168,14 @@ class Session:
         """The cursor that acks move; None for a session without a device, or without a user yet."""
         device = self._options.device
         return CursorKey(self.user, device, USER_PREFIX + self.user) if device is not None and self.user else None
+
+    @property
+    def cursors(self) -> list[CursorKey]:
+        """All cursors that acks move: of the user's own messages, of `all` and of topics."""
+        key = self.cursor
+        if key is None:
+            return []
+        return [key, *(key._replace(target=hearing.feed.position.target) for hearing in self.hearings)]
 
     # -- on the way in -----------------------------------------------------------------------------------------------
 
@@ -156,13 +191,14 @@ class Session:
             return (Await(self._settings.connect_timeout_s),)
         return self._verify(upgrade.token)
 
-    def verified(self, user: str, valid_s: float) -> Actions:
-        """The token is good: it proves `user`, for another `valid_s` seconds."""
+    def verified(self, user: str, valid_s: float, patterns: Sequence[str] = ()) -> Actions:
+        """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics by these patterns."""
         if self.state is not State.VERIFYING or self._outlet is None:
             return ()
         self.state = State.REGISTERING
         self.user = user
         self._valid_s = valid_s
+        self._patterns = patterns
         self.position = Position(self._outlet, USER_PREFIX + user, self._settings.send_buffer_max_bytes)
         return Await(self._settings.redis_timeout_s), Register(user, self._options.device, self.position)
 
@@ -183,35 +219,68 @@ class Session:
         if self.state is not State.REGISTERING:
             return ()
         self._head = head
-        key, since = self.cursor, self._options.since.get(OWN)
-        if key is None or since is not None:
-            return self._begin(since)
         self.state = State.RESUMING
-        begin_at = first_cursor(head, self._registered_us, self._settings.retention_s)
-        return Await(self._settings.redis_timeout_s), FindCursor(key, begin_at)
+        return Await(self._settings.redis_timeout_s), Hear(ALL)
 
-    def resumed(self, cursor: int | None) -> Actions:
-        """The device's cursor is read, or begun; None when that cannot be done now."""
+    def heard(self, feed: Feed) -> Actions:
+        """A feed that was asked for may be joined."""
+        if feed.position.target != ALL:
+            return self._topics.heard(feed, self._registered_us) if self._topics and self.state is State.LIVE else ()
         if self.state is not State.RESUMING:
             return ()
-        if cursor is None:
-            return self.close(Close.OVERLOADED, "the cursor cannot be read just now")
-        # The cursor of a device that is new, or was, may lie above the head (`first_cursor`); what follows is behind the head.
-        return self._begin(min(cursor, self._head))
+        self._all_feed = feed
+        unknown = self._unknown_cursors(feed)
+        return (FindCursor(unknown),) if unknown else self._begin({})
 
-    def _begin(self, since: int | None) -> Actions:
-        """Welcome the client, and begin behind `since`; None is the head."""
-        position, head = self.position, self._head
-        if position is None:
+    def _unknown_cursors(self, feed: Feed) -> dict[CursorKey, int]:
+        """Return the cursors of the device that the client does not give itself, and where they begin if nobody has them."""
+        device = self._options.device
+        if device is None:
+            return {}
+        heads = {OWN: (USER_PREFIX + self.user, self._head), ALL: (ALL, feed.head)}
+        return {
+            CursorKey(self.user, device, target): first_cursor(head, self._registered_us, self._settings.retention_s)
+            for name, (target, head) in heads.items()
+            if name not in self._options.since
+        }
+
+    def resumed(self, cursors: Mapping[CursorKey, int] | None) -> Actions:
+        """Cursors of the device are read, or begun; None when that cannot be done now."""
+        if self.state not in {State.RESUMING, State.LIVE}:
+            return ()
+        if cursors is None:
+            return self.close(Close.OVERLOADED, "the cursor cannot be read just now")
+        found = {key.target: seq for key, seq in cursors.items()}
+        if self.state is State.RESUMING:
+            return self._begin(found)
+        return tuple(action for target, seq in found.items() for action in self._topics_found(target, seq))
+
+    def _begin(self, found: Mapping[str, int]) -> Actions:
+        """Welcome the client, and begin behind what it said, or what was `found` of its device; else at the heads."""
+        position, feed, outlet = self.position, self._all_feed, self._outlet
+        if position is None or feed is None or outlet is None:
             return ()
         self.state = State.LIVE
-        welcome = encode(Welcome(self.user, self.id, self._node, head, _brief(self._settings.heartbeat_s)))
-        answers = [welcome, *map(encode, not_granted(self._options)), *self._early]
-        self._early = ()
+        head, said = self._head, self._options.since
+        # The cursor of a device that is new, or was, may lie above the head (`first_cursor`); what follows is behind the head.
+        since = said.get(OWN, min(found[position.target], head) if position.target in found else None)
+        welcome = encode(Welcome(self.user, self.id, self._node, head, feed.head, _brief(self._settings.heartbeat_s)))
         frames = position.start(head) if since is None else self._begin_behind(position, since)
-        begun = Await(self._valid_s), Send(b"".join(answers + frames))
-        actions: Actions = *begun, *self._challenge(), *self._move_cursor()
-        return actions if position.goal is None else (*actions, CatchUp(position, since is not None))
+        own = () if position.goal is None else (CatchUp(position, since is not None),)
+        all_since = said.get(ALL, min(found[ALL], feed.head) if ALL in found else None)
+        # Few are sent anything as `all`: who did not ask hears of it when there is something.
+        self._all, told, then = begin_hearing(feed, outlet, all_since, self._settings.retention_s, asked=ALL in said)
+        early, self._early = self._early, ()
+        data = b"".join([welcome, *early, *frames, *map(encode, told)])
+        return (
+            Await(self._valid_s),
+            Send(data),
+            *self._challenge(),
+            *self._move_cursors(),
+            *own,
+            *then,
+            *self._subscribe_all(self._options.topics),
+        )
 
     def _begin_behind(self, position: Position, since: int) -> list[bytes]:
         since = self.acked = not_from_the_future(since, self._head)
@@ -221,10 +290,15 @@ class Session:
             frames.append(encode(CaughtUp(position.target, since)))
         return frames
 
-    def _move_cursor(self) -> Actions:
+    def _move_cursors(self) -> Actions:
         """Note what the client came with as its device's; what was looked up is there already."""
-        key = self.cursor
-        return (MoveCursor(key, self.acked),) if key is not None and OWN in self._options.since else ()
+        key, said = self.cursor, self._options.since
+        if key is None:
+            return ()
+        own = (MoveCursor(key, self.acked),) if OWN in said else ()
+        if ALL not in said or self._all is None:
+            return own
+        return *own, MoveCursor(key._replace(target=ALL), self._all.at)
 
     # -- one session a device ----------------------------------------------------------------------------------------
 
@@ -261,7 +335,7 @@ class Session:
             frame = decode(data)
             if self.state is State.AWAITING:
                 return self._connect(frame)
-            return self._ack(frame) if isinstance(frame, Ack) else self._reply(self._answer(frame))
+            return self._obey(frame)
         except BadFrame as exc:
             return self._close_for(exc)
 
@@ -274,6 +348,17 @@ class Session:
             return self.close(Close.NOT_AUTHENTICATED, "the first frame must be connect")
         self._options = merged(self._options, frame_options(frame))
         return self._verify(frame.token)
+
+    def _obey(self, frame: ClientFrame) -> Actions:
+        match frame:
+            case Ack():
+                return self._ack(frame)
+            case Subscribe():
+                return self._subscribe(checked_topic(frame), frame.since)
+            case Unsubscribe():
+                return self._unsubscribe(checked_topic(frame))
+            case _:
+                return self._reply(self._answer(frame))
 
     def _answer(self, frame: ClientFrame) -> ServerFrame:
         match frame:
@@ -288,22 +373,29 @@ class Session:
         problem = self._problem_with(ack)
         if problem:
             return self._reply(Error("bad_ack", f"ack: {problem}"))
-        if ack.seq <= self.acked:
-            return ()
-        self.acked = ack.seq
         key = self.cursor
+        if ack.to is None or ack.to == USER_PREFIX + self.user:
+            if ack.seq <= self.acked:
+                return ()
+            self.acked = ack.seq
+        elif key is not None:
+            key = key._replace(target=ack.to)
         return () if key is None else (MoveCursor(key, ack.seq),)
 
     def _problem_with(self, ack: Ack) -> str:
-        own = USER_PREFIX + self.user
-        position = self.position
-        if position is None or not position.started:
-            return "nothing was sent yet"
-        if ack.to not in {None, own}:
-            return f"nothing was sent but of {own}"
-        if ack.seq > position.at:
-            return f"{ack.seq} is beyond what was sent ({position.at})"
-        return ""
+        sent = self._sent(USER_PREFIX + self.user if ack.to is None else ack.to)
+        if sent is None:
+            return f"nothing was sent of {ack.to or 'anything'}"
+        return f"{ack.seq} is beyond what was sent ({sent})" if ack.seq > sent else ""
+
+    def _sent(self, target: str) -> int | None:
+        """Return the last seq of a target that was put out to the client; None of one that the session does not hear."""
+        if self.state is not State.LIVE or self.position is None:
+            return None
+        if target == self.position.target:
+            return self.position.at
+        hearing = self._all if target == ALL else self._topics and self._topics.hearings.get(target)
+        return hearing.at if hearing else None
 
     def _reply(self, answer: ServerFrame) -> Actions:
         if self.state is State.LIVE:
@@ -312,6 +404,48 @@ class Session:
             return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
         self._early += (encode(answer),)
         return ()
+
+    # -- topics ------------------------------------------------------------------------------------------------------
+
+    @property
+    def hearings(self) -> list[Hearing]:
+        """The feeds that the session has joined."""
+        mine = [] if self._all is None else [self._all]
+        return mine + (list(self._topics.hearings.values()) if self._topics else [])
+
+    @property
+    def wished(self) -> list[str]:
+        """The targets that it may wait to hear of."""
+        return [ALL, *(self._topics.wished if self._topics else ())]
+
+    def _subscribe(self, topic: str, since: int | None) -> Actions:
+        if self.state is not State.LIVE or self._outlet is None:
+            return self._keep_wish(topic, since)
+        if self._topics is None:
+            said = {name: seq for name, seq in self._options.since.items() if name.startswith(TOPIC_PREFIX)}
+            self._topics = Subscriptions(self._settings, self._outlet, self.user, self._options.device, self._patterns, said)
+        return self._topics.subscribe(topic, since)
+
+    def _keep_wish(self, topic: str, since: int | None) -> Actions:
+        """Have a topic that is asked for before the welcome subscribed behind it."""
+        options = self._options
+        if len(options.topics) >= self._settings.subscriptions_session_max + _EARLY_MAX:
+            return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
+        said = {} if since is None else {TOPIC_PREFIX + topic: since}
+        self._options = replace(options, topics=(*options.topics, topic), since={**options.since, **said})
+        return ()
+
+    def _subscribe_all(self, topics: Sequence[str]) -> Actions:
+        return tuple(action for topic in topics for action in self._subscribe(topic, None))
+
+    def _unsubscribe(self, topic: str) -> Actions:
+        if self._topics is not None:
+            return self._topics.unsubscribe(topic)
+        self._options = replace(self._options, topics=tuple(name for name in self._options.topics if name != topic))
+        return self._reply(Unsubscribed(topic))
+
+    def _topics_found(self, target: str, cursor: int) -> Actions:
+        return self._topics.found(target, cursor) if self._topics else ()
 
     # -- on the way out ----------------------------------------------------------------------------------------------
 
@@ -343,8 +477,8 @@ class Session:
         return (Await(self._settings.close_timeout_s),)
 
     def let_go(self) -> None:
-        """The socket is gone: keep neither outlet nor position, both of which lead back here."""
-        self._outlet = self.position = None
+        """The socket is gone: keep nothing that leads back here."""
+        self._outlet = self.position = self._all = self._all_feed = self._topics = None
 
     def _verify(self, token: str) -> Actions:
         self.state = State.VERIFYING

@@ -6,7 +6,7 @@ Everything is changed on the event loop's thread, between messages; nothing here
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping
+from collections.abc import KeysView, Mapping, MutableMapping
 from typing import Final, Generic, TypeVar
 
 from edge.position import Position
@@ -42,6 +42,11 @@ class Sessions(Generic[C]):
     @property
     def audiences(self) -> Mapping[bytes, list[Position]]:
         """Target → positions of the sessions that hear of it."""
+        return self._audiences
+
+    @property
+    def feeds(self) -> MutableMapping[bytes, list[Position]]:
+        """The same, for whoever enters the targets that are no user's."""
         return self._audiences
 
     @property

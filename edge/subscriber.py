@@ -1,12 +1,13 @@
-"""Hearing the node's channels: a Redis connection that does nothing else.
+"""Hearing channels, the node's own and those of its feeds: a Redis connection that does nothing else.
 
-`Subscription` is one connection and lives on hiredis' reader alone: redis-py's pubsub costs three times the CPU a message.
-`Subscriber` keeps one up: it connects, waits until Redis has confirmed every channel, and begins again with backoff when
-the connection or a channel is lost. Sharded channels are lost one by one when Redis Cluster moves their slot (the server
-then pushes `sunsubscribe`), which counts as a loss of all: what was published meanwhile is gone.
+`Subscription` is one connection, with channels added and taken away while it stands. It lives on hiredis' reader alone:
+redis-py's pubsub costs three times the CPU a message. `Subscriber` keeps one up: it connects, waits until Redis has confirmed
+every channel, and begins again with backoff when the connection or a channel is lost. Sharded channels are lost one by one when
+Redis Cluster moves their slot (the server then pushes `sunsubscribe`, unasked), which counts as a loss of all: what was
+published meanwhile is gone.
 
-What it promises: messages come in the order Redis sent them, and `on_subscribed` is called after every subscription. What
-it does not: that nothing was missed before.
+What it promises: messages come in the order Redis sent them, `on_subscribed` is called after every subscription, and `on_heard`
+when a channel that was added to one is heard. What it does not: that nothing was missed before.
 
 Sources: https://redis.io/docs/latest/develop/pubsub/, https://redis.io/docs/latest/commands/ssubscribe/
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import anyio
@@ -35,6 +37,9 @@ log = structlog.get_logger(__name__)
 Receive = Callable[[list[bytes]], None]
 """Takes the payloads that one read completed."""
 
+_SUBSCRIBE: Final = "SSUBSCRIBE"
+_UNSUBSCRIBE: Final = "SUNSUBSCRIBE"
+
 _MESSAGE: Final = b"smessage"
 _CONFIRMED: Final = b"ssubscribe"
 _REVOKED: Final = b"sunsubscribe"
@@ -45,23 +50,39 @@ REVOKED: Final = "sunsubscribe"
 
 
 class Subscription(asyncio.Protocol):
-    """One connection that subscribes to `channels` as soon as it is made.
+    """One connection that subscribes to channels as soon as it is made.
+
+    Args:
+        greeting: commands to send first.
+        channels: what to hear from the beginning.
+        receive: gets the payloads; must not await.
+        on_heard: is told of each channel that is confirmed later.
 
     Attributes:
-        settled: set when every channel is confirmed, or when `ended` is.
+        settled: set when every channel of the beginning is confirmed, or when `ended` is.
         ended: set when it will hear nothing more; `reason` and `error` say why.
         heard_at_s: channel → when anything last came on it, the confirmation included (monotonic clock).
     """
 
-    def __init__(self, greeting: Sequence[Sequence[str]], channels: Sequence[str], receive: Receive) -> None:
+    def __init__(
+        self,
+        greeting: Sequence[Sequence[str]],
+        channels: Iterable[str],
+        receive: Receive,
+        on_heard: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.settled = anyio.Event()
         self.ended = anyio.Event()
         self.reason = LOST
         self.error: Exception = RedisConnectionError("Redis closed the connection")
         self.heard_at_s: dict[bytes, float] = {}
         self._greeting = greeting
-        self._channels = channels
+        self._wanted = {channel.encode(): None for channel in channels}
+        self._unconfirmed = {*self._wanted}
+        # Channel → answers to SUNSUBSCRIBE that are still to come.
+        self._dropped: Counter[bytes] = Counter()
         self._receive = receive
+        self._on_heard = on_heard
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
 
@@ -69,8 +90,26 @@ class Subscription(asyncio.Protocol):
         """Introduce ourselves and subscribe, all in one write."""
         self._transport = cast(asyncio.Transport, transport)
         # A command a channel: in a Cluster, one SSUBSCRIBE may only name channels of one slot.
-        commands = [*self._greeting, *(("SSUBSCRIBE", channel) for channel in self._channels)]
+        commands = [*self._greeting, *((_SUBSCRIBE, channel) for channel in self._wanted)]
         self._transport.writelines([_pack(command) for command in commands])
+
+    def hear(self, channel: str) -> None:
+        """Subscribe another channel."""
+        name = channel.encode()
+        self._wanted[name] = None
+        self._unconfirmed.add(name)
+        if self._transport is not None:
+            self._transport.write(_pack((_SUBSCRIBE, name)))
+
+    def drop(self, channel: str) -> None:
+        """Hear a channel no more."""
+        name = channel.encode()
+        del self._wanted[name]
+        self.heard_at_s.pop(name, None)
+        if self._transport is not None:
+            self._dropped[name] += 1
+            self._transport.write(_pack((_UNSUBSCRIBE, name)))
+        self._confirm(name)
 
     def data_received(self, data: bytes) -> None:
         """Hand on whatever payloads these bytes complete."""
@@ -107,11 +146,23 @@ class Subscription(asyncio.Protocol):
         if isinstance(reply, hiredis.ReplyError):
             self.end(LOST, ResponseError(str(reply)))
         elif type(reply) is list and reply[0] == _CONFIRMED:
-            self.heard_at_s[reply[1]] = now_s
-            if len(self.heard_at_s) == len(self._channels):
-                self.settled.set()
+            if reply[1] in self._wanted and not self._dropped[reply[1]]:
+                self.heard_at_s[reply[1]] = now_s
+                self._confirm(reply[1])
         elif type(reply) is list and reply[0] == _REVOKED:
-            self.end(REVOKED, RedisConnectionError(f"Redis took the subscription to {reply[1]!r} back"))
+            if not self._dropped[reply[1]]:
+                self.end(REVOKED, RedisConnectionError(f"Redis took the subscription to {reply[1]!r} back"))
+            self._dropped -= Counter((reply[1],))
+
+    def _confirm(self, name: bytes) -> None:
+        """Wait for a channel no longer."""
+        if name not in self._unconfirmed:
+            return
+        self._unconfirmed.remove(name)
+        if self.settled.is_set() and name in self._wanted:
+            self._on_heard(name.decode())
+        elif not self._unconfirmed:
+            self.settled.set()
 
 
 class Subscriber:
@@ -119,20 +170,29 @@ class Subscriber:
 
     Args:
         settings: the server, timeouts and backoff.
-        channels: what to hear.
+        channels: what to hear from the beginning, and always.
         receive: gets the payloads; must not await.
         on_subscribed: called after every subscription, the first one included.
+        on_heard: told of each channel that is heard later.
     """
 
     def __init__(
-        self, settings: Settings, channels: Sequence[str], receive: Receive, on_subscribed: Callable[[], None]
+        self,
+        settings: Settings,
+        channels: Sequence[str],
+        receive: Receive,
+        on_subscribed: Callable[[], None],
+        on_heard: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._address = read_address(settings.redis_url, "pushway-subscriber")
         self._timeout_s = settings.redis_timeout_s
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
-        self._channels = channels
+        self._channels = dict.fromkeys(channels)
         self._receive = receive
         self._on_subscribed = on_subscribed
+        self._on_heard = on_heard
+        # The latest, from the moment it is made; and the one that is announced.
+        self._latest: Subscription | None = None
         self._subscription: Subscription | None = None
         self._subscribed = anyio.Event()
 
@@ -140,6 +200,18 @@ class Subscriber:
     def heard_at_s(self) -> dict[bytes, float] | None:
         """Channel → when anything last came on it; None while not subscribed."""
         return None if self._subscription is None else self._subscription.heard_at_s
+
+    def hear(self, channel: str) -> None:
+        """Subscribe a channel, now and after every loss."""
+        self._channels[channel] = None
+        if self._latest is not None:
+            self._latest.hear(channel)
+
+    def drop(self, channel: str) -> None:
+        """Hear a channel no more."""
+        del self._channels[channel]
+        if self._latest is not None:
+            self._latest.drop(channel)
 
     async def subscribed(self) -> None:
         """Return when all channels are subscribed, at once if they are."""
@@ -173,7 +245,7 @@ class Subscriber:
         Raises:
             RedisError, OSError: when it did not come about.
         """
-        subscription = Subscription(self._address.greeting, self._channels, self._receive)
+        subscription = self._latest = Subscription(self._address.greeting, self._channels, self._receive, self._on_heard)
         try:
             with anyio.fail_after(self._timeout_s):
                 await self._connect(subscription)
@@ -183,7 +255,7 @@ class Subscriber:
             self._announce(subscription)
             await subscription.ended.wait()
         finally:
-            self._subscription = None
+            self._subscription = self._latest = None
             if self._subscribed.is_set():
                 # One that is not set yet has waiters, and stays theirs however many tries it takes.
                 self._subscribed = anyio.Event()
@@ -205,6 +277,6 @@ class Subscriber:
             await loop.create_connection(lambda: subscription, to.host, to.port, ssl=to.tls)
 
 
-def _pack(command: Sequence[str]) -> bytes:
+def _pack(command: Sequence[str | bytes]) -> bytes:
     packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # the stub takes tuples of one only
     return packed

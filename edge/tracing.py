@@ -25,6 +25,7 @@ from edge.position import Outlet, Position
 from router.lines import id_of
 from router.metrics import TRACE_LOST
 from router.stored import Traced
+from router.targets import USER_PREFIX
 from router.trace import Stage, TraceEvent, Tracer
 
 TICK_S: Final = 0.02
@@ -40,7 +41,7 @@ WATCH_S: Final = 60.0
 
 
 class Hearer(NamedTuple):
-    """Who has the session of an outlet, and up to which seq the client has acknowledged."""
+    """Who has the session of an outlet, and up to which seq of its user's the client has acknowledged."""
 
     session: str
     device: str | None
@@ -59,10 +60,10 @@ class _Watched:
     def over(self) -> bool:
         return self.position.outlet.gone or time.monotonic() - self.since_s > WATCH_S
 
-    def has_come(self, hearer: Hearer) -> bool:
+    def has_come(self, hearer: Hearer | None) -> bool:
         seq, position = self.event.seq or 0, self.position
         if self.event.stage == Stage.ACKED:
-            return hearer.acked >= seq
+            return hearer is not None and hearer.acked >= seq
         # One without a seq goes out as soon as the session starts.
         return position.started and (not seq or position.began < seq <= position.at)
 
@@ -73,10 +74,10 @@ class Tracing:
     Args:
         tracer: writes them.
         node: the node id.
-        hearer_of: tells whose an outlet is.
+        hearer_of: tells whose an outlet is; None where it is nobody's alone, but a feed's.
     """
 
-    def __init__(self, tracer: Tracer, node: str, hearer_of: Callable[[Outlet], Hearer]) -> None:
+    def __init__(self, tracer: Tracer, node: str, hearer_of: Callable[[Outlet], Hearer | None]) -> None:
         self._tracer = tracer
         self._node = node
         self._hearer_of = hearer_of
@@ -150,9 +151,13 @@ class Tracing:
     def _put_out(self, position: Position, event: TraceEvent) -> None:
         """Note a message that a session was sent, and watch for its ack."""
         hearer = self._hearer_of(position.outlet)
+        if hearer is None:
+            self._note(event)
+            return
         event = replace(event, session=hearer.session, device=hearer.device)
         self._note(event)
-        if event.seq is not None:
+        # What is said of acks is said of the user's own.
+        if event.seq is not None and event.to.startswith(USER_PREFIX):
             self._watch(position, replace(event, stage=Stage.ACKED))
 
     def _watch(self, position: Position, event: TraceEvent) -> None:

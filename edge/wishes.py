@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from edge.client_frames import OWN, Options
+from edge.client_frames import Options
 from edge.frames import Error, Lost
 
 
@@ -18,13 +18,6 @@ def merged(asked: Options, wished: Options) -> Options:
         wished.since or asked.since,
         wished.topics or asked.topics,
     )
-
-
-def not_granted(options: Options) -> list[Error]:
-    """Return the answers to wishes that this version does not carry out: none is passed over."""
-    wishes = [f"since {name}" for name in options.since if name != OWN]
-    wishes += ["topics"] if options.topics else []
-    return [not_supported(wish) for wish in wishes]
 
 
 def not_supported(wish: str) -> Error:

@@ -173,6 +173,7 @@ class Settings(BaseModel):
         description="Most sessions of one user on one edge; one more closes with 4007. Those of one device count as one while "
         "the newer one replaces the older.",
     )
+    subscriptions_session_max: Count = Field(128, description="Most topics that one session hears at a time, as in Centrifugo.")
     cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
         2.0,
         description="How often acks are written to MongoDB. An edge that is killed forgets what came since; those messages "

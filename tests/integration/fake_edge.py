@@ -17,7 +17,7 @@ from edge.client import SUBPROTOCOL, Client, Message, Pauses, Status, TokenSourc
 TIMEOUT_S: Final = 60.0
 QUICK: Final = Pauses(min_s=0.001, max_s=0.002)
 
-WELCOME: Final = {"type": "welcome", "user": "alice", "session": "s1", "node": "edge-1.x", "seq": 0, "heartbeat": 25}
+WELCOME: Final = {"type": "welcome", "user": "alice", "session": "s1", "node": "edge-1.x", "seq": 0, "all": 0, "heartbeat": 25}
 
 Scene = Callable[["FakeEdge", ServerConnection], Awaitable[None]]
 

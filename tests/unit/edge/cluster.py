@@ -32,6 +32,7 @@ from router.errors import PushwayError
 from router.lines import build_frame, build_line
 from router.settings import Settings
 from router.stored import Page
+from tests.unit.edge.outlets import feed
 
 USER: Final = "ann"
 TARGET: Final = f"user:{USER}"
@@ -196,6 +197,8 @@ class Link:
         caught_up: how many frames said so.
     """
 
+    sessions = 1
+
     def __init__(self, cluster: Cluster, query: dict[str, str]) -> None:
         self.out: list[bytes] = []
         self.gone = False
@@ -235,6 +238,7 @@ class Link:
             self._head = head
             self.begun = self.at = self.at if self.resumes else head
             self._act(self.session.registered(head))
+            self._act(self.session.heard(self._cluster.everyone))
 
     def ack(self, seq: int) -> None:
         """Take the client's word for what it has."""
@@ -244,6 +248,10 @@ class Link:
         """Put the frames of the chunk on their way."""
         data = b"".join(self.out)
         self.out.clear()
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Put frames on their way."""
         if not self.gone:
             self._send(data)
 
@@ -274,11 +282,14 @@ class Link:
                 self._send(data)
             case Register():
                 self._cluster.audience.append(self.position)
-            case FindCursor(key, begin_at):
-                self.begun = self._cluster.cursors.setdefault(key.device, begin_at)
-                # Behind a stale head the session repeats what the device has: whether the cursor is a message's is not known.
-                self.at = min(self.begun, self._head)
-                self._act(self.session.resumed(self.begun))
+            case FindCursor(begin_at):
+                for key, seq in begin_at.items():
+                    if key.target == TARGET:
+                        self.begun = self._cluster.cursors.setdefault(key.device, seq)
+                        # Behind a stale head the session repeats what the device has: whether the cursor is a message's is not
+                        # known.
+                        self.at = min(self.begun, self._head)
+                self._act(self.session.resumed({**begin_at, key._replace(target=TARGET): self.begun}))
             case MoveCursor(key, seq):
                 self._cluster.moved[key.device] = seq
             case Behind(position, announce):
@@ -374,6 +385,7 @@ class Cluster:
     def __init__(self) -> None:
         self.store = Store()
         self.wire = Wire()
+        self.everyone = feed()
         self.audience: list[Position] = []
         self.cursors: dict[str, int] = {}
         self.moved: dict[str, int] = {}

@@ -1,10 +1,22 @@
-"""An outlet that keeps what it is given."""
+"""An outlet that keeps what it is given, and feeds to join."""
 
 from __future__ import annotations
+
+from edge.feed import Feed
+from router.targets import ALL
+
+
+def feed(target: str = ALL, head: int = 0) -> Feed:
+    """Return a feed that may be joined."""
+    made = Feed(target, 1_000_000, lambda _: None)
+    made.start(head)
+    return made
 
 
 class KeptOutlet:
     """Keeps each flush as one write."""
+
+    sessions = 1
 
     def __init__(self) -> None:
         self.out: list[bytes] = []
@@ -17,6 +29,10 @@ class KeptOutlet:
         """Keep what is out."""
         self.writes.append(self.out.copy())
         self.out.clear()
+
+    def write(self, data: bytes) -> None:
+        """Keep it."""
+        self.writes.append([data])
 
     def overfull(self) -> None:
         """Count the end."""

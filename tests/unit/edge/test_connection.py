@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
@@ -19,13 +19,16 @@ from websockets.uri import parse_uri
 
 from edge import kicked, replaced
 from edge.admission import Admission
+from edge.closes import Close
 from edge.connection import Connection
+from edge.cursors import Waiter as CursorWaiter
 from edge.delivery import Delivery
+from edge.feed import Feed, Hearing
 from edge.handshake import Handshake
 from edge.heads import Tell
 from edge.ledger import Waiter
 from edge.liveness import Pulse
-from edge.position import Position
+from edge.position import Outlet, Position
 from edge.session import Session
 from edge.sessions import Sessions
 from router.auth.tokens import Claims
@@ -33,6 +36,8 @@ from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.lines import build_frame, build_line
 from router.settings import Settings
+from router.targets import ALL
+from tests.unit.edge.outlets import feed
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +146,7 @@ class FakeVerifier:
                 raise TokenExpired("no more")
             case "later" | "never" | "soon":
                 return None
-        return Claims(user=token, expires_at=int(time.time()) + 60, topics=(), jti="j")
+        return Claims(user=token, expires_at=int(time.time()) + 60, topics=("*",), jti="j")
 
     async def verify(self, token: str) -> Claims:
         """Take that while."""
@@ -150,7 +155,7 @@ class FakeVerifier:
                 raise KeysUnavailable("wait")
             case "never":
                 await anyio.sleep_forever()
-        return Claims(user=token, expires_at=int(time.time()) + 60, topics=(), jti="j")
+        return Claims(user=token, expires_at=int(time.time()) + 60, topics=("*",), jti="j")
 
 
 class KeptRoutes:
@@ -196,13 +201,13 @@ class FakeCursors:
     def __init__(self) -> None:
         self.seqs: dict[CursorKey, int] = {}
         self.hastened: list[CursorKey] = []
-        self.waiters: dict[Tell, tuple[CursorKey, int]] = {}
+        self.waiters: dict[CursorWaiter, Mapping[CursorKey, int]] = {}
 
-    def find(self, key: CursorKey, begin_at: int, waiter: Tell) -> None:
+    def find(self, begin_at: Mapping[CursorKey, int], waiter: CursorWaiter) -> None:
         """Keep who asks."""
-        self.waiters[waiter] = (key, begin_at)
+        self.waiters[waiter] = begin_at
 
-    def withdraw(self, waiter: Tell) -> None:
+    def withdraw(self, waiter: CursorWaiter) -> None:
         """Forget who asked."""
         self.waiters.pop(waiter, None)
 
@@ -216,9 +221,37 @@ class FakeCursors:
 
     def answer(self) -> None:
         """Answer all that wait."""
-        for waiter, (key, begin_at) in list(self.waiters.items()):
-            waiter(self.seqs.setdefault(key, begin_at))
+        for waiter, begin_at in list(self.waiters.items()):
+            waiter({key: self.seqs.setdefault(key, seq) for key, seq in begin_at.items()})
         self.waiters.clear()
+
+
+class FakeFeeds:
+    """Every feed may be joined at once; nothing tells whether anybody publishes."""
+
+    def __init__(self, audiences: MutableMapping[bytes, list[Position]]) -> None:
+        self.audiences = audiences
+        self.feeds: dict[str, Feed] = {}
+        self.keep(ALL)
+
+    def keep(self, target: str) -> None:
+        """Have a feed stand."""
+        self.feeds[target] = feed(target)
+        self.audiences[target.encode()] = self.feeds[target].audience
+
+    def hear(self, target: str, outlet: Outlet, tell: Callable[[Feed], None]) -> None:
+        """Tell at once."""
+        del outlet
+        if target not in self.feeds:
+            self.keep(target)
+        tell(self.feeds[target])
+
+    def withdraw(self, target: str, outlet: Outlet) -> None:
+        """Nobody waits."""
+
+    def leave(self, hearing: Hearing) -> None:
+        """Leave."""
+        hearing.feed.leave(hearing)
 
 
 class Desk:
@@ -234,7 +267,9 @@ class Desk:
         cursors: Any = self.cursors
         catch_up: Any = self
         verifier = FakeVerifier()
-        self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, cursors, catch_up, tasks)
+        self.feeds = FakeFeeds(self.sessions.feeds)
+        feeds: Any = self.feeds
+        self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, catch_up, tasks)
         notices = {
             replaced.WORD: partial(replaced.hear, self.sessions.find),
             kicked.WORD: partial(kicked.hear, self.sessions.of_user),
@@ -377,7 +412,7 @@ async def test_a_devices_cursor_is_found_between_head_and_welcome(desk: Desk) ->
     assert connection.session.position is not None
     connection.session.position.read(2_000_000_000_000_001)
     socket.say('{"type":"ack","seq":2000000000000001}')
-    assert desk.cursors.seqs == {phone: 2_000_000_000_000_001}
+    assert desk.cursors.seqs == {phone: 2_000_000_000_000_001, phone._replace(target="all"): 0}
     assert desk.cursors.hastened == []
     connection.connection_lost(None)
     assert phone in desk.cursors.hastened
@@ -592,4 +627,21 @@ async def test_figures_fall_back_to_nothing(desk: Desk) -> None:
     with anyio.fail_after(60):
         await desk.admission.emptied()
     assert len(desk.sessions) == 0
-    assert not desk.sessions.audiences
+    assert list(desk.sessions.audiences) == [b"all"]
+    assert len(desk.feeds.feeds["all"]) == 0
+
+
+async def test_what_all_and_topics_are_sent_reaches_their_sessions(desk: Desk) -> None:
+    """In one pass, and until they leave; who has gone hears nothing."""
+    (ann, first), (_, second) = await desk.live("ann"), await desk.live("bob")
+    first.say('{"type":"subscribe","topic":"news"}')
+    assert first.frames() == ['{"type":"subscribed","topic":"news","seq":0}']
+    for target, seq in (("all", 1), ("topic:news", 2)):
+        frame = build_frame(target, seq, "m", 0, '"text":"x"')
+        desk.delivery.receive([build_line(target, 0, seq, None, frame).encode()])
+    assert (seqs(first.frames()), seqs(second.frames())) == ([1, 2], [1])
+    ann.close(Close.DRAINING)
+    ann.connection_lost(None)
+    assert len(desk.feeds.feeds["topic:news"]) == 0
+    desk.delivery.receive([build_line("all", 1, 3, None, build_frame("all", 3, "m", 0, '"text":"x"')).encode()])
+    assert (seqs(first.frames()), seqs(second.frames())) == ([], [3])

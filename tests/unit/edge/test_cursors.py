@@ -10,7 +10,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from edge.cursors import BATCH_MAX, CHUNK_MAX, READERS, DeviceCursors
+from edge.cursors import BATCH_MAX, CHUNK_MAX, READERS, DeviceCursors, Waiter
 from router.cursors import CursorKey
 from router.ops import Health
 from router.outage import Outages
@@ -69,13 +69,13 @@ class Stand:
         redis: Any = self.redis
         self.cursors = DeviceCursors(mongo, redis, settings, Outages(Health(), settings))
 
-    def asks(self, key: CursorKey, begin_at: int = 50) -> Callable[[int | None], None]:
+    def asks(self, key: CursorKey, begin_at: int = 50) -> Waiter:
         """Ask for a cursor, and return who is told."""
 
-        def waiter(seq: int | None) -> None:
-            self.told.append(seq)
+        def waiter(seqs: Mapping[CursorKey, int] | None) -> None:
+            self.told.append(None if seqs is None else seqs[key])
 
-        self.cursors.find(key, begin_at, waiter)
+        self.cursors.find({key: begin_at}, waiter)
         return waiter
 
     async def answers(self, count: int = 1) -> list[int | None]:

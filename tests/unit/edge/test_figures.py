@@ -41,7 +41,7 @@ def test_chunk_is_written_and_counted() -> None:
         ts_ms = int((time.time() - age_s) * 1000)
         outlet.out.append(text_frame(build_frame("user:a", 1, "m1", ts_ms, '"text":"hi"').encode()))
     (count, total), delivered, size = _latency(), _figure("delivered_total"), _figure("batch_size_sum", stage="edge")
-    write_out([first, second], 2)
+    write_out([first, second])
     assert (first.out, second.out) == ([], [])
     assert (_figure("delivered_total"), _figure("batch_size_sum", stage="edge")) == (delivered + 2, size + 2)
     assert _latency()[0] == count + 1
@@ -51,7 +51,7 @@ def test_chunk_is_written_and_counted() -> None:
 def test_nothing_delivered_is_no_sample() -> None:
     """Chunks that nobody here hears of, such as probes, say nothing."""
     before = _latency()
-    write_out([], 0)
+    write_out([])
     assert _latency() == before
 
 

@@ -48,8 +48,8 @@ def test_joined_frames_are_read_one_by_one(payloads: list[bytes]) -> None:
     ("frame", "json_text"),
     [
         (
-            Welcome("alice", "s1", "edge-1.k3f9", 1732262400123456, 25),
-            '{"type":"welcome","user":"alice","session":"s1","node":"edge-1.k3f9","seq":1732262400123456,"heartbeat":25}',
+            Welcome("alice", "s1", "edge-1.k3f9", 1732262400123456, 7, 25),
+            '{"type":"welcome","user":"alice","session":"s1","node":"edge-1.k3f9","seq":1732262400123456,"all":7,"heartbeat":25}',
         ),
         (Bye("draining", 1380), '{"type":"bye","reason":"draining","retry_after_ms":1380}'),
         (Error("bad_frame", "why"), '{"type":"error","code":"bad_frame","message":"why"}'),

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.actions import Challenge, Prove
+from edge.actions import Challenge, FindCursor, Prove
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.ledger import Ledger, Write
 from edge.replaced import Replaced, come, hear, tell
 from edge.session import Session, State
 from edge.sessions import Sessions
 from router.settings import Settings
-from tests.unit.edge.outlets import KeptOutlet
+from tests.unit.edge.outlets import KeptOutlet, feed
 
 EDGES: Final = 2
 USER: Final = "alice"
@@ -67,7 +67,9 @@ class Member:
         assert head is not None
         self.session.routed(at_us)
         self.session.registered(head)
-        self.challenged = Challenge() in self.session.resumed(head)
+        (find,) = self.session.heard(feed())
+        assert isinstance(find, FindCursor)
+        self.challenged = Challenge() in self.session.resumed(find.begin_at)
 
     def answer(self, took_s: float) -> None:
         """The pong comes."""

@@ -23,6 +23,9 @@ from edge.actions import (
     Challenge,
     Disconnect,
     FindCursor,
+    Forgo,
+    Hear,
+    Leave,
     MoveCursor,
     Prove,
     Register,
@@ -35,7 +38,8 @@ from edge.position import Verdict
 from edge.session import Session, State
 from router.cursors import CursorKey
 from router.settings import Settings
-from tests.unit.edge.outlets import KeptOutlet
+from router.targets import ALL
+from tests.unit.edge.outlets import KeptOutlet, feed
 
 SETTINGS = Settings()
 NODE = "edge-1.k3f9"
@@ -54,10 +58,18 @@ def registering(**query: str) -> Session:
     return session
 
 
-def live(head: int = 10) -> Session:
-    """Return a session that has had its welcome."""
-    session = registering()
-    session.registered(head)
+def come(session: Session, head: int, all_head: int = 0) -> Actions:
+    """Tell a session its head, and that it may join the feed of `all`; return what it does behind that."""
+    assert session.registered(head) == (Await(SETTINGS.redis_timeout_s), Hear(ALL))
+    return session.heard(feed(ALL, all_head))
+
+
+def live(head: int = 10, *topics: str) -> Session:
+    """Return a session that has had its welcome, with a token that grants these topics."""
+    session = new()
+    session.upgraded(Upgrade("t", {}, (SUBPROTOCOL,)))
+    session.verified("alice", 60.0, topics)
+    come(session, head)
     return session
 
 
@@ -122,7 +134,7 @@ def test_the_welcome_comes_first_then_what_was_held() -> None:
     session = registering()
     assert session.position is not None
     assert session.position.take(10, 11, b'\x81\x0a{"seq":11}') is Verdict.HELD
-    actions = session.registered(10)
+    actions = come(session, 10)
     assert actions[0] == Await(60.0)
     assert [frame.get("type", frame.get("seq")) for frame in frames(actions)] == ["welcome", 11]
     assert frames(actions)[0] == {
@@ -131,6 +143,7 @@ def test_the_welcome_comes_first_then_what_was_held() -> None:
         "session": session.id,
         "node": NODE,
         "seq": 10,
+        "all": 0,
         "heartbeat": 25,
     }
     assert session.state is State.LIVE
@@ -141,7 +154,7 @@ NOW_SEQ = time.time_ns() // 1_000
 
 def test_client_that_has_all() -> None:
     """Its cursor is the head: it is caught up as soon as it is live."""
-    actions = registering(since=str(NOW_SEQ)).registered(NOW_SEQ)
+    actions = come(registering(since=str(NOW_SEQ)), NOW_SEQ)
     assert frames(actions)[1:] == [{"type": "caught_up", "to": "user:alice", "seq": NOW_SEQ}]
     assert not [action for action in actions if isinstance(action, CatchUp)]
 
@@ -149,7 +162,7 @@ def test_client_that_has_all() -> None:
 def test_client_that_missed_something() -> None:
     """It is caught up first, and told when that is done."""
     session = registering(since=str(NOW_SEQ))
-    actions = session.registered(NOW_SEQ + 5)
+    actions = come(session, NOW_SEQ + 5)
     assert [frame["type"] for frame in frames(actions)] == ["welcome"]
     assert session.position is not None
     assert only(CatchUp, actions) == CatchUp(session.position, announce=True)
@@ -158,28 +171,34 @@ def test_client_that_missed_something() -> None:
 
 def test_cursor_older_than_what_is_kept() -> None:
     """The client is told from where to where something may be gone; 0 asks for what there is, and misses nothing."""
-    (_, lost) = frames(registering(since="5").registered(NOW_SEQ))
+    (_, lost) = frames(come(registering(since="5"), NOW_SEQ))
     assert (lost["type"], lost["to"], lost["from"]) == ("lost", "user:alice", 5)
     until = lost["until"]
     assert isinstance(until, int)
     assert abs(time.time() - SETTINGS.retention_s - until / 1_000_000) < 60
-    assert [frame["type"] for frame in frames(registering(since="0").registered(NOW_SEQ))] == ["welcome"]
+    assert [frame["type"] for frame in frames(come(registering(since="0"), NOW_SEQ))] == ["welcome"]
 
 
 # -- a device ------------------------------------------------------------------------------------------------------------
 
 PHONE = CursorKey("alice", "phone", "user:alice")
+PHONE_ALL = PHONE._replace(target=ALL)
+
+
+def at(seq: int) -> dict[CursorKey, int]:
+    """Return where the phone's cursors stand: its own there, that of `all` at the beginning, of which there is nothing."""
+    return {PHONE: seq, PHONE_ALL: 0}
 
 
 def test_a_device_without_since_goes_on_where_it_stopped() -> None:
     """The cursor is looked up behind the head, with a deadline of its own; nothing is sent before it is known."""
     session = registering(device="phone")
     session.routed(NOW_SEQ + 9)
-    actions = session.registered(NOW_SEQ + 5)
-    assert actions == (Await(SETTINGS.redis_timeout_s), FindCursor(PHONE, NOW_SEQ + 5))
+    actions = come(session, NOW_SEQ + 5, NOW_SEQ + 4)
+    assert actions == (FindCursor({PHONE: NOW_SEQ + 5, PHONE_ALL: NOW_SEQ + 4}),)
     assert session.position is not None
     assert session.position.take(NOW_SEQ + 5, NOW_SEQ + 6, b"x") is Verdict.HELD
-    actions = session.resumed(NOW_SEQ)
+    actions = session.resumed({PHONE: NOW_SEQ, PHONE_ALL: NOW_SEQ + 4})
     assert [frame["type"] for frame in frames(actions)] == ["welcome"]
     assert frames(actions)[0]["seq"] == NOW_SEQ + 5
     assert only(CatchUp, actions) == CatchUp(session.position, announce=True)
@@ -190,15 +209,15 @@ def test_a_device_without_since_goes_on_where_it_stopped() -> None:
 def test_a_device_that_has_all_is_caught_up_at_once() -> None:
     """As a client is that says so itself."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
-    assert [frame["type"] for frame in frames(session.resumed(NOW_SEQ))] == ["welcome", "caught_up"]
+    come(session, NOW_SEQ)
+    assert [frame["type"] for frame in frames(session.resumed(at(NOW_SEQ)))] == ["welcome", "caught_up"]
 
 
 def test_a_cursor_above_the_head_is_clamped() -> None:
     """It is not of this cluster, or of a device that had nothing to begin from; what comes follows the head."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
-    session.resumed(NOW_SEQ * 2)
+    come(session, NOW_SEQ)
+    session.resumed(at(NOW_SEQ * 2))
     assert session.position is not None
     assert session.position.at == NOW_SEQ
     assert session.position.take(NOW_SEQ, NOW_SEQ + 1, b"x") is Verdict.DELIVER
@@ -207,8 +226,8 @@ def test_a_cursor_above_the_head_is_clamped() -> None:
 def test_a_devices_cursor_older_than_what_is_kept() -> None:
     """The device is told what it may have lost."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
-    assert [frame["type"] for frame in frames(session.resumed(5))] == ["welcome", "lost"]
+    come(session, NOW_SEQ)
+    assert [frame["type"] for frame in frames(session.resumed(at(5)))] == ["welcome", "lost"]
 
 
 @pytest.mark.parametrize("head", [0, 5])
@@ -216,9 +235,10 @@ def test_a_new_device_is_not_remembered_in_the_far_past(head: int) -> None:
     """Or it would be told of a loss when it comes back, though nothing was sent; what it gets now follows the head."""
     session = registering(device="phone")
     session.routed(NOW_SEQ)
-    find = only(FindCursor, session.registered(head))
+    find = only(FindCursor, come(session, head))
     assert isinstance(find, FindCursor)
-    assert find.begin_at == NOW_SEQ - SETTINGS.retention_s / 2 * 1_000_000
+    begin_at = NOW_SEQ - int(SETTINGS.retention_s / 2 * 1_000_000)
+    assert find.begin_at == {PHONE: begin_at, PHONE_ALL: begin_at}
     assert session.position is not None
     assert frames(session.resumed(find.begin_at))[1:] == [{"type": "caught_up", "to": "user:alice", "seq": head}]
     assert session.position.take(head, head + 1, b"x") is Verdict.DELIVER
@@ -227,8 +247,8 @@ def test_a_new_device_is_not_remembered_in_the_far_past(head: int) -> None:
 def live_phone() -> Session:
     """Return a session of a device that has had its welcome."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
-    session.resumed(NOW_SEQ)
+    come(session, NOW_SEQ)
+    session.resumed(at(NOW_SEQ))
     return session
 
 
@@ -236,11 +256,11 @@ def test_a_device_is_challenged_right_behind_its_welcome() -> None:
     """Before anything else is asked for; a session without a device replaces nobody and is not."""
     for query in ({"device": "phone"}, {"device": "phone", "since": "0"}):
         session = registering(**query)
-        actions = session.registered(NOW_SEQ)
+        actions = come(session, NOW_SEQ)
         if session.state is State.RESUMING:
-            actions = session.resumed(0)
+            actions = session.resumed(at(0))
         assert [type(action) for action in actions][:3] == [Await, Send, Challenge]
-    assert Challenge() not in registering().registered(10)
+    assert Challenge() not in come(registering(), 10)
 
 
 def test_an_answer_proves_a_session_that_is_live() -> None:
@@ -273,31 +293,39 @@ def test_its_own_proof_replaces_nobody() -> None:
 
 
 def test_since_wins_and_becomes_the_devices_cursor() -> None:
-    """Clamped like any; the client is live without waiting for anybody."""
-    session = registering(device="phone", since=str(NOW_SEQ))
-    assert only(MoveCursor, session.registered(NOW_SEQ + 5)) == MoveCursor(PHONE, NOW_SEQ)
-    moved = only(MoveCursor, registering(device="phone", since=str(2 * NOW_SEQ)).registered(NOW_SEQ))
-    assert isinstance(moved, MoveCursor)
-    assert moved.seq <= time.time_ns() // 1_000
-    assert only(MoveCursor, registering(device="phone", since="0").registered(NOW_SEQ)) == MoveCursor(PHONE, 0)
+    """Clamped like any; with `since` of both the client is live without waiting for anybody."""
+
+    def moved(own: int, everyone: int, head: int) -> Actions:
+        actions = come(registering(device="phone", since=f"{own},all:{everyone}"), head, NOW_SEQ)
+        return tuple(action for action in actions if isinstance(action, MoveCursor))
+
+    assert moved(NOW_SEQ, NOW_SEQ, NOW_SEQ + 5) == (MoveCursor(PHONE, NOW_SEQ), MoveCursor(PHONE_ALL, NOW_SEQ))
+    assert moved(0, 5, NOW_SEQ) == (MoveCursor(PHONE, 0), MoveCursor(PHONE_ALL, 5))
+    for action in moved(2 * NOW_SEQ, 2 * NOW_SEQ, NOW_SEQ):
+        assert isinstance(action, MoveCursor)
+        assert action.seq <= time.time_ns() // 1_000
+    half = registering(device="phone", since="5")
+    half.routed(7)
+    assert come(half, NOW_SEQ, 7) == (FindCursor({PHONE_ALL: 7}),)
+    assert only(MoveCursor, half.resumed({PHONE_ALL: 7})) == MoveCursor(PHONE, 5)
 
 
 def test_a_device_whose_cursor_nobody_can_tell() -> None:
     """It is told to come again: where it would begin is not to be guessed."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
+    come(session, NOW_SEQ)
     assert closes(session.resumed(None)) == [Close.OVERLOADED]
     late = registering(device="phone")
-    late.registered(NOW_SEQ)
+    come(late, NOW_SEQ)
     assert closes(late.overdue()) == [Close.OVERLOADED]
-    assert late.resumed(NOW_SEQ) == ()
+    assert late.resumed(at(NOW_SEQ)) == ()
 
 
 def test_an_ack_moves_the_devices_cursor() -> None:
     """Forward only, and never beyond what was sent; without a device there is none to move."""
     session = registering(device="phone")
-    session.registered(NOW_SEQ)
-    session.resumed(NOW_SEQ)
+    come(session, NOW_SEQ)
+    session.resumed(at(NOW_SEQ))
     assert session.position is not None
     session.position.take(NOW_SEQ, NOW_SEQ + 9, b"x")
 
@@ -312,11 +340,108 @@ def test_an_ack_moves_the_devices_cursor() -> None:
     assert live(head=10).text(b'{"type":"ack","seq":7}') == ()
 
 
-def test_wishes_of_later_versions_are_answered() -> None:
-    """Behind the welcome, one error each."""
-    answers = frames(registering(since="all:5", topics="news").registered(0))
-    assert [answer["type"] for answer in answers] == ["welcome", "error", "error"]
-    assert {answer.get("code") for answer in answers[1:]} == {"not_supported"}
+# -- all, and topics ------------------------------------------------------------------------------------------------------
+
+NEWS = CursorKey("alice", "phone", "topic:news")
+
+
+def test_what_all_have_missed_is_told_to_who_asks_or_has_missed_it() -> None:
+    """A client that says nothing of `all` hears what comes; one that does is caught up with it, as with its own."""
+    assert [frame["type"] for frame in frames(come(registering(), 0, NOW_SEQ))] == ["welcome"]
+    (_, caught_up) = frames(come(registering(since=f"all:{NOW_SEQ}"), 0, NOW_SEQ))
+    assert caught_up == {"type": "caught_up", "to": "all", "seq": NOW_SEQ}
+    session = registering(device="phone")
+    come(session, 0, NOW_SEQ)
+    behind = only(CatchUp, session.resumed({PHONE: 0, PHONE_ALL: NOW_SEQ - 9}))
+    assert isinstance(behind, CatchUp)
+    assert (behind.position.target, behind.position.at, behind.announce) == (ALL, NOW_SEQ - 9, True)
+
+
+def test_a_topic_is_heard_once_it_is_granted() -> None:
+    """Asked for, heard, told; asking again is answered again, and leaving too."""
+    session = live(10, "ne*")
+    assert session.text(b'{"type":"subscribe","topic":"news"}') == (Hear("topic:news"),)
+    assert session.wished == [ALL, "topic:news"]
+    news = feed("topic:news", 7)
+    assert frames(session.heard(news)) == [{"type": "subscribed", "topic": "news", "seq": 7}]
+    assert [hearing.feed for hearing in session.hearings][1:] == [news]
+    assert frames(session.text(b'{"type":"subscribe","topic":"news"}')) == [{"type": "subscribed", "topic": "news", "seq": 7}]
+    actions = session.text(b'{"type":"unsubscribe","topic":"news"}')
+    assert isinstance(actions[0], Leave)
+    assert frames(actions) == [{"type": "unsubscribed", "topic": "news"}]
+    assert len(session.hearings) == 1
+
+
+def test_a_topic_behind_a_cursor() -> None:
+    """In the frame, or, once, from the connecting; the device's is looked up, and both answers come in their order."""
+    session = live(10, "*")
+    session.text(b'{"type":"subscribe","topic":"news","since":5}')
+    news = feed("topic:news", NOW_SEQ)
+    actions = session.heard(news)
+    assert [frame["type"] for frame in frames(actions)] == ["subscribed", "lost"]
+    assert [(action.position.at, action.announce) for action in actions if isinstance(action, CatchUp)] == [(5, True)]
+
+    device = new()
+    device.upgraded(Upgrade("t", {"device": "phone", "topics": "news,sport", "since": f"0,all:0,topic:sport:{NOW_SEQ}"}, ()))
+    device.verified("alice", 60.0, ["*"])
+    assert [action for action in come(device, NOW_SEQ) if isinstance(action, Hear)] == [Hear("topic:news"), Hear("topic:sport")]
+    assert device.heard(news) == (FindCursor({NEWS: NOW_SEQ}),)
+    sport = device.heard(feed("topic:sport", NOW_SEQ))
+    assert [frame["type"] for frame in frames(sport)] == ["subscribed", "caught_up"]
+    assert only(MoveCursor, sport) == MoveCursor(NEWS._replace(target="topic:sport"), NOW_SEQ)
+    assert [frame["type"] for frame in frames(device.resumed({NEWS: NOW_SEQ - 1}))] == ["subscribed"]
+    assert [hearing.at for hearing in device.hearings] == [0, NOW_SEQ, NOW_SEQ - 1]
+
+
+def test_a_topic_that_is_left_before_it_is_heard() -> None:
+    """Nothing of it comes, however late the answers are."""
+    session = live(10, "*")
+    session.text(b'{"type":"subscribe","topic":"news"}')
+    actions = session.text(b'{"type":"unsubscribe","topic":"news"}')
+    assert actions[0] == Forgo("topic:news")
+    assert session.heard(feed("topic:news")) == ()
+    assert session.resumed({NEWS: 5}) == ()
+
+
+def test_topics_that_are_refused() -> None:
+    """With the reason; the session goes on."""
+    session = live(10, "team.*")
+    assert frames(session.text(b'{"type":"subscribe","topic":"news"}'))[0]["code"] == "forbidden"
+    for number in range(SETTINGS.subscriptions_session_max):
+        session.text(b'{"type":"subscribe","topic":"team.%d"}' % number)
+    assert frames(session.text(b'{"type":"subscribe","topic":"team.x"}'))[0]["code"] == "too_many_topics"
+    assert closes(session.text(b'{"type":"subscribe","topic":"a b"}')) == [Close.BAD_FRAME]
+
+
+def test_topics_asked_for_before_the_welcome() -> None:
+    """Are subscribed behind it, unless they are left again; there is a bound."""
+    session = new()
+    session.upgraded(Upgrade("t", {}, (SUBPROTOCOL,)))
+    session.verified("alice", 60.0, ["*"])
+    assert session.text(b'{"type":"subscribe","topic":"news","since":3}') == ()
+    assert (
+        session.text(b'{"type":"subscribe","topic":"sport"}') == session.text(b'{"type":"unsubscribe","topic":"sport"}') == ()
+    )
+    actions = come(session, 10)
+    assert [frame["type"] for frame in frames(actions)] == ["welcome", "unsubscribed"]
+    assert actions[-1] == Hear("topic:news")
+    assert [action.position.at for action in session.heard(feed("topic:news", 5)) if isinstance(action, CatchUp)] == [3]
+    rude = registering()
+    asked = [rude.text(b'{"type":"subscribe","topic":"t%d"}' % number) for number in range(200)]
+    assert closes(tuple(action for actions in asked for action in actions)) == [Close.BAD_FRAME]
+
+
+def test_acks_of_all_and_of_topics() -> None:
+    """Each moves the device's cursor of that target, never beyond what was sent of it."""
+    session = new()
+    session.upgraded(Upgrade("t", {"device": "phone", "topics": "news", "since": "0,all:0,topic:news:0"}, ()))
+    session.verified("alice", 60.0, ["news"])
+    come(session, 0)
+    session.heard(feed("topic:news", 0))
+    assert session.text(b'{"type":"ack","seq":0,"to":"topic:news"}') == (MoveCursor(NEWS, 0),)
+    assert session.text(b'{"type":"ack","seq":0,"to":"all"}') == (MoveCursor(PHONE_ALL, 0),)
+    for ack in (b'{"type":"ack","seq":1,"to":"topic:news"}', b'{"type":"ack","seq":0,"to":"topic:sport"}'):
+        assert frames(session.text(ack))[0]["code"] == "bad_ack"
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------
@@ -377,8 +502,9 @@ def test_bye_comes_before_the_close() -> None:
         (b'{"type":"ack","seq":11}', ["bad_ack"]),
         (b'{"type":"ack","seq":1,"to":"user:bob"}', ["bad_ack"]),
         (b'{"type":"connect","token":"t"}', ["unexpected"]),
-        (b'{"type":"subscribe","topic":"news"}', ["not_supported"]),
-        (b'{"type":"unsubscribe","topic":"news"}', ["not_supported"]),
+        (b'{"type":"ack","seq":0,"to":"all"}', []),
+        (b'{"type":"subscribe","topic":"news"}', ["forbidden"]),
+        (b'{"type":"unsubscribe","topic":"news"}', ["unsubscribed"]),
         (b'{"type":"token","token":"t"}', ["not_supported"]),
     ],
 )
@@ -407,8 +533,8 @@ def test_what_comes_before_the_welcome_is_answered_behind_it() -> None:
     assert session.position is not None
     assert session.text(b'{"type":"ack","seq":0}') == session.text(b'{"type":"ping"}') == ()
     session.position.take(10, 11, b'\x81\x0a{"seq":11}')
-    answers = [frame.get("code", frame.get("type", frame.get("seq"))) for frame in frames(session.registered(10))]
-    assert answers == ["welcome", "not_supported", "unexpected", "bad_ack", "pong", 11]
+    answers = [frame.get("code", frame.get("type", frame.get("seq"))) for frame in frames(come(session, 10))]
+    assert answers == ["welcome", "unexpected", "bad_ack", "pong", 11, "forbidden"]
     assert [frame["type"] for frame in frames(session.text(b'{"type":"ping"}'))] == ["pong"]
 
 
@@ -426,13 +552,17 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
     "upgraded": lambda s: s.upgraded(Upgrade(None, {}, ())),
     "connect": lambda s: s.text(b'{"type":"connect","token":"t"}'),
     "ping": lambda s: s.text(b'{"type":"ping"}'),
-    "verified": lambda s: s.verified("alice", math.inf),
+    "verified": lambda s: s.verified("alice", math.inf, ["*"]),
     "refused": lambda s: s.refused("no"),
     "registered": lambda s: s.registered(5),
+    "heard": lambda s: s.heard(feed()),
+    "subscribe": lambda s: s.text(b'{"type":"subscribe","topic":"news"}'),
+    "news": lambda s: s.heard(feed("topic:news")),
+    "unsubscribe": lambda s: s.text(b'{"type":"unsubscribe","topic":"news"}'),
     "answered": lambda s: s.answered(0.0),
     "proved": lambda s: s.proved(5),
     "rival": lambda s: s.replaced(6, "other"),
-    "resumed": lambda s: s.resumed(5),
+    "resumed": lambda s: s.resumed(at(5)),
     "cursorless": lambda s: s.resumed(None),
     "overdue": lambda s: s.overdue(),
     "replaced": lambda s: s.close(Close.REPLACED),
@@ -463,4 +593,4 @@ def test_whatever_happens_a_session_closes_once_and_is_silent_after(events: list
     welcomes = [frame for frame in frames(tuple(actions)) if frame["type"] == "welcome"]
     assert len(welcomes) <= 1
     if welcomes:
-        assert {"connect", "verified", "registered"} <= set(events)
+        assert {"connect", "verified", "registered", "heard"} <= set(events)

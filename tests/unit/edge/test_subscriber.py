@@ -35,7 +35,8 @@ class Heard:
 
     def __init__(self, *greeting: tuple[str, ...]) -> None:
         self.chunks: list[list[bytes]] = []
-        self.subscription = Subscription(greeting, CHANNELS, self.chunks.append)
+        self.added: list[str] = []
+        self.subscription = Subscription(greeting, CHANNELS, self.chunks.append, self.added.append)
         self.transport = KeptTransport()
         self.subscription.connection_made(self.transport)
 
@@ -94,6 +95,55 @@ def test_a_refusal_or_a_channel_taken_back_ends_it(reply: bytes, reason: str) ->
     assert str(heard.subscription.error)
     assert heard.transport.aborted
     assert heard.chunks == [[b"a"]]
+
+
+TOPIC = "push:{0}:topic:news"
+
+
+def test_channels_are_added_and_taken_away() -> None:
+    """Each is told when it is heard; the answer to a wish of ours is no loss, one unasked for is."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1))
+    heard.transport.written = b""
+    heard.subscription.hear(TOPIC)
+    assert heard.transport.written == array(b"SSUBSCRIBE", TOPIC.encode())
+    assert heard.added == []
+    heard.data(array(b"ssubscribe", TOPIC.encode(), 3), array(b"smessage", TOPIC.encode(), b"a"))
+    assert (heard.added, heard.chunks) == ([TOPIC], [[b"a"]])
+    heard.subscription.drop(TOPIC)
+    assert heard.transport.written.endswith(array(b"SUNSUBSCRIBE", TOPIC.encode()))
+    heard.data(array(b"sunsubscribe", TOPIC.encode(), 2))
+    assert not heard.subscription.ended.is_set()
+    heard.data(array(b"sunsubscribe", TOPIC.encode(), 2))
+    assert heard.subscription.reason == REVOKED
+
+
+def test_a_channel_that_is_wanted_again_before_it_is_left() -> None:
+    """The confirmation that counts is the one behind the leaving."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1))
+    for step in (heard.subscription.hear, heard.subscription.drop, heard.subscription.hear):
+        step(TOPIC)
+    heard.data(array(b"ssubscribe", TOPIC.encode(), 3))
+    assert heard.added == []
+    heard.data(array(b"sunsubscribe", TOPIC.encode(), 2), array(b"ssubscribe", TOPIC.encode(), 3))
+    assert heard.added == [TOPIC]
+    assert TOPIC.encode() in heard.subscription.heard_at_s
+
+
+def test_a_channel_that_is_added_before_all_are_confirmed() -> None:
+    """Counts among them, unless it is left before."""
+    for left in (False, True):
+        heard = Heard()
+        heard.subscription.hear(TOPIC)
+        heard.data(confirmed(0), confirmed(1))
+        assert not heard.subscription.settled.is_set()
+        if left:
+            heard.subscription.drop(TOPIC)
+        else:
+            heard.data(array(b"ssubscribe", TOPIC.encode(), 3))
+        assert heard.subscription.settled.is_set()
+        assert heard.added == []
 
 
 def test_the_first_reason_stays() -> None:

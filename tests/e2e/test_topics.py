@@ -1,0 +1,209 @@
+"""Topics and `all` on real servers: whoever hears of a target gets all of it, live or later, from whichever edge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import pytest
+from redis import Redis
+from websockets.asyncio.client import ClientConnection, connect
+
+from edge.client import SUBPROTOCOL
+from tests.stack import Stack
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 60.0
+CHURN = 500
+"""Times that a session subscribes and unsubscribes, in one go."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Yield the whole system with two edges."""
+    with Stack(tmp_path_factory.mktemp("stack"), settings={"cursor_flush_s": 0.2}) as stack:
+        yield stack
+
+
+class Client:
+    """A connection that keeps what comes."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.messages: list[dict[str, Any]] = []
+
+    async def say(self, **frame: object) -> None:
+        """Send a frame."""
+        await self.connection.send(json.dumps(frame))
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """Return the next frame of this type."""
+        with anyio.fail_after(PATIENCE_S):
+            while True:
+                frame: dict[str, Any] = json.loads(await self.connection.recv())
+                if frame["type"] == "message":
+                    self.messages.append(frame)
+                if frame["type"] == kind:
+                    return frame
+
+    async def subscribe(self, topic: str, **more: object) -> dict[str, Any]:
+        """Subscribe, and return the answer."""
+        await self.say(type="subscribe", topic=topic, **more)
+        return await self.until("subscribed")
+
+    async def has(self, target: str, *bodies: str) -> None:
+        """Return when it has exactly these messages of a target, in this order."""
+        while len(self.bodies(target)) < len(bodies):
+            await self.until("message")
+        assert self.bodies(target) == list(bodies)
+
+    def bodies(self, target: str) -> list[str]:
+        """Return what the messages of a target say."""
+        return [message["body"] for message in self.messages if message["to"] == target]
+
+
+@asynccontextmanager
+async def client(stack: Stack, user: str, edge: int = 0, query: str = "", **token: object) -> AsyncIterator[Client]:
+    """Yield a client that has been welcomed by edge 0 or 1."""
+    bearer = await anyio.to_thread.run_sync(lambda: stack.token(user, **{"topics": ["news*"], **token}))
+    headers = {"Authorization": f"Bearer {bearer}"}
+    async with connect(
+        stack.edge_urls[edge] + query, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None
+    ) as connection:
+        made = Client(connection)
+        await made.until("welcome")
+        yield made
+
+
+@pytest.fixture
+def redis(stack: Stack) -> Iterator[Redis]:
+    """Yield a client of the stack's Redis."""
+    with stack.redis_client() as redis:
+        yield redis
+
+
+def send(redis: Redis, target: str, *bodies: str) -> None:
+    """Append messages."""
+    for body in bodies:
+        redis.xadd("push:{0}:in", {"to": target, "body": json.dumps(body)})
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Return when a condition holds that lies in other processes."""
+    with anyio.fail_after(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - it lies in another process
+            await anyio.sleep(0.02)
+
+
+def channels(redis: Redis) -> set[str]:
+    """Return the topics that some edge hears."""
+    found = cast(list[bytes], redis.pubsub_shardchannels("push:{0}:topic:*"))
+    return {channel.decode().removeprefix("push:{0}:topic:") for channel in found}
+
+
+def keys_of(redis: Redis) -> set[bytes]:
+    """Return all keys."""
+    return set(cast(list[bytes], redis.keys("*")))
+
+
+async def test_live_on_every_edge(stack: Stack, redis: Redis) -> None:
+    """A topic reaches its subscribers and nobody else, `all` reaches everybody; who leaves hears no more of it."""
+    async with client(stack, "ann", 0) as ann, client(stack, "bob", 1) as bob, client(stack, "cid", 1) as cid:
+        await ann.subscribe("news")
+        await bob.subscribe("news")
+        send(redis, "topic:news", "a", "b")
+        send(redis, "all", "x")
+        for one in (ann, bob):
+            await one.has("topic:news", "a", "b")
+        for one in (ann, bob, cid):
+            await one.has("all", "x")
+        await bob.say(type="unsubscribe", topic="news")
+        await bob.until("unsubscribed")
+        send(redis, "topic:news", "c")
+        await ann.has("topic:news", "a", "b", "c")
+        send(redis, "all", "y")
+        await bob.has("all", "x", "y")
+        assert (bob.bodies("topic:news"), cid.bodies("topic:news")) == (["a", "b"], [])
+
+
+async def test_what_was_missed_comes_first(stack: Stack, redis: Redis) -> None:
+    """By `since` in the frame or at connecting, of a topic and of all; from then on it is live."""
+    async with client(stack, "dan") as dan:
+        seq = (await dan.subscribe("news-1"))["seq"]
+        send(redis, "topic:news-1", "a", "b", "c")
+        send(redis, "all", "dan-x")
+        await dan.has("topic:news-1", "a", "b", "c")
+        while "dan-x" not in dan.bodies("all"):
+            await dan.until("message")
+        all_seq = next(one["seq"] for one in dan.messages if one["body"] == "dan-x")
+    send(redis, "all", "dan-y")
+    query = f"?topics=news-1&since=all:{all_seq},topic:news-1:{seq}"
+    async with client(stack, "dan", 1, query) as dan:
+        await dan.has("topic:news-1", "a", "b", "c")
+        await dan.has("all", "dan-y")
+        send(redis, "topic:news-1", "d")
+        await dan.has("topic:news-1", "a", "b", "c", "d")
+        await dan.say(type="unsubscribe", topic="news-1")
+        assert (await dan.subscribe("news-1", since=0))["type"] == "subscribed"
+        await dan.has("topic:news-1", "a", "b", "c", "d", "a", "b", "c", "d")
+
+
+async def test_a_device_goes_on_where_it_stopped(stack: Stack, redis: Redis) -> None:
+    """The server keeps a cursor of each target for it; what it has not acknowledged comes again."""
+    query = "?device=phone&topics=news-2"
+    async with client(stack, "eve", 0, query) as eve:
+        await eve.until("subscribed")
+        send(redis, "topic:news-2", "a", "b")
+        send(redis, "all", "eve-x", "eve-y")
+        await eve.has("topic:news-2", "a", "b")
+        while len(eve.bodies("all")) < 2:
+            await eve.until("message")
+        for target, body in (("topic:news-2", "a"), ("all", "eve-x")):
+            await eve.say(type="ack", to=target, seq=next(one["seq"] for one in eve.messages if one["body"] == body))
+    send(redis, "topic:news-2", "c")
+    async with client(stack, "eve", 1, query) as eve:
+        await eve.has("topic:news-2", "b", "c")
+        await eve.has("all", "eve-y")
+
+
+async def test_a_lost_subscription_loses_nothing(stack: Stack, redis: Redis) -> None:
+    """What was published while an edge did not hear comes as soon as it does, to each session once."""
+    async with client(stack, "fay", 0) as fay, client(stack, "gus", 1) as gus:
+        for one in (fay, gus):
+            await one.subscribe("news-3")
+        send(redis, "topic:news-3", "a")
+        for one in (fay, gus):
+            await one.has("topic:news-3", "a")
+        for number in range(5):
+            redis.client_kill_filter(_type="pubsub")
+            send(redis, "topic:news-3", f"b{number}")
+        send(redis, "topic:news-3", "c")
+        for one in (fay, gus):
+            await one.has("topic:news-3", "a", "b0", "b1", "b2", "b3", "b4", "c")
+
+
+async def test_a_topic_that_is_not_granted(stack: Stack) -> None:
+    """The client is told, and everything else goes on."""
+    async with client(stack, "hal") as hal:
+        await hal.say(type="subscribe", topic="secret")
+        assert (await hal.until("error"))["code"] == "forbidden"
+        assert (await hal.subscribe("news"))["topic"] == "news"
+
+
+async def test_churn_leaves_nothing_behind(stack: Stack, redis: Redis) -> None:
+    """However often sessions come and go, in the end no channel is left, and no key was ever made."""
+    keys = keys_of(redis)
+    async with client(stack, "ida", 0) as ida, client(stack, "jim", 1) as jim:
+        for number in range(CHURN):
+            for one in (ida, jim):
+                await one.say(type="subscribe", topic=f"news-{number % 7}-churn")
+                await one.say(type="unsubscribe", topic=f"news-{number % 7}-churn")
+        for one in (ida, jim):
+            await one.subscribe("news-last")
+        assert channels(redis) == {"news-last"}
+    await until(lambda: not channels(redis))
+    assert not [key for key in keys_of(redis) - keys if b"churn" in key or b"last" in key]

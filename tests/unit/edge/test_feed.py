@@ -1,0 +1,283 @@
+"""edge.feed: what many hear is judged once, and each of them gets all of it, in order, each once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from edge.feed import Feed, Hearing
+from edge.position import DELIVER, Outlet, Position, Verdict
+from edge.resync import compare
+
+TARGET = "topic:news"
+LARGE = 40_000
+"""Bytes of a frame of which two are much at once."""
+
+
+class Client:
+    """A session's outlet and its client: keeps what it is written, as seqs."""
+
+    def __init__(self) -> None:
+        self.out: list[bytes] = []
+        self.seqs: list[int] = []
+        self.backlog_bytes = 0
+        self.gone = False
+        self.ended = False
+        self.sessions = 1
+
+    def write(self, data: bytes) -> None:
+        """Read the frames, each a seq in a field of its own width."""
+        self.seqs += [int(part.strip(b".")) for part in data.split(b";") if part]
+
+    def flush(self) -> None:
+        """Write what is out."""
+        self.write(b"".join(self.out))
+        self.out.clear()
+
+    def overfull(self) -> None:
+        """End."""
+        self.ended = True
+
+    unreadable = overfull
+
+
+def frame_of(seq: int, *, large: bool = False) -> bytes:
+    """Return a frame that a `Client` can read."""
+    return (b"%d" % seq).ljust(LARGE if large else 3, b".") + b";"
+
+
+class Node:
+    """Delivery and catch-up of one target, step by step; MongoDB is the list of what was accepted."""
+
+    def __init__(self, head: int = 0) -> None:
+        self.accepted: dict[int, bytes] = {}
+        self.behind: dict[Position, None] = {}
+        self.feed = Feed(TARGET, 1_000_000, self.catch_up)
+        self.feed.start(head)
+        self.top = head
+
+    def catch_up(self, position: Position) -> None:
+        """Have a position read on."""
+        self.behind[position] = None
+
+    def accept(self, *, large: bool = False) -> tuple[int, int, bytes]:
+        """Store a message, and return its line."""
+        prev, self.top = self.top, self.top + 1
+        self.accepted[self.top] = frame_of(self.top, large=large)
+        return prev, self.top, self.accepted[self.top]
+
+    def deliver(self, *lines: tuple[int, int, bytes]) -> None:
+        """Deliver a chunk."""
+        dirty: list[Outlet] = []
+        for prev, seq, frame in lines:
+            for position in self.feed.audience:
+                verdict = position.take(prev, seq, frame)
+                if verdict is DELIVER:
+                    dirty += [] if position.outlet.out else [position.outlet]
+                    position.outlet.out.append(frame)
+                elif verdict is Verdict.GAP:
+                    self.catch_up(position)
+        for outlet in dirty:
+            outlet.flush()
+
+    def join(self, since: int | None) -> tuple[Client, Hearing]:
+        """Have a client join, and read on if it is behind."""
+        client = Client()
+        hearing = self.feed.join(client, since)
+        if hearing.own is not None and hearing.own.goal is not None:
+            self.catch_up(hearing.own)
+        return client, hearing
+
+    def read_page(self, most: int) -> None:
+        """Read a page for whoever waits longest."""
+        position = next(iter(self.behind))
+        del self.behind[position]
+        outlet, goal = position.outlet, position.goal
+        if outlet.gone or goal is None:
+            return
+        page = [seq for seq in self.accepted if position.at < seq <= goal][:most]
+        whole = len(page) < most
+        outlet.out.extend(self.accepted[seq] for seq in page)
+        position.read(max([position.at, *page]))
+        if whole:
+            outlet.out.extend(position.arrive(goal))
+        if outlet.out:
+            outlet.flush()
+        if position.goal is not None:
+            self.catch_up(position)
+
+    def settle(self) -> None:
+        """Compare heads as after a loss, and read until nobody is behind."""
+        compare(self.feed.audience, self.top, self.catch_up)
+        while self.behind:
+            self.read_page(2)
+
+
+def test_one_judgement_for_all() -> None:
+    """Members get what the node's position lets through, joined; who comes later has what came later."""
+    node = Node()
+    (ann, _), (bob, _) = node.join(None), node.join(None)
+    first, second = node.accept(), node.accept()
+    node.deliver(first, second)
+    late, _ = node.join(None)
+    node.deliver(node.accept())
+    assert (ann.seqs, bob.seqs, late.seqs) == ([1, 2, 3], [1, 2, 3], [3])
+    assert node.feed.audience == [node.feed.position]
+    assert (len(node.feed), node.feed.sessions) == (3, 3)
+
+
+def test_a_client_that_comes_back_reads_by_itself_and_then_joins() -> None:
+    """Its own position is there until it stands where the feed does; nobody else notices."""
+    node = Node()
+    ann, _ = node.join(None)
+    node.deliver(node.accept(), node.accept())
+    back, hearing = node.join(0)
+    assert (hearing.at, node.feed.sessions) == (0, 1)
+    node.deliver(node.accept())
+    while node.behind:
+        node.read_page(2)
+    assert (back.seqs, hearing.at) == ([1, 2, 3], 3)
+    node.deliver(node.accept())
+    assert node.feed.audience == [node.feed.position]
+    assert back.seqs == ann.seqs == [1, 2, 3, 4]
+
+
+def test_what_the_node_missed_is_read_once() -> None:
+    """One gap, one reader, and every member has it."""
+    node = Node()
+    clients = [node.join(None)[0] for _ in range(5)]
+    node.accept()
+    node.deliver(node.accept())
+    assert list(node.behind) == [node.feed.position]
+    while node.behind:
+        node.read_page(2)
+    assert [client.seqs for client in clients] == [[1, 2]] * 5
+
+
+def test_who_has_left_hears_nothing() -> None:
+    """A member, and one with a position of its own."""
+    node = Node()
+    node.deliver(node.accept())
+    (member, in_feed), (reader, by_itself) = node.join(None), node.join(0)
+    node.feed.leave(in_feed)
+    node.feed.leave(by_itself)
+    node.deliver(node.accept())
+    assert (member.seqs, reader.seqs) == ([], [])
+    assert (len(node.feed), node.feed.audience) == (0, [node.feed.position])
+
+
+def test_a_slow_client_is_sent_no_more_than_it_takes() -> None:
+    """Much at once goes to those who have read what came before; the slow one reads on from the inbox, and loses nothing."""
+    node = Node()
+    (slow, hearing), (quick, _) = node.join(None), node.join(None)
+    node.deliver(node.accept())
+    slow.backlog_bytes = 100_000
+    node.deliver(node.accept(large=True), node.accept(large=True))
+    assert (slow.seqs, quick.seqs) == ([1], [1, 2, 3])
+    assert list(node.behind) == [hearing.own]
+    slow.backlog_bytes = 0
+    while node.behind:
+        node.read_page(5)
+    node.deliver(node.accept())
+    assert slow.seqs == quick.seqs == [1, 2, 3, 4]
+
+
+def test_too_much_before_the_head() -> None:
+    """It is not held for ever, and a head of that time does not count."""
+    feed = Feed(TARGET, 10, lambda _: None)
+    assert feed.position.take(0, 1, b"x" * 11) is Verdict.OVERFULL
+    feed.overfull()
+    assert feed.overfilled
+    feed.empty()
+    assert feed.position.take(1, 2, b"x") is Verdict.HELD
+    feed.start(2)
+    assert (feed.head, feed.overfilled, feed.audience) == (2, False, [feed.position])
+
+
+def test_unreadable() -> None:
+    """What cannot be read ends the sessions, since none of them can go on."""
+    node = Node(3)
+    (member, _), (reader, _) = node.join(None), node.join(1)
+    node.feed.unreadable()
+    assert member.ended
+    assert reader.ended
+
+
+class FeedMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order: each session is put out what follows its start, in order, each once, all of it."""
+
+    @initialize(head=st.integers(0, 3))
+    def begin(self, head: int) -> None:
+        """Start."""
+        self.node = Node(head)
+        self.sessions: list[tuple[Client, Hearing, int]] = []
+        self.late: list[Any] = []
+
+    @rule(large=st.booleans(), count=st.integers(1, 3))
+    def publish(self, count: int, *, large: bool) -> None:
+        """Messages come."""
+        self.node.deliver(*[self.node.accept(large=large) for _ in range(count)])
+
+    @rule(keep=st.booleans())
+    def miss(self, *, keep: bool) -> None:
+        """One does not come, or comes again much later."""
+        line = self.node.accept()
+        self.late += [line] if keep else []
+
+    @rule()
+    def come_late(self) -> None:
+        """Dispatch publishes once more what it had."""
+        if self.late:
+            self.node.deliver(self.late.pop())
+
+    @rule(since=st.none() | st.integers(0, 30))
+    def join(self, since: int | None) -> None:
+        """A session begins; a cursor is never above what was accepted."""
+        since = None if since is None else min(since, self.node.top)
+        client, hearing = self.node.join(since)
+        self.sessions.append((client, hearing, hearing.at))
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A session ends."""
+        if self.sessions:
+            one = data.draw(st.sampled_from(self.sessions))
+            self.sessions.remove(one)
+            one[0].gone = True
+            self.node.feed.leave(one[1])
+
+    @rule(data=st.data())
+    def dawdle(self, data: st.DataObject) -> None:
+        """A client stops reading, or has read."""
+        if self.sessions:
+            client, _, _ = data.draw(st.sampled_from(self.sessions))
+            client.backlog_bytes = 0 if client.backlog_bytes else 1_000_000
+
+    @rule(most=st.integers(1, 4))
+    def read(self, most: int) -> None:
+        """Catch-up reads a page."""
+        if self.node.behind:
+            self.node.read_page(most)
+
+    @rule()
+    def settle(self) -> None:
+        """After a loss, and all reading: everybody has everything."""
+        self.node.settle()
+        for client, hearing, began in self.sessions:
+            assert hearing.at == self.node.top
+            assert client.seqs == [seq for seq in self.node.accepted if seq > began]
+
+    @invariant()
+    def in_order_each_once(self) -> None:
+        """No session is put out anything but what follows what it has."""
+        for client, hearing, began in getattr(self, "sessions", []):
+            expected = [seq for seq in self.node.accepted if began < seq]
+            assert client.seqs == expected[: len(client.seqs)]
+            assert hearing.at >= max([began, *client.seqs])
+
+
+FeedMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+TestFeed = FeedMachine.TestCase
