@@ -16,7 +16,7 @@
 #include "net.h"
 #include "stamp.h"
 
-enum { READ_BYTES = 1 << 18, GREETING_MAX = 512, CONNECT_TIMEOUT_S = 60 };
+enum { READ_BYTES = 1 << 18, GREETING_MAX = 512, CONNECT_TIMEOUT_S = 180 };
 
 enum stage { UPGRADING, WELCOMING, OPEN, CLOSED };
 
