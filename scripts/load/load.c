@@ -116,6 +116,8 @@ static void command_run(const char *command) {
     putchar(',');
     print_latency("latency_us", &audience.latency);
     putchar(',');
+    print_latency("last_us", &outcome.last);
+    putchar(',');
     print_latency("late_us", &outcome.late);
     putchar(',');
     print_spent(outcome.spent);

@@ -21,13 +21,18 @@ enum { TO_ALL_MAX = 256 };
 static struct {
     const struct plan *plan;
     uint64_t sent, stop_ns;
-    size_t heard[TO_ALL_MAX];  /* how many have a message to all, by its number */
+    struct latency *last;
+    struct {
+        uint64_t at_ns;
+        size_t heard;
+    } to_all[TO_ALL_MAX];  /* when a message to all was sent and how many have it, by its number */
 } now_running;
 
-static void send_one(size_t user, uint64_t at_ns) {
+static uint64_t send_one(size_t user, uint64_t at_ns) {
     struct stamp stamp = {.number = ++client_receiver(user)->sent, .at_ns = at_ns};
     producer_add(user, now_running.plan->publications[user], stamp);
     now_running.sent++;
+    return stamp.number;
 }
 
 /* Whether time is up is asked once a turn: what came together is answered together. */
@@ -39,16 +44,18 @@ static void send_next(size_t user, uint64_t number) {
 /* The first user stands for all: who listens is not what the producer counts. */
 static void send_to_all(void) {
     size_t users = now_running.plan->users;
+    uint64_t at_ns = now_ns();
     for (size_t user = 1; user < users; user++) client_receiver(user)->sent++;
-    send_one(0, now_ns());
+    now_running.to_all[send_one(0, at_ns) % TO_ALL_MAX].at_ns = at_ns;
     now_running.sent += users - 1;
 }
 
 static void hear(size_t user, uint64_t number) {
-    size_t *heard = &now_running.heard[number % TO_ALL_MAX];
+    size_t place = number % TO_ALL_MAX;
     (void)user;
-    if (++*heard < now_running.plan->users) return;
-    *heard = 0;
+    if (++now_running.to_all[place].heard < now_running.plan->users) return;
+    now_running.to_all[place].heard = 0;
+    latency_note(now_running.last, now_ns() - now_running.to_all[place].at_ns);
     send_to_all();
 }
 
@@ -129,6 +136,7 @@ void run(const struct plan *plan, struct outcome *outcome) {
     if (plan->to_all) clients_align();
     memset(&now_running, 0, sizeof now_running);
     now_running.plan = plan;
+    now_running.last = &outcome->last;
     now_running.stop_ns = now_ns() + (uint64_t)(plan->seconds * (double)SECOND_NS);
     if (plan->rate > 0) run_open(plan, outcome);
     else run_closed(plan);

@@ -21,13 +21,14 @@ struct plan {
     const unsigned char *publications;
 };
 
-/* What came of it. `in_time` is what arrived while messages were sent, in `sending_s`; `late` says how far behind its plan
-   an open loop was; `stalled` that it had to leave messages out because Redis took none. */
+/* What came of it. `in_time` is what arrived while messages were sent, in `sending_s`; `last` is how long a message to all was
+   on its way to the last of them; `late` says how far behind its plan an open loop was; `stalled` that it had to leave messages
+   out because Redis took none. */
 struct outcome {
     uint64_t sent, in_time;
     double sending_s;
     struct spent spent;
-    struct latency late;
+    struct latency last, late;
     uint64_t stalled;
 };
 

@@ -96,6 +96,7 @@ class Ran(Deliveries, frozen=True, kw_only=True):
         refused: appends that Redis answered with an error.
         stalled: messages that an open loop left out because Redis took none.
         latency_us: from append to frame; of an open loop from the time the append was due.
+        last_us: from append to the frame of the last who gets a message to all; zeros where messages go to one.
         late_us: how far behind its plan an open loop was.
     """
 
@@ -105,6 +106,7 @@ class Ran(Deliveries, frozen=True, kw_only=True):
     refused: int
     stalled: int
     latency_us: Latency
+    last_us: Latency
     late_us: Latency
 
     @property

@@ -104,7 +104,7 @@ def _places(count: int, height: float = 0.8) -> list[float]:
 def lanes(results: Results) -> Figure | None:
     """Draw what a million messages cost on each lane that needs no store, by process, and the targets."""
     measures = {name: measure for name, measure in results.measures.items() if measure.kind == "saturation"}
-    names = [name for name, measure in measures.items() if "_all_" not in name and not measure.has(f"{BY_PROCESS}store")]
+    names = [name for name, measure in measures.items() if not measure.has(f"{BY_PROCESS}store")]
     if not names:
         return None
     figure = Figure(figsize=(7.6, 0.9 + 0.36 * len(names)), layout="constrained")

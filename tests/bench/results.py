@@ -18,13 +18,13 @@ from typing import Final, Literal, Self
 import msgspec
 import psutil
 
-from tests.bench.generator import Ran
+from tests.bench.generator import Latency, Ran
 
 SCHEMA: Final = 1
 
 Figures = dict[str, float]
 
-Kind = Literal["saturation", "rate", "connections", "heartbeats", "growth", "peers"]
+Kind = Literal["saturation", "fan_out", "rate", "connections", "heartbeats", "growth", "peers"]
 
 NOT_OURS: Final = ("null store",)
 """Processes whose cost is told and not added up: they stand for something that is not there."""
@@ -146,10 +146,20 @@ def delivered(ran: Ran, spent: Figures) -> Figures:
     return {
         "deliveries_per_s": ran.per_s,
         **a_million(spent, ran.received),
-        **{f"{name}_ms": us / 1e3 for name, us in msgspec.structs.asdict(ran.latency_us).items()},
+        **_milliseconds("", ran.latency_us),
+        **(_milliseconds("last_", ran.last_us) | _a_core(spent, ran.received) if ran.last_us.max else {}),
         "generator_core_share": ran.cpu_s / ran.seconds,
         "generator_without_core_share": ran.without_core_s / ran.seconds,
     }
+
+
+def _milliseconds(prefix: str, latency: Latency) -> Figures:
+    return {f"{prefix}{name}_ms": us / 1e3 for name, us in msgspec.structs.asdict(latency).items()}
+
+
+def _a_core(spent: Figures, count: int) -> Figures:
+    """Return how many one core would deliver that did all the work, unless the work was too little for the clock."""
+    return {"deliveries_per_cpu_s": count / ours(spent)} if ours(spent) else {}
 
 
 def ours(spent: Figures) -> float:

@@ -40,10 +40,13 @@ _RATE, _CPU = "deliveries/s", "CPU s a million"
 
 FIGURES: Final[dict[str, Figure]] = {
     "deliveries_per_s": Figure(_RATE, more_is_better=True),
+    "deliveries_per_cpu_s": Figure("deliveries/s a core", more_is_better=True),
     "cpu_s_a_million": Figure(_CPU),
     "p50_ms": Figure("p50 ms"),
     "p99_ms": Figure("p99 ms"),
     "p999_ms": Figure("p99.9 ms"),
+    "last_p50_ms": Figure("to the last: p50 ms"),
+    "last_p99_ms": Figure("to the last: p99 ms"),
     "connects_per_s": Figure("connects/s", more_is_better=True),
     "connects_per_cpu_s": Figure("connects a CPU second", more_is_better=True),
     "replayed_per_s": Figure("replayed/s", more_is_better=True),
@@ -62,7 +65,9 @@ FIGURES: Final[dict[str, Figure]] = {
     "at_1000_p99_ms": Figure("1,000/s: p99 ms"),
     "at_1000_cpu_s_a_million": Figure("1,000/s: CPU µs each"),
     "all_x1_deliveries_per_s": Figure(f"to all x1: {_RATE}", more_is_better=True),
+    "all_x1_deliveries_per_cpu_s": Figure("x1: a core", more_is_better=True),
     "all_x8_deliveries_per_s": Figure(f"to all x8: {_RATE}", more_is_better=True),
+    "all_x8_deliveries_per_cpu_s": Figure("x8: a core", more_is_better=True),
 }
 
 _PEERS_ONE: Final = tuple(name for name in FIGURES if name.startswith(("x1_", "x4_", "at_")))
@@ -73,6 +78,7 @@ _PEERS_ALL: Final = (
 
 SHOWN: Final[dict[Kind, tuple[str, ...]]] = {
     "saturation": ("deliveries_per_s", "cpu_s_a_million"),
+    "fan_out": ("deliveries_per_s", "deliveries_per_cpu_s", "cpu_s_a_million", "last_p50_ms", "last_p99_ms"),
     "rate": ("p50_ms", "p99_ms", "p999_ms", "cpu_s_a_million"),
     "connections": (
         *("connects_per_s", "connects_per_cpu_s", "replayed_per_s"),
@@ -85,6 +91,7 @@ SHOWN: Final[dict[Kind, tuple[str, ...]]] = {
 
 TITLES: Final[dict[Kind, str]] = {
     "saturation": "saturation",
+    "fan_out": "one message to 1,000 connections",
     "rate": "at a fixed rate (CPU s a million is CPU µs a message)",
     "connections": "connections",
     "heartbeats": "what quiet connections cost",
@@ -94,6 +101,7 @@ TITLES: Final[dict[Kind, str]] = {
 
 _WITH_PROCESSES: Final[dict[Kind, str]] = {
     "saturation": BY_PROCESS,
+    "fan_out": BY_PROCESS,
     "rate": BY_PROCESS,
     "growth": BY_PROCESS,
     "heartbeats": "idle_core_share.",
@@ -117,6 +125,7 @@ def sheets(results: Results) -> Iterator[Sheet]:
 
 def _sheets(results: Results) -> Iterator[Sheet]:
     yield _by_measure(results, "saturation")
+    yield _by_measure(results, "fan_out")
     yield _by_measure(results, "rate")
     yield _peers(results, "one message to one user, 1,000 users", _PEERS_ONE)
     yield _peers(results, "to all of 1,000, and connections", _PEERS_ALL)

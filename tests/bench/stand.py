@@ -22,7 +22,7 @@ from router.auth.keyfile import load_or_make
 from router.auth.tokens import Claims, TokenRules, issue
 from router.keys import Keys
 from router.settings import Settings
-from router.shards import shard_of_id
+from router.shards import shard_of_id, shard_of_target
 from tests.bench import null_store
 from tests.bench.dialect import PUSHWAY, Lane, redis_command, user_name
 from tests.bench.generator import Generator
@@ -32,6 +32,13 @@ from tests.stack import Stack
 TOKEN_TTL_S: Final = 3 * 3_600
 
 REDIS_PORT: Final = 6379
+
+TOPIC: Final = "bench"
+"""What every user's token grants."""
+
+TO_USER: Final = f"user:{user_name(0)}"
+
+_SUBSCRIBED: Final = '{"type":"subscribed"'
 
 _DELETED_AT_ONCE: Final = 1_000
 
@@ -78,25 +85,24 @@ class Stand:
         """What all services share."""
         return self.stack.settings
 
-    @property
-    def all_lane(self) -> str | None:
-        """The lane of messages to everybody, for `stream`; None as long as edges know no such target."""
-        return None
-
     def stream(self, lane: str) -> Lane:
-        """Return how messages are appended to a lane, `in` or `fast`, of the user's own shard."""
-        name = {"in": Keys.intake, "fast": Keys.fast}[lane]
-        streams = [name(Keys(self.settings.prefix, shard)) for shard in range(self.settings.shards)]
-        return lambda body, transient: [_append(stream, body, transient=transient) for stream in streams]
+        """Return how messages are appended to `in` or `fast` of the user's shard; with a target behind it (`in all`), to that."""
+        stream, _, target = lane.partition(" ")
+        name = {"in": Keys.intake, "fast": Keys.fast}[stream]
+        shards = range(self.settings.shards)
+        ways = [shard_of_target(target, len(shards))] * len(shards) if target else shards
+        streams = [name(Keys(self.settings.prefix, shard)) for shard in ways]
+        return lambda body, transient: [_append(one, target or TO_USER, body, transient=transient) for one in streams]
 
-    def generator(self, users: int) -> Generator:
-        """Return a generator for that many users, not started yet."""
+    def generator(self, users: int, topic: str = "") -> Generator:
+        """Return a generator for that many users, not started yet; each is let in once it is subscribed to the topic."""
         edges = [urlsplit(url).netloc for url in self.stack.edge_urls]
         names = [user_name(number) for number in range(users)]
         shards = [shard_of_id(name, self.settings.shards) for name in names]
         password = urlsplit(self.settings.redis_url).password
         hello = redis_command("AUTH", unquote(password)) if password else b""
-        return Generator(replace(PUSHWAY, hello=hello), self._redis_address(), edges, self._tokens(names), shards)
+        dialect = replace(PUSHWAY, path=f"/v1/connect?topics={topic}", welcome=_SUBSCRIBED) if topic else PUSHWAY
+        return Generator(replace(dialect, hello=hello), self._redis_address(), edges, self._tokens(names), shards)
 
     def cpu_s(self) -> dict[str, float]:
         """Return the CPU seconds that each process has used: redis, dispatch, collect, edge (all of them), auth, store."""
@@ -141,7 +147,7 @@ class Stand:
         key = load_or_make(self.settings.auth_key_file)
         rules = TokenRules(self.settings.token_issuer, self.settings.token_audience, 0)
         now = int(time.time())
-        return [issue(Claims(name, now + TOKEN_TTL_S, (), name), key.private, key.kid, rules, now) for name in names]
+        return [issue(Claims(name, now + TOKEN_TTL_S, (TOPIC,), name), key.private, key.kid, rules, now) for name in names]
 
     def _forget(self) -> None:
         """Delete what was written to a Redis that is not ours."""
@@ -160,9 +166,9 @@ class Stand:
             self._forget()
 
 
-def _append(stream: str, body: str, *, transient: bool) -> bytes:
+def _append(stream: str, target: str, body: str, *, transient: bool) -> bytes:
     fields = ("transient", "1") if transient else ()
-    return redis_command("XADD", stream, "*", "to", f"user:{user_name(0)}", "body", body, *fields)
+    return redis_command("XADD", stream, "*", "to", target, "body", body, *fields)
 
 
 def _cpu_s(pid: int) -> float:

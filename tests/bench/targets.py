@@ -26,6 +26,10 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
     "durable_null_x1": {"cpu_s_a_million": Target(at_most=20.0)},
     "durable_null_x4": {"cpu_s_a_million": Target(at_most=20.0)},
     "fast_at_1000": {"p50_ms": Target(at_most=0.5), "p99_ms": Target(at_most=2.0), "cpu_s_a_million": Target(at_most=200.0)},
+    "fast_all_x1": {"deliveries_per_cpu_s": Target(at_least=220_000)},
+    "fast_all_x8": {"deliveries_per_cpu_s": Target(at_least=1_500_000)},
+    "fast_topic_x1": {"deliveries_per_cpu_s": Target(at_least=220_000)},
+    "fast_topic_x8": {"deliveries_per_cpu_s": Target(at_least=1_500_000)},
     # The path without its store.
     "durable_null_at_1000": {"cpu_s_a_million": Target(at_most=450.0)},
     "durable_at_1000": {"p50_ms": Target(at_most=3.0), "p99_ms": Target(at_most=10.0)},

@@ -16,7 +16,7 @@ from tests.bench.compiled import NoCompilerError, has_compiler, program
 from tests.bench.dialect import PUSHWAY, body_text, redis_command, stamped, user_name
 from tests.bench.generator import Generator, GeneratorFailed, Ran
 from tests.bench.replay import store_messages
-from tests.bench.stand import Stand
+from tests.bench.stand import TOPIC, Stand
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="the load generator is C, and there is no C compiler here")
@@ -197,6 +197,7 @@ def test_to_all() -> None:
     assert ran.faults == ""
     assert ran.received == ran.sent > USERS * 2
     assert ran.sent % USERS == 0
+    assert ran.last_us.p50 >= ran.latency_us.p50 > 0
 
 
 def test_bodies_have_the_size_that_is_asked_for() -> None:
@@ -226,6 +227,17 @@ def test_a_real_system(stand: Stand, lane: str, transient: int) -> None:
     for ran in (saturated, dripped):
         assert (ran.faults, ran.refused) == ("", 0)
         assert ran.received == ran.sent > 50
+
+
+@pytest.mark.parametrize("lane", ["fast all", f"fast topic:{TOPIC}", "in all"])
+def test_a_real_system_fans_out(stand: Stand, lane: str) -> None:
+    """What goes to a topic or to all comes to each connection once and in order, with one or several under way."""
+    with stand.generator(50, TOPIC) as generator:
+        generator.connect(50)
+        for outstanding in (1, 8):
+            ran = generator.saturate(stand.stream(lane), outstanding, seconds=0.3, to_all=1)
+            assert (ran.faults, ran.refused) == ("", 0)
+            assert ran.received == ran.sent > 50 * outstanding
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ def ran(**changes: float) -> Ran:
     rest = dict.fromkeys(
         ("asleep_s", "without_core_s", "lost", "duplicated", "out_of_order", "closed", "refused", "stalled"), 0
     )
-    return Ran(**{"latency_us": Latency(500.0, 900.0, 990.0, 1_000.0), "late_us": zero, **rest, **values, **changes})  # type: ignore[arg-type]
+    times = {"latency_us": Latency(500.0, 900.0, 990.0, 1_000.0), "last_us": zero, "late_us": zero}
+    return Ran(**{**times, **rest, **values, **changes})  # type: ignore[arg-type]
 
 
 def report(runs: list[Figures], name: str = "fast_x1") -> Results:
@@ -56,6 +57,15 @@ def test_rate_is_of_the_sending() -> None:
     assert figures["deliveries_per_s"] == 450.0
     assert figures["cpu_s_a_million"] == 1_000.0
     assert (figures["p50_ms"], figures["p999_ms"]) == (0.5, 0.99)
+    assert "last_p50_ms" not in figures
+
+
+def test_fan_out_is_told_of_the_last_and_of_a_core() -> None:
+    """Of messages to all it is told when the last had them, and what a core delivers, without the stand-in for a store."""
+    last = Latency(800.0, 950.0, 990.0, 1_000.0)
+    figures = delivered(ran(last_us=last), {"edge": 0.004, "null store": 0.5})  # type: ignore[arg-type]
+    assert figures["last_p50_ms"] == 0.8
+    assert figures["deliveries_per_cpu_s"] == 250_000.0
 
 
 def test_blame() -> None:

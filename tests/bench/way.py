@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tests.bench.dialect import Lane
@@ -20,8 +20,11 @@ OUTSTANDING: Final = (1, 4)
 CALM_S: Final = 3.0
 """How long a crowd that has just sat down is left alone before it counts as quiet."""
 
-TO_ALL_OUTSTANDING: Final = (1, 8)
+FAN_OUT_OUTSTANDING: Final = (1, 8)
 """Messages to everybody that are under way at a time."""
+
+EVERYBODY: Final = "all"
+"""The audience that every system has."""
 
 
 class System(Protocol):
@@ -60,7 +63,7 @@ class Way:
         name: in the report's file.
         title: in its tables.
         transient: whether messages say that they are.
-        all_lane: the lane of messages to everybody; None where the system has none.
+        wide_lanes: audience that every user belongs to, as the report names it → the lane of messages to it.
     """
 
     name: str
@@ -69,7 +72,7 @@ class Way:
     generator: Generator
     lane: str
     transient: int = 0
-    all_lane: str | None = None
+    wide_lanes: Mapping[str, str] = field(default_factory=dict)
 
     def saturate(self, outstanding: int, seconds: float, measure: Measure, **more: int) -> Figures:
         """Measure how much goes through."""
@@ -81,10 +84,10 @@ class Way:
         more = {"transient": self.transient, **more}
         return self._run(lambda lane: self.generator.drip(lane, rate, seconds, **more), measure)
 
-    def to_all(self, outstanding: int, seconds: float, measure: Measure) -> Figures:
+    def fan_out(self, audience: str, outstanding: int, seconds: float, measure: Measure) -> Figures:
         """Measure how many get what is sent to everybody; a delivery is one of one message to one user."""
-        assert self.all_lane is not None, f"{self.title} has nothing for all"
-        return self._run(lambda lane: self.generator.saturate(lane, outstanding, seconds, to_all=1), measure, self.all_lane)
+        lane = self.wide_lanes[audience]
+        return self._run(lambda lane: self.generator.saturate(lane, outstanding, seconds, to_all=1), measure, lane)
 
     def _run(self, send: Callable[[Lane], Ran], measure: Measure, lane: str | None = None) -> Figures:
         before = self.system.cpu_s()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from tests.bench.bare import BareWriter
 from tests.bench.bench import Bench
-from tests.bench.stand import Stand
-from tests.bench.way import OUTSTANDING, RATE_PER_S, TO_ALL_OUTSTANDING, Way, connect
+from tests.bench.stand import TOPIC, Stand
+from tests.bench.way import EVERYBODY, FAN_OUT_OUTSTANDING, OUTSTANDING, RATE_PER_S, Way, connect
 from tests.servers import wait_until
+
+_QUICK_FAN_OUT: Final = {"bare_all", "fast_all"}
 
 
 def run(bench: Bench) -> None:
@@ -21,7 +24,7 @@ def run(bench: Bench) -> None:
             _connects(bench, stand)
         ways = ours(stand, stack, bench)
         bare = stack.enter_context(BareWriter(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        ways = (Way("bare", "bare writer", bare, stack.enter_context(bench.seated(bare)), "bare", all_lane="all"), *ways)
+        ways = (bare_way(bare, stack, bench), *ways)
         bench.warm_up(ways)
         for _ in bench.rounds:
             for way in ways:
@@ -29,20 +32,28 @@ def run(bench: Bench) -> None:
             for way in ways:
                 drip(bench, way, RATE_PER_S, f"at_{RATE_PER_S:.0f}", f"at {RATE_PER_S:,.0f}/s")
             for way in ways:
-                _to_all(bench, way)
+                _fan_out(bench, way)
             if not bench.wishes.quick:
                 half = bench.results.measures["fast_x1"].median("deliveries_per_s") / 2
                 drip(bench, ways[1], half, "at_half", "at half of its saturation")
 
 
 def ours(stand: Stand, stack: ExitStack, bench: Bench) -> tuple[Way, ...]:
-    """Return our lanes, all to the same connections."""
-    generator = stack.enter_context(bench.seated(stand))
+    """Return our lanes, all to the same connections, which are subscribed to a topic besides."""
+    generator = stack.enter_context(stand.generator(bench.wishes.users, TOPIC))
+    generator.connect(bench.wishes.users)
+    to_topic = f"topic:{TOPIC}"
     return (
-        Way("fast", "fast lane", stand, generator, "fast", all_lane=stand.all_lane),
+        Way("fast", "fast lane", stand, generator, "fast", wide_lanes={EVERYBODY: "fast all", "topic": f"fast {to_topic}"}),
         Way("transient", "transient through in", stand, generator, "in", transient=1),
-        Way("durable_null", "durable, null store", stand, generator, "in"),
+        Way("durable_null", "durable, null store", stand, generator, "in", wide_lanes={EVERYBODY: "in all"}),
     )
+
+
+def bare_way(bare: BareWriter, stack: ExitStack, bench: Bench) -> Way:
+    """Return the bare writer's way, to connections of its own."""
+    generator = stack.enter_context(bench.seated(bare))
+    return Way("bare", "bare writer", bare, generator, "bare", wide_lanes={EVERYBODY: "all"})
 
 
 def saturate(bench: Bench, way: Way) -> None:
@@ -58,10 +69,13 @@ def drip(bench: Bench, way: Way, rate: float, name: str, title: str) -> None:
     measure.add(way.drip(rate, bench.wishes.seconds, measure))
 
 
-def _to_all(bench: Bench, way: Way) -> None:
-    for outstanding in TO_ALL_OUTSTANDING if way.all_lane else ():
-        measure = bench.measure(f"{way.name}_all_x{outstanding}", f"{way.title}, to all x{outstanding}", "saturation")
-        measure.add(way.to_all(outstanding, bench.wishes.seconds, measure))
+def _fan_out(bench: Bench, way: Way) -> None:
+    """Measure messages that go to everybody at once, for half as long: there are a thousand times as many deliveries."""
+    for audience in way.wide_lanes:
+        name = f"{way.name}_{audience}"
+        for outstanding in FAN_OUT_OUTSTANDING if not bench.wishes.quick or name in _QUICK_FAN_OUT else ():
+            measure = bench.measure(f"{name}_x{outstanding}", f"{way.title}, to {audience} x{outstanding}", "fan_out")
+            measure.add(way.fan_out(audience, outstanding, bench.wishes.seconds / 2, measure))
 
 
 def _connects(bench: Bench, stand: Stand) -> None:

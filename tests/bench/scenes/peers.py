@@ -22,8 +22,8 @@ from tests.bench.peers.peer import Peer
 from tests.bench.peers.python_socketio import PythonSocketIO
 from tests.bench.peers.socketio import SocketIO, SocketIOOnUws, SocketIOStreams
 from tests.bench.results import Figures, Measure
-from tests.bench.scenes.lanes import ours
-from tests.bench.way import OUTSTANDING, RATE_PER_S, TO_ALL_OUTSTANDING, Way, weigh
+from tests.bench.scenes.lanes import bare_way, ours
+from tests.bench.way import EVERYBODY, FAN_OUT_OUTSTANDING, OUTSTANDING, RATE_PER_S, Way, weigh
 
 PEERS: Final[tuple[type[Peer], ...]] = (Nats, SocketIOOnUws, SocketIO, SocketIOStreams, Nchan, NchanStored, PythonSocketIO)
 
@@ -71,12 +71,13 @@ def _weigh_peer(bench: Bench, kind: type[Peer]) -> bool:
 
 def _seat_all(bench: Bench, stack: ExitStack, kinds: list[type[Peer]]) -> list[Way]:
     bare = stack.enter_context(BareWriter(_folder(stack)))
-    ways = [Way("bare", "bare writer", bare, stack.enter_context(bench.seated(bare)), "bare", all_lane="all")]
+    ways = [bare_way(bare, stack, bench)]
     stand = stack.enter_context(bench.stand())
     ways += [replace(way, title=f"Pushway, {way.title}") for way in ours(stand, stack, bench)]
     for kind in kinds:
         peer = stack.enter_context(kind(_folder(stack)))
-        ways.append(Way(kind.name, kind.title, peer, stack.enter_context(bench.seated(peer)), "user", all_lane="all"))
+        seats = stack.enter_context(bench.seated(peer))
+        ways.append(Way(kind.name, kind.title, peer, seats, "user", wide_lanes={EVERYBODY: "all"}))
     return ways
 
 
@@ -88,6 +89,6 @@ def _figures(way: Way, seconds: float, measure: Measure) -> Figures:
     """Return everything that is measured of one system in one round; a figure's name begins with the load."""
     loads = {f"x{outstanding}": way.saturate(outstanding, seconds, measure) for outstanding in OUTSTANDING}
     loads[f"at_{RATE_PER_S:.0f}"] = way.drip(RATE_PER_S, seconds, measure)
-    for outstanding in TO_ALL_OUTSTANDING if way.all_lane else ():
-        loads[f"all_x{outstanding}"] = way.to_all(outstanding, seconds, measure)
+    for outstanding in FAN_OUT_OUTSTANDING if EVERYBODY in way.wide_lanes else ():
+        loads[f"all_x{outstanding}"] = way.fan_out(EVERYBODY, outstanding, seconds, measure)
     return {f"{load}_{figure}": value for load, figures in loads.items() for figure, value in figures.items()}
