@@ -152,7 +152,8 @@ class Feed:
 
     def write(self, data: bytes) -> None:
         """Send frames to every member."""
-        for outlet in self._members:
+        # A copy: whose buffer that fills ends, and leaves within the call.
+        for outlet in list(self._members):
             outlet.write(data)
 
     def flush(self) -> None:

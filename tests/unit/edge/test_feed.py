@@ -169,6 +169,24 @@ def test_who_has_left_hears_nothing() -> None:
     assert (len(node.feed), node.feed.audience) == (0, [node.feed.position])
 
 
+def test_a_client_that_ends_while_it_is_written_to() -> None:
+    """Whose buffer a message fills leaves within the write; everybody else has that message, and those behind it."""
+
+    class Full(Client):
+        def write(self, data: bytes) -> None:
+            del data
+            node.feed.leave(hearing)
+
+    node, full = Node(), Full()
+    before, _ = node.join(None)
+    hearing = node.feed.join(full, None)
+    behind, _ = node.join(None)
+    node.deliver(node.accept())
+    node.deliver(node.accept())
+    assert before.seqs == behind.seqs == [1, 2]
+    assert (full.seqs, node.feed.sessions) == ([], 2)
+
+
 def test_a_slow_client_is_sent_no_more_than_it_takes() -> None:
     """Much at once goes to those who have read what came before; the slow one reads on from the inbox, and loses nothing."""
     node = Node()
