@@ -86,7 +86,7 @@ class Stand:
         return self.stack.settings
 
     def stream(self, lane: str) -> Lane:
-        """Return how messages are appended to `in` or `fast` of the user's shard; with a target behind it (`in all`), to that."""
+        """Return how messages are appended to `in` or `fast` of the user's shard, or to another target: `in all`."""
         stream, _, target = lane.partition(" ")
         name = {"in": Keys.intake, "fast": Keys.fast}[stream]
         shards = range(self.settings.shards)
