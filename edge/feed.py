@@ -116,6 +116,9 @@ class Feed:
         """Begin behind the head, and send nobody what was held meanwhile: nobody was promised anything before it."""
         self.position.start(head)
         self._written_at = self.position.at
+        if self.position.goal is not None:
+            # What was held, or had expired, shows that there is more than this head knew of.
+            self._behind(self.position)
 
     def empty(self) -> None:
         """Hold anew what comes, for a head that is still to be asked."""

@@ -168,7 +168,8 @@ class Feeds:
                 with anyio.move_on_after(self._round_s):
                     await self._asked.wait()
                     continue
-                places = list(self._places.values())
+                # Those that have not started wait for their channel, or for MongoDB.
+                places = [place for place in self._places.values() if place.feed.position.started]
             try:
                 await self._ask(places)
             except OUTAGE as exc:
