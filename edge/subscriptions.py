@@ -94,6 +94,9 @@ class Subscriptions:
         target = TOPIC_PREFIX + topic
         if target in self.hearings:
             return (_send(Subscribed(topic, self.hearings[target].feed.head)),)
+        if target in self.wished:
+            self.wished[target] = self.wished[target] if since is None else since
+            return ()
         if problem := self._problem_with(topic):
             return (_send(problem),)
         self.wished[target] = self._since.pop(target, None) if since is None else since
@@ -116,8 +119,9 @@ class Subscriptions:
         feed = self._feeds.pop(target, None)
         if feed is None or target not in self.wished:
             return ()
+        since = self.wished[target]
         # One of a device that is new may lie above the head (`first_cursor`).
-        return self._join(feed, min(cursor, feed.head))
+        return self._join(feed, min(cursor, feed.head) if since is None else since)
 
     def unsubscribe(self, topic: str) -> Actions:
         """The client wants a topic no longer."""
@@ -128,6 +132,8 @@ class Subscriptions:
             return Leave(hearing), told
         if target in self.wished:
             del self.wished[target]
+            # The feed may end with this wish; a cursor that is still looked up for it is not for the next one.
+            self._feeds.pop(target, None)
             return Forgo(target), told
         return (told,)
 

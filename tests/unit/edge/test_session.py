@@ -403,6 +403,48 @@ def test_a_topic_that_is_left_before_it_is_heard() -> None:
     assert session.resumed({NEWS: 5}) == ()
 
 
+def granted_phone() -> Session:
+    """Return a session of a device that may hear every topic."""
+    session = new()
+    session.upgraded(Upgrade("t", {"device": "phone", "since": "0,all:0"}, ()))
+    session.verified("alice", 60.0, ["*"])
+    come(session, NOW_SEQ)
+    return session
+
+
+def test_a_topic_that_is_asked_for_twice_before_it_is_heard() -> None:
+    """Is one wish, at the bound too; it begins where either of them says, and the later word wins."""
+    session = live(10, "*")
+    subscribe = b'{"type":"subscribe","topic":"news"}'
+    session.text(b'{"type":"subscribe","topic":"news","since":5}')
+    for number in range(SETTINGS.subscriptions_session_max - 1):
+        session.text(b'{"type":"subscribe","topic":"team.%d"}' % number)
+    assert session.text(subscribe) == ()
+    assert [action.position.at for action in session.heard(feed("topic:news", 9)) if isinstance(action, CatchUp)] == [5]
+
+    device = granted_phone()
+    device.text(subscribe)
+    news = feed("topic:news", NOW_SEQ)
+    assert isinstance(device.heard(news)[0], FindCursor)
+    device.text(b'{"type":"subscribe","topic":"news","since":%d}' % (NOW_SEQ - 3))
+    device.resumed({NEWS: NOW_SEQ})
+    assert device.hearings[-1].at == NOW_SEQ - 3
+
+
+def test_a_cursor_that_is_found_for_a_wish_that_is_over() -> None:
+    """Does not have the next wish join the feed of the first, which may have ended with it."""
+    session = granted_phone()
+    session.text(b'{"type":"subscribe","topic":"news"}')
+    session.heard(feed("topic:news", 7))
+    session.text(b'{"type":"unsubscribe","topic":"news"}')
+    session.text(b'{"type":"subscribe","topic":"news"}')
+    assert session.resumed({NEWS: 7}) == ()
+    later = feed("topic:news", 7)
+    session.heard(later)
+    session.resumed({NEWS: 7})
+    assert session.hearings[-1].feed is later
+
+
 def test_topics_that_are_refused() -> None:
     """With the reason; the session goes on."""
     session = live(10, "team.*")
