@@ -84,9 +84,10 @@ class CatchUp:
         self._tracing = tracing
         self._clock = clock
         self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
-        # In order, and each position in one of the two at most.
+        # In order, and each position in one of the three at most.
         self._queue: OrderedDict[Position, Replay] = OrderedDict()
         self._parked: dict[Position, Replay] = {}
+        self._in_hand: set[Position] = set()
         self._asked = anyio.Event()
         self._some_parked = anyio.Event()
 
@@ -98,10 +99,17 @@ class CatchUp:
         self._queue[position] = replay
         self._asked.set()
 
+    def _put_back(self, position: Position, replay: Replay) -> None:
+        """Have a position that is in hand wait for its next turn, unless it was forgotten meanwhile."""
+        if position in self._in_hand:
+            self._in_hand.remove(position)
+            self._put(position, replay)
+
     def forget(self, position: Position) -> None:
-        """Read nothing more for a position whose session has ended."""
+        """Read nothing more for a position whose session has ended, or hears of the target no longer."""
         self._queue.pop(position, None)
         self._parked.pop(position, None)
+        self._in_hand.discard(position)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -119,21 +127,25 @@ class CatchUp:
                 self._parked[position] = replay
                 self._some_parked.set()
                 continue
+            self._in_hand.add(position)
             try:
                 done = await self._read_page(position, replay)
             except STORE_OUTAGE as exc:
-                self._put(position, replay)
+                self._put_back(position, replay)
                 await self._outages.wait("mongo", exc)
                 continue
             except (BSONError, KeyError, TypeError, AttributeError):
                 # A document that is none of ours; whoever else reads goes on.
                 log.exception("page_refused", target=position.target, after=position.at)
+                self._in_hand.discard(position)
                 position.outlet.unreadable()
                 continue
             self._outages.over()
-            if not done:
+            if done:
+                self._in_hand.discard(position)
+            else:
                 await anyio.sleep(replay.stride.rest_s)
-                self._put(position, replay)
+                self._put_back(position, replay)
 
     async def _next(self) -> tuple[Position, Replay]:
         while not self._queue:
@@ -156,8 +168,11 @@ class CatchUp:
             began_s = self._clock()
             page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes)
             took_s = self._clock() - began_s
-        if outlet.gone:
+        if outlet.gone or position not in self._in_hand:
             return True
+        if self._is_full(position):
+            # By other targets of the session, read at the same time: a page each might be more than it may have.
+            return False
         replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)
         outlet.out.extend(text_frame(frame) for _, frame in page.messages)
         position.read(page.reached)

@@ -210,3 +210,54 @@ async def test_mongodb_away() -> None:
         catch_up.ask(position, announce=True)
         await until_live(position)
     assert outlet.frames == [*wire(1, 2), encode(CaughtUp("user:a", 2))]
+
+
+async def test_a_position_that_is_forgotten_while_its_page_is_read() -> None:
+    """Is put out nothing any more, though its session goes on: it has left the topic."""
+    inbox = FakeInbox(a=list(range(1, 2 * PAGE_MAX)))
+    position, outlet = behind("a", 0, 2 * PAGE_MAX)
+    other, _ = behind("a", 0, 2 * PAGE_MAX)
+    async with catching_up(inbox) as catch_up:
+        inbox.meanwhile = lambda _seq: catch_up.forget(position)
+        catch_up.ask(position)
+        catch_up.ask(other)
+        await until_live(other)
+    assert (outlet.frames, position.at) == ([], 0)
+
+
+async def test_a_position_that_is_forgotten_while_mongodb_is_away() -> None:
+    """Is not read when it is back."""
+    inbox = FakeInbox(a=[1], b=[1])
+    inbox.failures = 1
+    (position, outlet), (other, _) = behind("a", 0, 1), behind("b", 0, 1)
+    async with catching_up(inbox) as catch_up:
+        inbox.meanwhile = lambda _seq: catch_up.forget(position)
+        catch_up.ask(position)
+        catch_up.ask(other)
+        await until_live(other)
+        await anyio.wait_all_tasks_blocked()
+    assert outlet.frames == []
+    assert inbox.queries.count("user:a") == 1
+
+
+async def test_pages_of_one_session_that_are_read_at_once() -> None:
+    """Are not all put out when the first fills what may wait: the others are read again later."""
+    inbox = FakeInbox(a=list(range(1, 100)), b=list(range(1, 100)))
+    (first, outlet), (second, _) = behind("a", 0, 99), behind("b", 0, 99)
+    second.outlet = outlet
+    flush = outlet.flush
+
+    def fill() -> None:
+        outlet.backlog_bytes = 10**9
+        flush()
+
+    outlet.flush = fill  # type: ignore[method-assign]
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(first)
+        catch_up.ask(second)
+        await until_live(first)
+        await anyio.wait_all_tasks_blocked()
+        assert outlet.frames == wire(*range(1, 100))
+        outlet.backlog_bytes = 0
+        await until_live(second)
+    assert outlet.frames == wire(*range(1, 100), *range(1, 100))
