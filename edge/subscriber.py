@@ -150,9 +150,18 @@ class Subscription(asyncio.Protocol):
                 self.heard_at_s[reply[1]] = now_s
                 self._confirm(reply[1])
         elif type(reply) is list and reply[0] == _REVOKED:
-            if not self._dropped[reply[1]]:
-                self.end(REVOKED, RedisConnectionError(f"Redis took the subscription to {reply[1]!r} back"))
-            self._dropped -= Counter((reply[1],))
+            self._note_revoked(reply[1])
+
+    def _note_revoked(self, name: bytes) -> None:
+        """Take in that a channel is heard no more: as was asked for, or a loss."""
+        left = self._dropped.pop(name, 0) - 1
+        if left < 0:
+            self.end(REVOKED, RedisConnectionError(f"Redis took the subscription to {name!r} back"))
+        elif left:
+            self._dropped[name] = left
+        elif name not in self._wanted:
+            # What came after it was dropped has noted it anew.
+            self.heard_at_s.pop(name, None)
 
     def _confirm(self, name: bytes) -> None:
         """Wait for a channel no longer."""

@@ -131,6 +131,17 @@ def test_a_channel_that_is_wanted_again_before_it_is_left() -> None:
     assert TOPIC.encode() in heard.subscription.heard_at_s
 
 
+def test_what_comes_of_a_channel_that_is_being_left() -> None:
+    """Leaves nothing behind."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1))
+    heard.subscription.hear(TOPIC)
+    heard.data(array(b"ssubscribe", TOPIC.encode(), 3))
+    heard.subscription.drop(TOPIC)
+    heard.data(array(b"smessage", TOPIC.encode(), b"a"), array(b"sunsubscribe", TOPIC.encode(), 2))
+    assert {*heard.subscription.heard_at_s} == {name.encode() for name in CHANNELS}
+
+
 def test_a_channel_that_is_added_before_all_are_confirmed() -> None:
     """Counts among them, unless it is left before."""
     for left in (False, True):
