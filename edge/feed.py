@@ -14,7 +14,8 @@ Who comes back with a cursor stands elsewhere, and has a position of its own unt
 
 Nobody waits for the slow: what comes waits in a slow client's own buffer, until that is full and the session ends. Much at
 once, such as pages of what the node has missed, would fill it without the client's fault. So a member that has not read the
-last of much yet is sent no more of it: it gets a position of its own, which catch-up parks until the client has read.
+last of much yet is sent no more of it: it gets a position of its own, which catch-up parks until the client has read. A chunk
+that is more than any buffer takes is not put out as it came, but read from the inbox for all members, a page at a time.
 
 Pure: nothing here awaits.
 """
@@ -74,6 +75,7 @@ class Feed:
         "_held_max_bytes",
         "_members",
         "_own",
+        "_paging",
         "_written_at",
         "audience",
         "gone",
@@ -94,6 +96,7 @@ class Feed:
         self._own: dict[Outlet, Hearing] = {}
         self._held_max_bytes = held_max_bytes
         self._behind = behind
+        self._paging = False
         self._written_at = 0
 
     def __len__(self) -> int:
@@ -163,6 +166,9 @@ class Feed:
         """Send what is in `out` to every member."""
         data = b"".join(self.out)
         self.out.clear()
+        if self._is_too_much(data):
+            self._go_back()
+            return
         if len(data) > _UNREAD_MAX_BYTES:
             self._part_slow()
         self.write(data)
@@ -186,6 +192,18 @@ class Feed:
         self._own[hearing.outlet] = hearing
         self.audience.append(own)
 
+    def _is_too_much(self, data: bytes) -> bool:
+        """Tell whether a chunk would fill every buffer, and can be read in pages instead: pages are not."""
+        pages, self._paging = self._paging, self._paging and self.position.goal is not None
+        live = self.position.goal is None and self.position.at > self._written_at
+        return live and not pages and len(data) > self._held_max_bytes
+
+    def _go_back(self) -> None:
+        """Have what is behind the last flush read from the inbox."""
+        self._paging = True
+        self.position.go_back(self._written_at)
+        self._behind(self.position)
+
     def _part_slow(self) -> None:
         """Have those read on by themselves who still have a page to read."""
         slow = [hearing for outlet, hearing in self._members.items() if outlet.backlog_bytes > _UNREAD_MAX_BYTES]
@@ -199,7 +217,10 @@ class Feed:
 
     def _settle(self) -> None:
         """Make members of those who stand here now."""
-        for hearing in [hearing for hearing in self._own.values() if hearing.own and self._stands_here(hearing.own)]:
-            self.leave(hearing)
+        settled = [hearing for hearing in self._own.values() if hearing.own and self._stands_here(hearing.own)]
+        for hearing in settled:
             hearing.own = None
-            self._members[hearing.outlet] = hearing
+            self._members[hearing.outlet] = self._own.pop(hearing.outlet)
+        if settled:
+            # Anew and not one by one: after a storm they are thousands, and each would be looked for in all of them.
+            self.audience[1:] = [hearing.own for hearing in self._own.values() if hearing.own]

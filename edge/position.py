@@ -207,6 +207,11 @@ class Position:
         self.last = NOWHERE
         self.goal = max(goal, self._at)
 
+    def go_back(self, seq: int) -> None:
+        """Have all behind `seq` read that a live position has let through."""
+        self.fall_behind(self.last)
+        self._at = seq
+
     def raise_goal(self, goal: int) -> None:
         """Note that there is more to read than a position which is behind, or registers, has heard of."""
         self.goal = max(goal, self.goal or 0)

@@ -17,6 +17,10 @@ LARGE = 40_000
 """Bytes of a frame of which two are much at once."""
 
 
+BUFFER_MAX_BYTES = 100_000
+"""Which takes two such frames."""
+
+
 class Client:
     """A session's outlet and its client: keeps what it is written, as seqs."""
 
@@ -55,7 +59,7 @@ class Node:
     def __init__(self, head: int = 0) -> None:
         self.accepted: dict[int, bytes] = {}
         self.behind: dict[Position, None] = {}
-        self.feed = Feed(TARGET, 1_000_000, self.catch_up)
+        self.feed = Feed(TARGET, BUFFER_MAX_BYTES, self.catch_up)
         self.feed.start(head)
         self.top = head
 
@@ -203,6 +207,25 @@ def test_a_slow_client_is_sent_no_more_than_it_takes() -> None:
     assert slow.seqs == quick.seqs == [1, 2, 3, 4]
 
 
+def test_a_chunk_that_no_buffer_takes() -> None:
+    """Is read for all members, a page at a time, however large the pages are; what comes meanwhile follows."""
+    node = Node()
+    (ann, _), (bob, hearing) = node.join(None), node.join(None)
+    node.deliver(node.accept())
+    node.deliver(*[node.accept(large=True) for _ in range(6)])
+    assert (ann.seqs, list(node.behind), hearing.at) == ([1], [node.feed.position], 1)
+    late, _ = node.join(None)
+    node.read_page(2)
+    assert ann.seqs == [1, 2, 3]
+    bob.backlog_bytes = 100_000
+    node.read_page(5)
+    assert (ann.seqs, bob.seqs) == ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3])
+    node.deliver(node.accept())
+    node.settle()
+    assert ann.seqs == bob.seqs == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert late.seqs == [8]
+
+
 def test_too_much_before_the_head() -> None:
     """It is not held for ever, and a head of that time does not count."""
     feed = Feed(TARGET, 10, lambda _: None)
@@ -234,7 +257,7 @@ class FeedMachine(RuleBasedStateMachine):
         self.sessions: list[tuple[Client, Hearing, int]] = []
         self.late: list[Any] = []
 
-    @rule(large=st.booleans(), count=st.integers(1, 3))
+    @rule(large=st.booleans(), count=st.integers(1, 4))
     def publish(self, count: int, *, large: bool) -> None:
         """Messages come."""
         self.node.deliver(*[self.node.accept(large=large) for _ in range(count)])
