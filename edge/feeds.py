@@ -25,6 +25,7 @@ from edge.feed import Feed, Hearing
 from edge.position import Outlet, Position
 from edge.resync import compare
 from router.keys import Keys
+from router.metrics import FEEDS, SUBSCRIPTIONS
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -112,6 +113,11 @@ class Feeds:
         self._kept: set[str] = set()
         self._eras = [b""] * len(self._keys)
         self._asked = anyio.Event()
+        FEEDS.set_function(lambda: len(self._places))
+        SUBSCRIPTIONS.set_function(self._subscriptions)
+
+    def _subscriptions(self) -> int:
+        return sum([len(place.feed) for target, place in self._places.items() if target not in self._kept])
 
     # -- called by sessions ------------------------------------------------------------------------------------------
 

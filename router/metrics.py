@@ -144,6 +144,10 @@ SESSIONS: Final = Gauge(
 CONNECTIONS: Final = Gauge(
     "pushway_connections", "Open TCP connections, those in the handshake included. Do connections come that never get in?"
 )
+SUBSCRIPTIONS: Final = Gauge(
+    "pushway_subscriptions", "Topics that sessions hear or wait to hear, added up over the sessions. How much are topics used?"
+)
+FEEDS: Final = Gauge("pushway_feeds", "Topics that the edge hears for its sessions, and all. How many channels does it hold?")
 DELIVERED: Final = Counter("pushway_delivered", "Message frames written to sessions as they came. How much is delivered live?")
 DUPLICATES: Final = Counter(
     "pushway_duplicates", "Messages dropped because the session had that seq already. Is something sent twice?"
@@ -224,7 +228,7 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
     ),
     "edge": (
         *(BUILD, *_STORES, *_STAGES),
-        *(SESSIONS, CONNECTIONS, CLOSES, TOKENS_CHECKED, DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
+        *(SESSIONS, CONNECTIONS, SUBSCRIPTIONS, FEEDS, CLOSES, TOKENS_CHECKED, DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
         *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),
         *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
     ),

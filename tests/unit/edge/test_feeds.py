@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from edge.feed import Feed
 from edge.feeds import BATCH_MAX, Feeds
 from edge.position import Position, Verdict
+from router.metrics import FEEDS, SUBSCRIPTIONS
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
@@ -112,14 +113,21 @@ class Node:
         await until(lambda: self.redis.calls >= before + count)
 
 
+def figures() -> dict[str, float]:
+    """Return what the last made node shows."""
+    return {sample.name: sample.value for gauge in (FEEDS, SUBSCRIPTIONS) for one in gauge.collect() for sample in one.samples}
+
+
 async def test_it_starts_at_the_head_and_ends_with_the_last() -> None:
     """Two hear it on one channel; when both have left, nothing is left."""
     node, ann, bob = Node(), KeptOutlet(), KeptOutlet()
     node.redis.heads["push:{0}:seq:topic:news"] = b"7"
     async with node.running():
+        node.feeds.keep("all")
         node.hear(ann)
         node.hear(bob)
-        assert node.ear.channels == [CHANNEL]
+        assert node.ear.channels == ["push:{0}:all", CHANNEL]
+        assert figures() == {"pushway_feeds": 2.0, "pushway_subscriptions": 2.0}
         node.feeds.heard(CHANNEL)
         await until(lambda: len(node.joined) == 2)
         feed = node.joined[0]
@@ -128,7 +136,8 @@ async def test_it_starts_at_the_head_and_ends_with_the_last() -> None:
         for hearing in hearings:
             assert node.audiences
             node.feeds.leave(hearing)
-    assert (node.ear.channels, node.audiences, feed.gone) == ([], {}, True)
+    assert (node.ear.channels, [*node.audiences], feed.gone) == (["push:{0}:all"], [b"all"], True)
+    assert figures() == {"pushway_feeds": 1.0, "pushway_subscriptions": 0.0}
 
 
 async def test_a_round_starts_no_feed() -> None:
