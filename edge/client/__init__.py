@@ -8,21 +8,37 @@ Each message comes exactly once to the application within the life of a client, 
 docs/clients.md says what that means. The package stands alone: nothing of the services is imported here.
 
     client.py    the iteration: which connection, which frame, which pause
+    ends.py      how a connection ended, and what follows
+    tokens.py    asking for a token
     link.py      one connection, and whether the other side is still there
     frames.py    what is sent and what comes, as types
+    topics.py    which topics are wanted, and asked for
     progress.py  what has been handled, and what of that is to be kept and acknowledged
     cursors.py   where it is kept
     pauses.py    how long to wait between tries
 """
 
-from edge.client.client import Client, NotWelcome, TokenSource
+from edge.client.client import Client
 from edge.client.cursors import CursorsDamaged, CursorStore, FileCursors, MemoryCursors
+from edge.client.ends import NotWelcome
 from edge.client.errors import ClientError
 from edge.client.frames import Message
 from edge.client.link import SUBPROTOCOL
 from edge.client.pauses import Pauses
 from edge.client.progress import CursorsOfAnother
-from edge.client.statuses import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
+from edge.client.statuses import (
+    CaughtUp,
+    Lost,
+    Noticed,
+    NoToken,
+    Parted,
+    Refused,
+    Status,
+    Subscribed,
+    Unsubscribed,
+    Welcomed,
+)
+from edge.client.tokens import TokenSource
 
 __all__ = [
     "SUBPROTOCOL",
@@ -41,7 +57,10 @@ __all__ = [
     "Noticed",
     "Parted",
     "Pauses",
+    "Refused",
     "Status",
+    "Subscribed",
     "TokenSource",
+    "Unsubscribed",
     "Welcomed",
 ]

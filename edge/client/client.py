@@ -7,13 +7,14 @@ edge in turn after a pause, drawn with full jitter or told by the edge's `bye`.
 There is no task beside the iteration: all that a client does, it does while the application waits for a message. So nothing
 is read that nobody asked for, no error goes unseen, and cancelling ends it whole. In return, cursors are kept and
 acknowledged, tokens renewed and pings sent only while somebody waits; what comes in the meantime waits in the connection.
+Topics alone may be asked for from anywhere at any time.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import cycle
@@ -24,8 +25,9 @@ import anyio
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from edge.client.cursors import CursorStore, MemoryCursors
-from edge.client.errors import ClientError
+from edge.client.ends import ABNORMAL, DO_NOT_RECONNECT, NORMAL, TOKEN_EXPIRED, NotWelcome, cause, farewell
 from edge.client.frames import (
+    TOPIC_PREFIX,
     Message,
     Unintelligible,
     ack_frame,
@@ -36,44 +38,32 @@ from edge.client.frames import (
     read_message,
     read_progress,
     read_retry_after_s,
+    read_subscribed,
     read_welcome,
     token_frame,
 )
 from edge.client.link import CLOSE_TIMEOUT_S, Link, Silent, open_link
 from edge.client.pauses import Pauses
 from edge.client.progress import Progress
-from edge.client.statuses import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
-
-NORMAL: Final = 1000
-ABNORMAL: Final = 1006
-"""What the API of browsers reports, too, when a connection ended without a close frame (RFC 6455, section 7.1.5)."""
-TOKEN_EXPIRED: Final = 4003
-
-DO_NOT_RECONNECT: Final = range(4500, 5000)
+from edge.client.statuses import (
+    CaughtUp,
+    Lost,
+    Noticed,
+    NoToken,
+    Parted,
+    Refused,
+    Status,
+    Subscribed,
+    Unsubscribed,
+    Welcomed,
+)
+from edge.client.tokens import TOKEN_TIMEOUT_S, TokenMissing, TokenSource, ask
+from edge.client.topics import Asked, Topics
 
 STEADY_S: Final = 10.0
 """A session that lived this long was a good one: the pauses begin anew with the shortest."""
 
-TOKEN_TIMEOUT_S: Final = 30.0
-
 _PAUSES: Final = Pauses()
-
-TokenSource = Callable[[], Awaitable[str]]
-"""Returns a token. Raises OSError when there is none right now, and is asked again; its other errors end the iteration."""
-
-
-class NotWelcome(ClientError):
-    """The edge closed with a code that says: do not reconnect.
-
-    Attributes:
-        code: 4500 to 4999.
-        reason: the edge's own words.
-    """
-
-    def __init__(self, code: int, reason: str) -> None:
-        self.code = code
-        self.reason = reason
-        super().__init__(f"the edge closed the connection for good: {reason or 'no reason given'} ({code})")
 
 
 class Client:
@@ -86,6 +76,7 @@ class Client:
         urls: where edges accept connections; tried in turn, beginning with the first.
         token: asked for a token before each connect. It may answer from a cache if `fresh_token` is given.
         fresh_token: asked instead when a token has expired or is about to; must not answer from a cache.
+        topics: names of topics to hear, beside the user's own messages and those to `all`; see `subscribe`.
         device: names this device to the cluster, which keeps its cursors: the client acknowledges what is handled, and
             where it has no cursor itself it begins behind that. A second session of a device ends the first.
         cursors: where the client's own cursors are kept; in memory unless given. They win over those of the device.
@@ -97,6 +88,9 @@ class Client:
         on_status: told of every status, in order, from within the iteration.
         pauses: how long to wait between tries.
         proxy: URL of an HTTP proxy. The environment is not looked at: edges are often neighbours.
+
+    Raises:
+        ValueError: when the name of a topic breaks the rule for ids.
     """
 
     def __init__(
@@ -105,6 +99,7 @@ class Client:
         token: TokenSource,
         *,
         fresh_token: TokenSource | None = None,
+        topics: Iterable[str] = (),
         device: str | None = None,
         cursors: CursorStore | None = None,
         since: int | None = None,
@@ -125,6 +120,9 @@ class Client:
             Progress, since=since, device=device is not None, ack_every=ack_every, ack_interval_s=ack_interval_s
         )
         self._progress: Progress | None = None
+        self._topics = Topics(topics)
+        self._asked = Asked(self._topics)
+        self._asking = anyio.Lock()
         self._token_in_header = token_in_header
         self._tell = on_status
         self._pauses = pauses
@@ -174,14 +172,51 @@ class Client:
             try:
                 message = await self._step()
             except ConnectionClosed as exc:
-                await self._part(*_farewell(exc))
-            except _TokenMissing as exc:
+                await self._part(*farewell(exc))
+            except TokenMissing as exc:
                 self._pause(partial(NoToken, str(exc)))
             except (OSError, InvalidHandshake, Unintelligible) as exc:
-                await self._part(ABNORMAL, _cause(exc))
+                await self._part(ABNORMAL, cause(exc))
             else:
                 if message is not None:
                     return message
+
+    async def subscribe(self, topic: str, since: int | None = None) -> None:
+        """Hear a topic from now on: at once where a session is open, otherwise with the next; `Subscribed` or `Refused` tells.
+
+        From any task, between messages too. A topic that is wanted already is asked for once more, which does no harm. A
+        cancelled call counts.
+
+        Args:
+            topic: its name, without `topic:`.
+            since: where to begin when no cursor of it is kept: behind this seq, 0 for everything retained. None is behind the
+                device's cursor, or, without a device, with what comes from the first `Subscribed` on.
+
+        Raises:
+            ValueError: when the name breaks the rule for ids.
+            RuntimeError: outside the client's context.
+        """
+        cursors = self._cursors
+        self._topics.want(topic)
+        cursors.subscribe(TOPIC_PREFIX + topic, since, time.monotonic())
+        self._asked.ask_again(topic)
+        await self._say_topics_now()
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Hear a topic no longer, and forget its cursor: to subscribe again is to begin anew, or where the device is.
+
+        From any task, between messages too. No message of it is handed out any more. A cancelled call counts.
+
+        Raises:
+            RuntimeError: outside the client's context.
+        """
+        cursors = self._cursors
+        if self._topics.wanted.pop(topic, None) is None:
+            return
+        unacked = cursors.unsubscribe(TOPIC_PREFIX + topic, time.monotonic())
+        if unacked is not None:
+            self._asked.acknowledge_last(topic, unacked)
+        await self._say_topics_now()
 
     @property
     def _cursors(self) -> Progress:
@@ -197,6 +232,8 @@ class Client:
         else:
             await self._acknowledge_if_due(link)
             await self._renew_if_due(link)
+            if self._asked.behind:
+                await self._say_topics(link)
             raw = await link.receive(self._cursors.due_s)
         return None if raw is None else self._take(link, *decode(raw))
 
@@ -205,19 +242,21 @@ class Client:
     async def _open(self) -> Link:
         # A time, and not a pause: whoever waits with a timeout, over and over, neither shortens nor lengthens it.
         await anyio.sleep(max(0.0, self._retry_at_s - time.monotonic()))
-        token = await _ask(self._fresh_token if self._expired else self._token, TOKEN_TIMEOUT_S)
+        token = await ask(self._fresh_token if self._expired else self._token, TOKEN_TIMEOUT_S)
         self._url = next(self._urls)
         self._link = await (self._open_by_header(token) if self._token_in_header else self._open_by_frame(token))
         return self._link
 
     async def _open_by_header(self, token: str) -> Link:
-        address = connect_address(self._url, self._device, self._cursors.since())
+        asked = self._asked = Asked(self._topics)
+        address = connect_address(self._url, self._device, self._cursors.since(asked.topics), asked.topics)
         return await open_link(address, token=token, proxy=self._proxy)
 
     async def _open_by_frame(self, token: str) -> Link:
         link = await open_link(self._url, token=None, proxy=self._proxy)
         try:
-            await link.send(connect_frame(token, self._device, self._cursors.since()))
+            asked = self._asked = Asked(self._topics)
+            await link.send(connect_frame(token, self._device, self._cursors.since(asked.topics), asked.topics))
         except BaseException:
             await link.close()
             raise
@@ -257,23 +296,41 @@ class Client:
         match frame.get("type"):
             case "message":
                 message = read_message(frame, raw)
-                return message if self._cursors.take(message) else None
+                return message if self._asked.hears(message.to) and self._cursors.take(message) else None
             case "welcome":
                 self._welcome(link, frame)
             case "caught_up" if told := read_progress(frame, "seq"):
                 to, (seq,) = told
-                self._cursors.caught_up(to, seq, time.monotonic())
-                self._tell(CaughtUp(to, seq))
+                if self._asked.hears(to):
+                    self._cursors.caught_up(to, seq, time.monotonic())
+                    self._tell(CaughtUp(to, seq))
             case "lost" if told := read_progress(frame, "from", "until"):
                 to, (since, until) = told
-                self._tell(Lost(to, since, until))
+                if self._asked.hears(to):
+                    self._tell(Lost(to, since, until))
+            case _:
+                self._take_answer(frame)
+        return None
+
+    def _take_answer(self, frame: Mapping[str, Any]) -> None:
+        """Take what the edge says to a wish, or anything else."""
+        match frame:
+            case {"type": "subscribed"} if told := read_subscribed(frame):
+                topic, head = told
+                if self._asked.hears(TOPIC_PREFIX + topic):
+                    self._cursors.subscribed(TOPIC_PREFIX + topic, head, time.monotonic())
+                    self._tell(Subscribed(topic, head))
+            case {"type": "unsubscribed", "topic": str(topic)}:
+                self._asked.unsubscribed(topic)
+                self._tell(Unsubscribed(topic))
+            case {"type": "error", "code": str(code), "message": str(why)}:
+                self._tell(Refused(code, why))
             case _:
                 self._notice(frame)
-        return None
 
     def _welcome(self, link: Link, frame: Mapping[str, Any]) -> None:
         welcome = read_welcome(frame)
-        self._cursors.welcomed(welcome.user, welcome.head, time.monotonic())
+        self._cursors.welcomed(welcome.user, welcome.head, welcome.all_head, time.monotonic())
         link.welcomed(welcome.heartbeat_s)
         self._expired = False
         self._tell(Welcomed(self._url, welcome.user, welcome.session, welcome.node))
@@ -293,9 +350,11 @@ class Client:
             await self._keep()
 
     async def _keep(self) -> None:
-        if self._cursors.unkept:
-            await self._store.save(dict(self._cursors.cursors))
-            self._cursors.note_kept()
+        # What other tasks subscribe in the meantime is kept with the next save.
+        while self._cursors.unkept:
+            cursors = self._cursors.to_keep()
+            await self._store.save(cursors)
+            self._cursors.note_kept(cursors)
 
     async def _acknowledge_if_due(self, link: Link) -> None:
         if time.monotonic() >= self._cursors.due_s:
@@ -311,39 +370,29 @@ class Client:
             with suppress(Silent):  # what is not acknowledged comes again
                 await self._acknowledge(self._link)
 
+    async def _say_topics(self, link: Link) -> None:
+        """Say what has changed of what is wanted since the connection was asked for topics."""
+        # As one: two tasks whose frames mix would leave the edge with another last word than the application's.
+        async with self._asking:
+            while self._link is link and (frames := self._asked.unsaid(self._cursors.cursors)):
+                # What counts as said is said.
+                with anyio.CancelScope(shield=True):
+                    for frame in frames:
+                        await link.send(frame)
+
+    async def _say_topics_now(self) -> None:
+        link = self._link
+        if link is not None and link.opened_at_s is not None:
+            with suppress(Silent):  # the iteration will notice, and say it to the next edge
+                await self._say_topics(link)
+
     async def _renew_if_due(self, link: Link) -> None:
         """Send a newer token on a connection whose own is about to expire. Without one it is closed with 4003, later."""
         if self._expires_at_s is None:
             return
         left_s = max(0.0, self._expires_at_s - time.monotonic())
         try:
-            await link.send(token_frame(await _ask(self._fresh_token, left_s)))
-        except _TokenMissing as exc:
+            await link.send(token_frame(await ask(self._fresh_token, left_s)))
+        except TokenMissing as exc:
             self._tell(NoToken(str(exc), max(0.0, self._expires_at_s - time.monotonic())))
         self._expires_at_s = None
-
-
-class _TokenMissing(Exception):
-    """The token source has none now."""
-
-
-async def _ask(source: TokenSource, timeout_s: float) -> str:
-    with anyio.move_on_after(timeout_s):
-        try:
-            return await source()
-        except OSError as exc:
-            raise _TokenMissing(_cause(exc)) from exc
-    raise _TokenMissing(f"none came within {timeout_s:.3g} s")
-
-
-def _farewell(exc: ConnectionClosed) -> tuple[int, str]:
-    """Return close code and reason; without a close frame, 1006 and what happened instead."""
-    if exc.rcvd is None:
-        return ABNORMAL, "the connection was cut"
-    return exc.rcvd.code, exc.rcvd.reason
-
-
-def _cause(exc: Exception) -> str:
-    if isinstance(exc, ConnectionRefusedError) and exc.errno is not None:
-        return "nothing listens there"  # the event loop's own words are "Connect call failed", and the address again
-    return str(exc) or type(exc).__name__

@@ -28,7 +28,11 @@ class CursorStore(Protocol):
         ...
 
     async def save(self, cursors: Mapping[str, int]) -> None:
-        """Keep target → seq; all there are, not only what changed. Called as often as `ack_every` and `ack_interval_s` say."""
+        """Keep target → seq; all there are, not only what changed. Called as often as `ack_every` and `ack_interval_s` say.
+
+        A target that is not there any more, such as a topic that was unsubscribed, is to be forgotten; where it is not, the
+        next client that subscribes to that topic begins behind it.
+        """
         ...
 
 
@@ -44,7 +48,7 @@ class MemoryCursors:
 
     async def save(self, cursors: Mapping[str, int]) -> None:
         """Keep it."""
-        self._cursors.update(cursors)
+        self._cursors = dict(cursors)
 
 
 class CursorsDamaged(ClientError):
@@ -66,7 +70,8 @@ class FileCursors:
 
     The file is replaced whole, so that it is read as it was before or after a save, whenever the process dies. Its content is
     flushed to the disk before the replacement, the folder's entry is not: after a power cut the file is whole too, but may be
-    the one before, and the messages since come again. No cursor in it ever goes backwards. One process at a time.
+    the one before, and the messages since come again. No cursor in it ever goes backwards, but for one that was forgotten in
+    between. One process at a time.
 
     Args:
         path: the file; its folder exists. Another file, named `<path>.new`, stands beside it while it is written.
@@ -87,16 +92,17 @@ class FileCursors:
         return dict(self._kept)
 
     async def save(self, cursors: Mapping[str, int]) -> None:
-        """Write the file, unless it says so already.
+        """Write the file, unless it says so already. What was loaded and is not among the cursors any more is forgotten.
 
         Raises:
             CursorsDamaged: when what it held before was never loaded and cannot be.
             OSError: when it cannot be written; the one before stands.
         """
-        kept = await self.load() if self._kept is None else self._kept
-        newer = {to: seq for to, seq in cursors.items() if seq > kept.get(to, -1)}
-        if newer:
-            merged = {**kept, **newer}
+        # Who has not loaded what is there cannot mean to forget it.
+        others = await self.load() if self._kept is None else {}
+        kept = self._kept or {}
+        merged = {**others, **{to: max(seq, kept.get(to, -1)) for to, seq in cursors.items()}}
+        if merged != kept:
             await anyio.to_thread.run_sync(_write, self.path, merged)
             self._kept = merged
 

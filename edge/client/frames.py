@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 from urllib.parse import urlencode
@@ -61,12 +61,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The session is open. `heartbeat_s` is usable whatever the edge said."""
+    """The session is open.
+
+    Attributes:
+        head: where the user's own order stands.
+        all_head: where that of `all` stands; None where an older edge does not say.
+        heartbeat_s: usable whatever the edge said.
+    """
 
     user: str
     session: str
     node: str
     head: int
+    all_head: int | None
     heartbeat_s: float
 
 
@@ -107,7 +114,9 @@ def read_welcome(frame: Mapping[str, Any]) -> Welcome:
     """
     match frame:
         case {"user": str(user), "session": str(session), "node": str(node), "seq": head} if _is_seq(head):
-            return Welcome(user, session, node, head, _heartbeat_s(frame.get("heartbeat")))
+            all_head = frame.get("all")
+            known = all_head if _is_seq(all_head) else None
+            return Welcome(user, session, node, head, known, _heartbeat_s(frame.get("heartbeat")))
     raise Unintelligible("the edge sent a welcome whose user, session, node or seq is none")
 
 
@@ -116,7 +125,15 @@ def read_progress(frame: Mapping[str, Any], *seqs: str) -> tuple[str, list[int]]
     told = [frame.get(name) for name in seqs]
     match frame:
         case {"to": str(to)} if _is_target(to) and all(map(_is_seq, told)):
-            return to, [int(seq) for seq in told if seq is not None]
+            return to, [seq for seq in told if _is_seq(seq)]
+    return None
+
+
+def read_subscribed(frame: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return the topic and the head that a `subscribed` tells; None when it tells none."""
+    match frame:
+        case {"topic": str(topic), "seq": head} if _is_target(topic) and _is_seq(head):
+            return topic, head
     return None
 
 
@@ -134,19 +151,23 @@ def read_expiring_s(frame: Mapping[str, Any], at_most_s: float) -> float:
     return min(max(0.0, float(told_s)), at_most_s) if _is_finite(told_s) else at_most_s
 
 
-def connect_frame(token: str, device: str | None, since: Mapping[str, int]) -> str:
+def connect_frame(token: str, device: str | None, since: Mapping[str, int], topics: Sequence[str] = ()) -> str:
     """Return the first frame of a connection without a token in its header."""
     wishes: dict[str, Any] = {} if device is None else {"device": device}
     if since:
         wishes["since"] = dict(since)
+    if topics:
+        wishes["topics"] = list(topics)
     return json.dumps({"type": "connect", "token": token, **wishes})
 
 
-def connect_address(url: str, device: str | None, since: Mapping[str, int]) -> str:
+def connect_address(url: str, device: str | None, since: Mapping[str, int], topics: Sequence[str] = ()) -> str:
     """Return the address that says the same, for a connection with the token in its header."""
     wishes = {} if device is None else {"device": device}
     if since:
         wishes["since"] = ",".join(str(seq) if name == OWN else f"{name}:{seq}" for name, seq in since.items())
+    if topics:
+        wishes["topics"] = ",".join(topics)
     if not wishes:
         return url
     joint = "&" if "?" in url else "?"
@@ -160,6 +181,16 @@ def ack_frame(to: str, seq: int) -> str:
     return json.dumps({"type": "ack", "seq": seq, **named})
 
 
+def subscribe_frame(topic: str, since: int | None) -> str:
+    """Return the wish to hear a topic, behind `since` or, with None, where the edge has the device, or from now on."""
+    return json.dumps({"type": "subscribe", "topic": topic} | ({} if since is None else {"since": since}))
+
+
+def unsubscribe_frame(topic: str) -> str:
+    """Return the wish to hear a topic no longer."""
+    return json.dumps({"type": "unsubscribe", "topic": topic})
+
+
 def token_frame(token: str) -> str:
     """Return a newer token for a connection that is open."""
     return json.dumps({"type": "token", "token": token})
@@ -170,7 +201,7 @@ def _fits(frame: Mapping[str, Any]) -> bool:
     return (seq is None or _is_seq(seq)) and (text is None or isinstance(text, str))
 
 
-def _is_seq(value: object) -> bool:
+def _is_seq(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= SEQ_MAX
 
 

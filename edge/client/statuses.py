@@ -38,6 +38,33 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A topic is heard, in this session; `head` is where its order stood then. What was missed follows."""
+
+    topic: str
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """A topic is heard no longer, as was asked for."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The edge did not carry something out, and says why: `error` in the protocol.
+
+    `forbidden` and `too_many_topics` are of topics, which the text names. Such a topic is asked for again with each
+    connection, since the next token may grant it; `unsubscribe` ends that.
+    """
+
+    code: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parted:
     """A connection ended or could not be had; the next try comes after `retry_in_s`."""
 
@@ -56,9 +83,9 @@ class NoToken:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """The edge sent another frame, such as `bye`, `error` or one that this version has not heard of."""
+    """The edge sent another frame, such as `bye` or one that this version has not heard of."""
 
     frame: Mapping[str, Any]
 
 
-Status = Welcomed | CaughtUp | Lost | Parted | NoToken | Noticed
+Status = Welcomed | CaughtUp | Lost | Subscribed | Unsubscribed | Refused | Parted | NoToken | Noticed

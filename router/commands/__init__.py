@@ -27,7 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "dispatch": ("services", "dispatch", "Run the dispatch service: from the accepted messages to the nodes."),
     "edge": ("services", "edge", "Run an edge: it holds the WebSocket connections."),
     "token": ("token", "token", "Print a token for a user, from the auth service."),
-    "send": ("send", "send", "Append a message for a user, as a producer would."),
+    "send": ("send", "send", "Append a message for users, topics or everybody, as a producer would."),
     "listen": ("listen", "listen", "Print a user's messages as they come, across reconnects, until Ctrl-C."),
     "route": ("route", "route", "Print which nodes hold a user, and for how long yet."),
     "shard": ("shard", "shard", "Print which shard an id belongs to."),

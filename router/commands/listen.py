@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -11,13 +12,28 @@ import anyio
 import msgspec
 import typer
 
-from edge.client import CaughtUp, Client, Lost, Message, Noticed, NoToken, NotWelcome, Parted, Pauses, Status, Welcomed
+from edge.client import (
+    CaughtUp,
+    Client,
+    Lost,
+    Message,
+    Noticed,
+    NoToken,
+    NotWelcome,
+    Parted,
+    Pauses,
+    Refused,
+    Status,
+    Subscribed,
+    Unsubscribed,
+    Welcomed,
+)
 from router.auth.client import request_token
 from router.commands.options import FoundConfig, people_settings
 from router.commands.output import printable
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
-from router.targets import check_id
+from router.targets import USER_PREFIX, check_id
 
 _PAUSES: Final = Pauses(max_s=3.0)
 """A person watches, and one of them is no crowd to spread."""
@@ -45,25 +61,32 @@ def listen(
         typer.Option(
             metavar="SEQ",
             min=0,
-            help="Begin behind this seq; 0 for everything retained. Default: where the device was, or now.",
+            help="Begin behind this seq of the user's; 0 for everything retained. Default: where the device was, or now.",
         ),
+    ] = None,
+    topics: Annotated[
+        list[str] | None,
+        typer.Option("--topic", metavar="NAME", help="Hear this topic, too; may be given several times. The token grants it."),
     ] = None,
     config: FoundConfig = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
 ) -> None:
     """Print a user's messages as they come, across reconnects, until Ctrl-C.
 
-    Messages go to standard output, what happens to the connection to standard error.
+    Those to everybody come, too, and with --topic those to a topic. Messages go to standard output, each with its
+    target; what happens to the connection goes to standard error.
 
-    Example: pushway listen alice --device phone
+    Example: pushway listen alice --device phone --topic news
     """
     check_id(user, "USER")
+    for topic in topics or ():
+        check_id(topic, "--topic")
     if device is not None:
         check_id(device, "--device")
     settings = people_settings(config)
     urls = _urls(settings, edge)
     with suppress(KeyboardInterrupt):  # the way to end it
-        anyio.run(_listen, settings, urls, user, device, since, as_json)
+        anyio.run(_listen, settings, urls, user, device, since, tuple(topics or ()), as_json)
 
 
 def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
@@ -77,16 +100,24 @@ def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
 
 
 async def _listen(
-    settings: Settings, urls: tuple[str, ...], user: str, device: str | None, since: int | None, as_json: bool
+    settings: Settings,
+    urls: tuple[str, ...],
+    user: str,
+    device: str | None,
+    since: int | None,
+    topics: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     async def token() -> str:
-        return (await request_token(settings, user)).token
+        return (await request_token(settings, user, topics=topics)).token
 
     try:
         teller = Teller()
-        async with Client(urls, token, device=device, since=since, on_status=teller.tell, pauses=_PAUSES) as client:
+        async with Client(
+            urls, token, topics=topics, device=device, since=since, on_status=teller.tell, pauses=_PAUSES
+        ) as client:
             async for message in client:
-                teller.count()
+                teller.count(message.to)
                 typer.echo(message.frame if as_json else _line(message))
     except NotWelcome as exc:
         raise Ended(str(exc)) from exc
@@ -102,21 +133,21 @@ class Teller:
     """Tells on standard error what happens to the connection, and how much was missed where something was."""
 
     def __init__(self) -> None:
-        self._since_welcome = 0
+        self._since_welcome: Counter[str] = Counter()
 
-    def count(self) -> None:
-        """Count a message that came."""
-        self._since_welcome += 1
+    def count(self, to: str) -> None:
+        """Count a message that came to this target."""
+        self._since_welcome[to] += 1
 
     def tell(self, status: Status) -> None:
         """Say a status, unless it is that of somebody who has missed nothing."""
         if isinstance(status, Welcomed):
-            self._since_welcome = 0
+            self._since_welcome.clear()
         if words := _words(status, self._since_welcome):
             typer.secho(printable(words), dim=True, err=True)
 
 
-def _words(status: Status, missed: int) -> str:
+def _words(status: Status, missed: Mapping[str, int]) -> str:
     match status:
         case Welcomed(url=url, user=user, node=node):
             return f"listening as {user} on {node} ({url})"
@@ -124,19 +155,40 @@ def _words(status: Status, missed: int) -> str:
             return f"not connected to {url}: {why}; again in {pause_s:.1f} s"
         case NoToken(why=why, retry_in_s=pause_s):
             return f"no token: {why}; again in {pause_s:.1f} s"
-        case CaughtUp():
-            return f"caught up: {missed:,} missed {'message' if missed == 1 else 'messages'}" if missed else ""
-        case Lost(since=since, until=until):
-            return f"what is older than the cluster retains cannot be had any more: something between {since} and {until}"
         case Noticed(frame=frame):
             return _frame_words(frame)
+        case _:
+            return _target_words(status, missed)
+
+
+def _target_words(status: CaughtUp | Lost | Subscribed | Unsubscribed | Refused, missed: Mapping[str, int]) -> str:
+    match status:
+        case CaughtUp(to=to):
+            return _caught_up_words(to, missed.get(to, 0))
+        case Lost(to=to, since=since, until=until):
+            return (
+                f"what is older than the cluster retains cannot be had any more: something{_of(to)} between {since} and {until}"
+            )
+        case Subscribed(topic=topic):
+            return f"listening to topic:{topic}"
+        case Unsubscribed(topic=topic):
+            return f"not listening to topic:{topic} any more"
+        case Refused(code=code, why=why):
+            return f"the edge refused something: {why} ({code})"
+
+
+def _caught_up_words(to: str, missed: int) -> str:
+    return f"caught up: {missed:,} missed {'message' if missed == 1 else 'messages'}{_of(to)}" if missed else ""
+
+
+def _of(to: str) -> str:
+    """Return which target it is, unless it goes without saying."""
+    return "" if to.startswith(USER_PREFIX) else f" of {to}"
 
 
 def _frame_words(frame: Mapping[str, Any]) -> str:
     match frame:
         case {"type": "bye", "reason": reason}:
             return f"the edge is about to close the connection: {reason}"
-        case {"type": "error", "code": code, "message": text}:
-            return f"the edge refused something: {text} ({code})"
         case _:
             return f"the edge sent a frame of its own: {msgspec.json.encode(frame).decode()}"

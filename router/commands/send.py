@@ -24,7 +24,6 @@ from router.errors import PushwayError, RuleBroken
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_target
-from router.targets import USER_PREFIX
 from router.trace import by_time, describe
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -35,7 +34,7 @@ class NotDelivered(PushwayError):
 
 
 def send(
-    target: Annotated[str, typer.Argument(help="user:<id>; several are separated by commas.")],
+    target: Annotated[str, typer.Argument(help="user:<id>, topic:<name> or all; several are separated by commas.")],
     body: Annotated[str, typer.Argument(help="A JSON value; with --text any text.")],
     text: Annotated[bool, typer.Option("--text", help="BODY is plain text, not JSON.")] = False,
     message_id: Annotated[
@@ -58,10 +57,10 @@ def send(
     config: FoundConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Append a message for a user, as a producer would.
+    """Append a message for users, topics or everybody, as a producer would.
 
     Prints the id of the entry in the stream. The rules are checked here already, as collect would. With --trace the exit code
-    is 0 when every node that has the user delivered it, and 1 when one did not, in time or at all.
+    is 0 when every node that has the user delivered it, or any node that of a topic or all, and 1 otherwise.
 
     Example: pushway send user:alice '{"text":"hello"}' --ttl 3600
     """
@@ -80,8 +79,6 @@ def send(
     stream = _stream(message, fields, fast=fast, settings=settings)
     progress = Progress(message.targets) if trace else None
     anyio.run(_send, settings, stream, fields, message, progress, wait_s, as_json)
-    if silent := [name for name in message.targets if not name.startswith(USER_PREFIX)]:
-        typer.echo(f"note: edges do not deliver {', '.join(silent)} in this version; what is durable is stored", err=True)
     if progress and not progress.delivered:
         raise NotDelivered("; ".join(f"{target}: {why}" for target, why in progress.troubles.items()))
 

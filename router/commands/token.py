@@ -21,14 +21,18 @@ def token(
     ] = None,
     topics: Annotated[
         list[str] | None,
-        typer.Option("--topic", metavar="PATTERN", help="Pattern of topics it allows; may be given several times."),
+        typer.Option(
+            "--topic",
+            metavar="PATTERN",
+            help="Topics it grants: a name or a pattern such as team.*; may be given several times.",
+        ),
     ] = None,
     config: FoundConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a token for a user, from the auth service.
 
-    Example: pushway token alice --ttl 600
+    Example: pushway token alice --ttl 600 --topic news --topic 'team.*'
     """
     check_id(user, "USER")
     settings = people_settings(config)

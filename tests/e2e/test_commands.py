@@ -142,12 +142,15 @@ def test_listener_goes_on_at_another_edge(stack: Stack, tmp_path: Path) -> None:
     stack["edge-1"].start()
 
 
-def test_target_that_edges_do_not_deliver_is_noted(stack: Stack) -> None:
-    """It is appended, and a person learns why nobody gets it; for a user there is no note."""
-    done = run(stack, "send", "user:ann,topic:news,all", '"x"')
-    assert done.returncode == 0
-    assert "edges do not deliver topic:news, all in this version" in done.stderr
-    assert run(stack, "send", "user:ann", '"x"').stderr == ""
+def test_topics_and_all_are_listened_to(stack: Stack, tmp_path: Path) -> None:
+    """With a token that grants what was asked for; each line has its target, and `send` takes every kind."""
+    with _listening(stack, tmp_path, "tom", "--topic", "news", "--topic", "team.red") as listener:
+        listener.wait_for(lambda it: {"listening to topic:news", "listening to topic:team.red"} <= set(it.err))
+        done = run(stack, "send", "user:tom,topic:news,topic:team.red,topic:other,all", '"x"')
+        assert (done.returncode, done.stderr) == (0, "")
+        listener.wait_for(lambda it: len(it.out) == 4)
+        assert {line.split("  ")[1] for line in listener.out} == {"user:tom", "topic:news", "topic:team.red", "all"}
+        assert run(stack, "send", "topic:news", '"y"', "--trace").returncode == 0
 
 
 def test_replaced_device_is_told_and_ends(stack: Stack, tmp_path: Path) -> None:

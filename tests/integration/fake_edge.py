@@ -117,9 +117,15 @@ def recording(frames: list[dict[str, Any]], *opening: object) -> Scene:
     return play
 
 
+def since_all(connect: dict[str, Any]) -> dict[str, int]:
+    """Return what a client said it has: `user`, `all`, `topic:<name>` → seq."""
+    if connect["header"] is None:
+        return dict(connect.get("since", {}))
+    (said,) = parse_qs(urlsplit(connect["path"]).query).get("since", [""])
+    named = [part if ":" in part else f"user:{part}" for part in said.split(",") if part]
+    return {name: int(seq) for name, _, seq in (part.rpartition(":") for part in named)}
+
+
 def since(connect: dict[str, Any]) -> int | None:
     """Return which seq of the user's own a client said it has."""
-    if connect["header"] is None:
-        return dict(connect.get("since", {})).get("user")
-    (own,) = parse_qs(urlsplit(connect["path"]).query).get("since", [None])
-    return None if own is None else int(own)
+    return since_all(connect).get("user")

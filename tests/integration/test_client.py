@@ -84,7 +84,7 @@ async def test_repeated_messages_are_dropped_by_target() -> None:
         scene(WELCOME, message(5), message(6), message(None), news, message(7), news),
     ]
     async with FakeEdge(*scenes).running() as edge:
-        await heard.to(edge.url)
+        await heard.to(edge.url, topics=["news"])
     assert heard.bodies == [5, 6, None, None, "news", 7]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.client import CaughtUp, Lost, Noticed, NoToken, Parted, Status, Welcomed
+from edge.client import CaughtUp, Lost, Noticed, NoToken, Parted, Refused, Status, Subscribed, Unsubscribed, Welcomed
 from router.commands import listen
 
 WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
@@ -25,9 +25,12 @@ WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
             "the edge is about to close the connection: draining",
         ),
         (
-            Noticed({"type": "error", "code": "not_supported", "message": "topics: not yet"}),
-            "the edge refused something: topics: not yet (not_supported)",
+            Lost("topic:news", 3, 9),
+            "what is older than the cluster retains cannot be had any more: something of topic:news between 3 and 9",
         ),
+        (Subscribed("news", 5), "listening to topic:news"),
+        (Unsubscribed("news"), "not listening to topic:news any more"),
+        (Refused("not_supported", "topics: not yet"), "the edge refused something: topics: not yet (not_supported)"),
         (Noticed({"type": "novelty", "n": 1}), 'the edge sent a frame of its own: {"type":"novelty","n":1}'),
     ],
 )
@@ -49,10 +52,20 @@ def test_what_was_missed_is_told_where_something_was(
     """Counted from the welcome on: a new device has missed nothing, and nor has one that was there all the time."""
     teller = listen.Teller()
     for _message in range(before):
-        teller.count()
+        teller.count("user:alice")
     teller.tell(WELCOMED)
     capsys.readouterr()
     for _message in range(missed):
-        teller.count()
+        teller.count("user:alice")
     teller.tell(CaughtUp("user:alice", 7))
     assert capsys.readouterr() == ("", said)
+
+
+def test_each_target_is_counted_for_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """The user's own goes without saying."""
+    teller = listen.Teller()
+    for to in ("topic:news", "user:alice", "topic:news"):
+        teller.count(to)
+    for to in ("user:alice", "all", "topic:news"):
+        teller.tell(CaughtUp(to, 7))
+    assert capsys.readouterr().err == "caught up: 1 missed message\ncaught up: 2 missed messages of topic:news\n"

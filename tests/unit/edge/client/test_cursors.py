@@ -34,6 +34,16 @@ async def test_saved_comes_back(store: CursorStore) -> None:
     assert await store.load() == {**SOME, "topic:Nähe": 5}
 
 
+async def test_what_is_left_out_is_forgotten(store: CursorStore) -> None:
+    """And may begin anew, with a lower one."""
+    await store.load()
+    await store.save({"user:alice": 5, "topic:news": 7})
+    await store.save({"user:alice": 5})
+    assert await store.load() == {"user:alice": 5}
+    await store.save({"user:alice": 5, "topic:news": 3})
+    assert await store.load() == {"user:alice": 5, "topic:news": 3}
+
+
 async def test_file_serves_the_next_process(tmp_path: Path) -> None:
     """Another store of the same file has what the first saved, and nothing else is left in the folder."""
     await FileCursors(tmp_path / "c").save(SOME)
@@ -46,7 +56,7 @@ def _names(folder: Path) -> list[str]:
 
 
 async def test_file_never_goes_backwards(tmp_path: Path) -> None:
-    """Neither when saved by who has loaded nothing, nor when a target is left out."""
+    """Neither when saved by who has loaded nothing, nor does that forget a target."""
     await FileCursors(tmp_path / "c").save({"user:alice": 5, "all": 7})
     await FileCursors(tmp_path / "c").save({"user:alice": 4})
     assert await FileCursors(tmp_path / "c").load() == {"user:alice": 5, "all": 7}
@@ -67,7 +77,7 @@ async def test_write_that_broke_off_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "c.new").write_text('{"cursors": {"user:al')
     store = FileCursors(tmp_path / "c")
     assert await store.load() == SOME
-    await store.save({"all": 1})
+    await store.save({**SOME, "all": 1})
     assert await FileCursors(tmp_path / "c").load() == {**SOME, "all": 1}
 
 

@@ -1,0 +1,33 @@
+"""Asking the application for a token, however long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from edge.client.ends import cause
+
+TOKEN_TIMEOUT_S: Final = 30.0
+
+TokenSource = Callable[[], Awaitable[str]]
+"""Returns a token. Raises OSError when there is none right now, and is asked again; its other errors end the iteration."""
+
+
+class TokenMissing(Exception):
+    """The token source has none now."""
+
+
+async def ask(source: TokenSource, timeout_s: float) -> str:
+    """Return a token.
+
+    Raises:
+        TokenMissing: when there is none, or none comes in time.
+    """
+    with anyio.move_on_after(timeout_s):
+        try:
+            return await source()
+        except OSError as exc:
+            raise TokenMissing(cause(exc)) from exc
+    raise TokenMissing(f"none came within {timeout_s:.3g} s")
