@@ -27,6 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from edge.client.cursors import CursorStore, MemoryCursors
 from edge.client.ends import ABNORMAL, DO_NOT_RECONNECT, NORMAL, TOKEN_EXPIRED, NotWelcome, cause, farewell
 from edge.client.frames import (
+    ADDRESS_MAX_CHARS,
     TOPIC_PREFIX,
     Message,
     Unintelligible,
@@ -43,7 +44,7 @@ from edge.client.frames import (
     token_frame,
 )
 from edge.client.link import CLOSE_TIMEOUT_S, Link, Silent, open_link
-from edge.client.pauses import Pauses
+from edge.client.pauses import STEADY_S, Pauses
 from edge.client.progress import Progress
 from edge.client.statuses import (
     CaughtUp,
@@ -59,9 +60,6 @@ from edge.client.statuses import (
 )
 from edge.client.tokens import TOKEN_TIMEOUT_S, TokenMissing, TokenSource, ask
 from edge.client.topics import Asked, Topics
-
-STEADY_S: Final = 10.0
-"""A session that lived this long was a good one: the pauses begin anew with the shortest."""
 
 _PAUSES: Final = Pauses()
 
@@ -184,8 +182,7 @@ class Client:
     async def subscribe(self, topic: str, since: int | None = None) -> None:
         """Hear a topic from now on: at once where a session is open, otherwise with the next; `Subscribed` or `Refused` tells.
 
-        From any task, between messages too. A topic that is wanted already is asked for once more, which does no harm. A
-        cancelled call counts.
+        From any task, between messages too; a cancelled call counts. A topic that is wanted already is asked for once more.
 
         Args:
             topic: its name, without `topic:`.
@@ -248,9 +245,14 @@ class Client:
         return self._link
 
     async def _open_by_header(self, token: str) -> Link:
-        asked = self._asked = Asked(self._topics)
-        address = connect_address(self._url, self._device, self._cursors.since(asked.topics), asked.topics)
-        return await open_link(address, token=token, proxy=self._proxy)
+        self._asked = Asked(self._topics)
+        if len(self._address()) > ADDRESS_MAX_CHARS:
+            self._asked = Asked(self._topics, at_once=False)
+        return await open_link(self._address(), token=token, proxy=self._proxy)
+
+    def _address(self) -> str:
+        topics = self._asked.topics
+        return connect_address(self._url, self._device, self._cursors.since(topics), topics)
 
     async def _open_by_frame(self, token: str) -> Link:
         link = await open_link(self._url, token=None, proxy=self._proxy)

@@ -22,6 +22,9 @@ ALL: Final = "all"
 USER_PREFIX: Final = "user:"
 TOPIC_PREFIX: Final = "topic:"
 
+ADDRESS_MAX_CHARS: Final = 4_096
+"""Longest address to say all wishes in. Servers and proxies give up at 8,192 bytes of a request's line, or somewhat before."""
+
 _FLOAT_MAX: Final = sys.float_info.max
 
 _HEARTBEAT_S: Final = 25.0

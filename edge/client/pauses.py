@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Final
+
+STEADY_S: Final = 10.0
+"""A session that lived this long was a good one: the pauses begin anew with the shortest."""
 
 
 @dataclass(frozen=True, slots=True)

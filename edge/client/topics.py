@@ -59,13 +59,18 @@ class Topics:
 
 
 class Asked:
-    """What one connection has been asked for; it begins with all that is wanted then, which goes into the connect frame."""
+    """What one connection has been asked for.
+
+    Args:
+        topics: what is wanted, then and later.
+        at_once: it begins with all that is wanted, which goes into the connect frame; otherwise all is unsaid.
+    """
 
     __slots__ = ("_again", "_last_acks", "_leaving", "_said", "_wanted")
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, *, at_once: bool = True) -> None:
         self._wanted = topics.wanted
-        self._said = dict(topics.wanted)
+        self._said = dict(topics.wanted) if at_once else {}
         self._leaving: Counter[str] = Counter()
         self._again: set[str] = set()
         self._last_acks: dict[str, int] = {}

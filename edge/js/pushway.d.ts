@@ -30,6 +30,10 @@ export type Status =
   | { type: "open"; url: string; user: string; node: string; session: string }
   /** Everything that was missed has come. */
   | { type: "caught_up"; to: string; seq: number }
+  /** A topic is heard, in each session anew; what has a higher seq comes from here on. */
+  | { type: "subscribed"; topic: string; seq: number }
+  /** It is not any more: nothing of it comes from here on. */
+  | { type: "unsubscribed"; topic: string }
   /** The cursor is older than what is retained: what lay between may be gone. */
   | { type: "lost"; to: string; from: number; until: number }
   /** A connection ended or could not be had. `code` is the close code; null when none was opened. */
@@ -52,6 +56,8 @@ export interface Options<Body = unknown> {
    * client begins behind that. A second session of a device ends the first.
    */
   device?: string;
+  /** Topics to hear from the beginning; see `subscribe`. */
+  topics?: string[];
   /**
    * Where cursors are kept; they win over the device's. Default: `memoryCursors()`: behind the device's cursor or, without a
    * device, with what comes from now on.
@@ -87,7 +93,7 @@ export interface Options<Body = unknown> {
   locks?: unknown;
 }
 
-/** The messages of one user, over whatever happens to the connections. */
+/** The messages of one user, of topics and of all, over whatever happens to the connections. */
 export class Client<Body = unknown> implements AsyncIterable<Message<Body>> {
   constructor(options: Options<Body>);
   /** How this page gets its messages; null while not started. */
@@ -98,6 +104,14 @@ export class Client<Body = unknown> implements AsyncIterable<Message<Body>> {
   start(): void;
   /** End. What was handled is stored and acknowledged first; what still waits comes again after the next `start()`. */
   close(): Promise<void>;
+  /**
+   * Hear a topic: at once where a session is open, and in each one to come. It begins behind its stored cursor, or `since`, or
+   * the device's cursor, or else with what comes from now on. A topic that is wanted already goes on as it is. One that the token
+   * does not grant (status `error`, code `forbidden`) stays wanted, and is asked for again with the next connect.
+   */
+  subscribe(topic: string, options?: { since?: number }): void;
+  /** Hear it no longer, from this moment on, and forget its cursor, but for the device's. */
+  unsubscribe(topic: string): void;
   /** Have the connection checked now, or the next try made now; a browser's own events do so too. */
   probe(): void;
   /**

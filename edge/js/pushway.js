@@ -1,6 +1,6 @@
 /**
- * Pushway's client for browsers and Node: one user's messages as they come, over whatever happens to the connections. It is one
- * file so that it can be copied as one.
+ * Pushway's client for browsers and Node: the messages of one user, of topics and of all, as they come, over whatever happens to
+ * the connections. It is one file so that it can be copied as one.
  *
  *     const client = new Client({ urls: ["wss://push.example.com/v1/connect"], token: () => fetchToken(), onMessage });
  *     client.start();
@@ -14,7 +14,8 @@
  * A client alone has one of each. With `shared`, every page of the origin has a Tab, and the one that holds the Web Lock
  * also has the Source; the two speak the same few words whether directly or over a BroadcastChannel:
  *
- *   a tab asks    here      what it has seen and handled, and whether it has room: on start, for a new leader, and after a gap
+ *   a tab asks    here      which topics it wants, what it has seen and handled, and whether it has room: on start, for a new
+ *                           leader, when it wants other topics, and after a gap
  *                 handled   how far it has come since
  *                 left      it ends
  *                 probe     somebody is looking: is all of it alive?
@@ -31,6 +32,15 @@
  * `seen` is what a page has been given to handle, `handled` what its handler is done with. Within the life of a page `seen`
  * decides, so each message is handled once; `handled` is what is stored and acknowledged, the least of all tabs, so a crash
  * repeats rather than loses.
+ *
+ * A session hears the topics that any of its tabs wants, and a tab takes those that itself wants; whatever is wanted is asked for
+ * anew with each connection. A topic begins where its first `subscribed` says, as the user's own messages with the first welcome,
+ * and when nobody wants it any more its place is forgotten: what is still on its way is dropped until the edge has said
+ * `unsubscribed`, since it is part of an order that is over. For the same reason an answer of the leader counts only when it
+ * was given to what the tab wants now.
+ *
+ * Of each target that is heard the store has the least that was handled by those who hear it; of others what it had, since
+ * whoever heard it may come back, such as a tab that is reloaded while another one leads. Only `unsubscribe` takes it out.
  */
 
 const SUBPROTOCOL = "pushway.v1";
@@ -124,20 +134,32 @@ export function localStorageCursors(name) {
 function parsed(text) {
   try {
     const cursors = Object.entries(JSON.parse(text ?? "{}"));
-    return Object.fromEntries(cursors.filter(([, seq]) => Number.isSafeInteger(seq) && seq >= 0));
+    return Object.fromEntries(cursors.filter(([, seq]) => isSeq(seq)));
   } catch {
     return {}; // somebody else wrote there; it is no cursor
   }
 }
 
 const OWN_PREFIX = "user:";
+const TOPIC_PREFIX = "topic:";
+const ALL = "all";
+/** The rule for names: a frame that breaks it would end the session for good. */
+const TOPIC = /^[^\s,{}"\\\p{Cc}\p{Cs}]{1,128}$/u;
 
 /** How `since` names a target: of all users' messages a session gets its own user's only. */
 function sinceName(to) {
   return to.startsWith(OWN_PREFIX) ? "user" : to;
 }
 
-/** The messages of one user; see `pushway.d.ts` for the options. */
+function isSeq(value) {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+function isTopic(to) {
+  return to.startsWith(TOPIC_PREFIX);
+}
+
+/** The messages of one user, of topics and of all; see `pushway.d.ts` for the options. */
 export class Client {
   #options;
   #tab;
@@ -192,6 +214,17 @@ export class Client {
     this.#tab.status({ type: "closed", code: NORMAL, reason: "close() was called" });
   }
 
+  /** Hear a topic behind its cursor, or else `since`, or from now on; as soon as there is a session, and in each one to come. */
+  subscribe(topic, { since } = {}) {
+    if (since !== undefined && !isSeq(since)) throw new TypeError(`since: ${since} is no seq`);
+    this.#tab.subscribe(checkedTopic(topic), since);
+  }
+
+  /** Hear it no longer, from this moment on, and forget how far it was handled. */
+  unsubscribe(topic) {
+    this.#tab.unsubscribe(checkedTopic(topic));
+  }
+
   /** Have the connection checked now, or the next try made now; a browser's own events do so too. */
   probe() {
     if (this.#run !== null) this.#tab.probe();
@@ -205,19 +238,22 @@ export class Client {
   }
 
   async #begin(signal) {
-    await this.#load(signal);
-    if (signal.aborted) return;
     const { shared, locks } = this.#options;
     if (shared !== undefined && locks !== null) await this.#share(signal);
     else await this.#lead(signal);
   }
 
-  /** Learn where this page begins. Without the cursors it would begin in the wrong place, so it is tried until it works. */
+  /**
+   * Return what is stored, and have the page begin there if it has not begun. Without, it would begin in the wrong place, so it
+   * is tried until it works.
+   */
   async #load(signal) {
-    for (let failures = 0; !this.#loaded && !signal.aborted; failures += 1) {
+    for (let failures = 0; !signal.aborted; failures += 1) {
       try {
-        this.#tab.begin(await within(this.#options.timeouts.storeMs, this.#options.cursors.load()));
+        const cursors = new Map(Object.entries(await within(this.#options.timeouts.storeMs, this.#options.cursors.load())));
+        if (!this.#loaded) this.#tab.begin(cursors);
         this.#loaded = true;
+        return cursors;
       } catch (error) {
         const retryInMs = pauseMs(failures, this.#options.pauses);
         this.#tab.status({ type: "error", code: "cursors", message: `cursors cannot be read: ${error}`, error });
@@ -225,10 +261,13 @@ export class Client {
         await nap(retryInMs, signal);
       }
     }
+    return new Map();
   }
 
   async #lead(signal) {
-    const source = new Source(this.#options, this.#tab.id, (told) => this.#tell(told));
+    const stored = await this.#load(signal);
+    if (signal.aborted) return;
+    const source = new Source(this.#options, this.#tab.id, stored, (told) => this.#tell(told));
     this.#source = source;
     const close = () => {
       source.close();
@@ -241,6 +280,8 @@ export class Client {
 
   async #share(signal) {
     const { shared, locks } = this.#options;
+    await this.#load(signal);
+    if (signal.aborted) return;
     // Held for as long as this page is one of the tabs: whoever leads waits for it, and so learns of a crash.
     await new Promise((granted, refused) => {
       const hold = () => (granted(), aborted(signal));
@@ -342,6 +383,12 @@ class Tab {
 
   #seen = new Map();
   #handled = new Map();
+  /** The topics that the page wants, as targets. */
+  #topics = new Set();
+  /** Those that it wants no longer, until a leader knows. */
+  #dropped = new Set();
+  /** Counts the changes of what it wants. */
+  #wish = 0;
   #reported = 0;
   #reportTimer = null;
 
@@ -367,6 +414,7 @@ class Tab {
     this.#ask = ask;
     this.#told = told;
     this.#unanswered = unanswered;
+    for (const topic of options.topics) this.#topics.add(TOPIC_PREFIX + topic);
   }
 
   get backlog() {
@@ -382,10 +430,54 @@ class Tab {
 
   /** Begin above these cursors. */
   begin(cursors) {
-    for (const [to, seq] of Object.entries(cursors)) {
-      this.#seen.set(to, seq);
-      this.#handled.set(to, seq);
-    }
+    for (const [to, seq] of cursors) this.#beginAt(to, seq);
+  }
+
+  #beginAt(to, seq) {
+    this.#seen.set(to, seq);
+    this.#handled.set(to, seq);
+  }
+
+  subscribe(topic, since) {
+    const to = TOPIC_PREFIX + topic;
+    if (this.#topics.has(to)) return;
+    this.#topics.add(to);
+    this.#dropped.delete(to);
+    if (since !== undefined && !this.#seen.has(to)) this.#beginAt(to, since);
+    this.#wishOtherwise();
+  }
+
+  unsubscribe(topic) {
+    const to = TOPIC_PREFIX + topic;
+    if (!this.#topics.has(to)) return;
+    // A device may subscribe again, and is not to get anew what it has handled.
+    if (this.#reportTimer !== null) this.#report();
+    this.#topics.delete(to);
+    this.#dropped.add(to);
+    this.#seen.delete(to);
+    this.#handled.delete(to);
+    this.#waiting = this.#waiting.filter(({ frame }) => frame.to !== to);
+    this.#chars = this.#waiting.reduce((sum, { size }) => sum + size, 0);
+    // What is in hand moves no cursor any more.
+    if (this.#inHand?.frame.to === to) this.#inHand = { frame: {} };
+    this.#wishOtherwise();
+    this.#lookAtRoom();
+    // The edge says so as well, but not while another tab wants the topic, nor while there is no session.
+    this.status({ type: "unsubscribed", topic });
+  }
+
+  #wishOtherwise() {
+    this.#wish += 1;
+    if (this.#isOpen) this.here();
+  }
+
+  #hears(to) {
+    return !isTopic(to) || this.#topics.has(to);
+  }
+
+  /** Return the part of a map that is of targets that this page hears. */
+  #heard(seqs) {
+    return new Map([...seqs].filter(([to]) => this.#hears(to)));
   }
 
   /** Take no more, and return when the handler in hand is done, or takes too long. */
@@ -402,16 +494,17 @@ class Tab {
     clearTimeout(this.#answerTimer);
     clearTimeout(this.#reportTimer);
     this.#reportTimer = null;
-    this.#ask({ ask: "left", tab: this.id, handled: this.#handled });
+    this.#ask({ ask: "left", tab: this.id, handled: this.#heard(this.#handled) });
   }
 
-  /** Say what this page has and whether it has room; without room nothing is taken until it has. */
+  /** Say what this page wants and has and whether it has room; without room nothing is taken until it has. */
   here() {
     this.#synced = false;
     clearTimeout(this.#answerTimer);
     const room = !this.#full;
     if (room) this.#answerTimer = setTimeout(() => this.#askAgain(), this.#options.timeouts.answerMs);
-    this.#ask({ ask: "here", tab: this.id, seen: this.#seen, handled: this.#handled, room });
+    const [seen, handled] = [this.#heard(this.#seen), this.#heard(this.#handled)];
+    this.#ask({ ask: "here", tab: this.id, wish: this.#wish, topics: this.#topics, dropped: this.#dropped, seen, handled, room });
   }
 
   #askAgain() {
@@ -435,7 +528,7 @@ class Tab {
     if (told.tell === "lead") return this.#follow(told);
     if (told.tell === "answer") return this.#answer(told);
     if (told.source !== this.#source) return this.#strange();
-    if (told.tell === "status") return this.status(told.status);
+    if (told.tell === "status") return this.#hears(targetOf(told.status)) ? this.status(told.status) : undefined;
     if (!this.#synced) return;
     if (told.tell === "message") this.#message(told);
     else if (told.tell === "base") this.#base(told.position);
@@ -453,9 +546,10 @@ class Tab {
     this.here();
   }
 
-  #answer({ tab, source, n, frames, position, status }) {
-    if (tab !== this.id || this.#full) return;
+  #answer({ tab, wish, source, n, frames, position, status }) {
+    if (tab !== this.id || wish !== this.#wish || this.#full) return;
     clearTimeout(this.#answerTimer);
+    this.#dropped.clear();
     this.#tries = 0;
     this.#source = source;
     this.#n = n;
@@ -476,9 +570,8 @@ class Tab {
   #base(position) {
     let begun = false;
     for (const [to, seq] of position) {
-      if (this.#seen.has(to)) continue;
-      this.#seen.set(to, seq);
-      this.#handled.set(to, seq);
+      if (this.#seen.has(to) || !this.#hears(to)) continue;
+      this.#beginAt(to, seq);
       begun = true;
     }
     if (begun) this.#report();
@@ -508,6 +601,7 @@ class Tab {
   }
 
   #take(frame, size) {
+    if (!this.#hears(frame.to)) return;
     if (frame.seq !== undefined) {
       if (frame.seq <= (this.#seen.get(frame.to) ?? -1)) return;
       this.#seen.set(frame.to, frame.seq);
@@ -590,7 +684,7 @@ class Tab {
     clearTimeout(this.#reportTimer);
     this.#reportTimer = null;
     this.#reported = 0;
-    this.#ask({ ask: "handled", tab: this.id, handled: this.#handled });
+    this.#ask({ ask: "handled", tab: this.id, handled: this.#heard(this.#handled) });
   }
 
   /** Drop what waits: whatever is not handled and not in hand has not been seen. */
@@ -644,6 +738,10 @@ class Source {
 
   /** Target → the highest seq told. */
   #position = new Map();
+  /** The topics that this connection has been asked for, as targets. */
+  #asked = new Set();
+  /** Topic → how many times the edge is still to say `unsubscribed`. */
+  #leaving = new Map();
   #recent;
   #n = 0;
   #status = null;
@@ -654,12 +752,16 @@ class Source {
   #tabs = new Map();
   #roomNews = deferred();
 
-  #saved = "{}";
+  /** Target → cursor, as it is or is to be stored. */
+  #stored;
+  #saved;
   #saving = false;
 
-  constructor(options, own, emit) {
+  constructor(options, own, stored, emit) {
     this.#options = options;
     this.#own = own;
+    this.#stored = stored;
+    this.#saved = JSON.stringify(sorted(stored));
     this.#emit = (told) => this.#ends.signal.aborted || emit({ ...told, source: this.#id });
     this.#urls = cycle(options.urls);
     this.#recent = new Recent(options.shared === undefined ? 0 : RECENT_MESSAGES, RECENT_CHARS);
@@ -689,6 +791,8 @@ class Source {
     if (this.#ends.signal.aborted) return { again: true };
     this.#say({ type: "connecting", url });
     this.#retryAfterMs = null;
+    this.#asked.clear();
+    this.#leaving.clear();
     let token;
     try {
       token = await this.#token(this.#fresh);
@@ -713,12 +817,19 @@ class Source {
   }
 
   #hello(token) {
+    const since = Object.fromEntries([...this.#have()].map(([to, seq]) => [sinceName(to), seq]));
+    this.#asked = this.#wanted();
+    const topics = [...this.#asked].map(topicOf);
     const { device } = this.#options;
+    return { type: "connect", token, device, since: someOf(since), topics: someOf(topics) };
+  }
+
+  /** Return target → the seq that the edge is to go on behind. */
+  #have() {
     // For a device the edge takes `since` for an ack, so it is what was handled, and what only waits for a handler comes again,
     // to be dropped. Where nothing was handled yet, the edge's own cursor of the device holds.
-    const have = device === undefined ? this.#position : least(this.#progresses());
-    const since = [...have].map(([to, seq]) => [sinceName(to), Math.min(seq, this.#position.get(to) ?? Infinity)]);
-    return { type: "connect", token, device, since: since.length > 0 ? Object.fromEntries(since) : undefined };
+    const have = this.#options.device === undefined ? this.#position : least([...this.#tabs.values()]);
+    return new Map([...have].map(([to, seq]) => [to, Math.min(seq, this.#position.get(to) ?? Infinity)]));
   }
 
   /** Do what the end of a connection asks for. */
@@ -756,14 +867,18 @@ class Source {
     else if (frame.type === "message") this.#message(frame, raw);
     else if (frame.type === "welcome") this.#welcome(frame, url);
     else if (frame.type === "caught_up") this.#caughtUp(frame);
-    else if (frame.type === "lost") this.#say(frame);
+    else if (frame.type === "subscribed") this.#subscribed(frame);
+    else if (frame.type === "unsubscribed") this.#unsubscribed(frame);
+    else if (frame.type === "lost") this.#sayOf(frame);
     else if (frame.type === "error") this.#say(frame);
     else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
     else if (frame.type === "expiring") this.#renew(this.#connection);
   }
 
   #message(frame, raw) {
+    if (!this.#hears(frame.to)) return;
     if (frame.seq !== undefined) {
+      this.#connection.sent.set(frame.to, frame.seq);
       if (frame.seq <= (this.#position.get(frame.to) ?? -1)) return;
       this.#position.set(frame.to, frame.seq);
       this.#recent.add(frame.to, frame.seq, raw);
@@ -772,28 +887,40 @@ class Source {
     this.#emit({ tell: "message", n: this.#n, size: raw.length, frame });
   }
 
-  #welcome({ user, session, node, seq, heartbeat }, url) {
+  #welcome({ user, session, node, seq, all, heartbeat }, url) {
     const own = OWN_PREFIX + user;
     const other = [...this.#position.keys()].find((to) => to.startsWith(OWN_PREFIX) && to !== own);
     if (other !== undefined) return this.#dismiss(null, `the token is ${user}'s, the cursors are those of ${other}`);
     this.#fresh = false;
     this.#connection.welcomed(heartbeat * 1_000);
     // With a device, the edge begins at its own cursor of it: the first that comes tells where that is.
-    if (this.#options.device === undefined) this.#beginAt(own, seq);
+    if (this.#options.device === undefined) {
+      this.#beginAt(own, seq);
+      // Edges that know of no topics do not give it.
+      if (all !== undefined) this.#beginAt(ALL, all);
+    }
     this.#say({ type: "open", url, user, node, session });
-    this.#progress();
+    this.#tune();
   }
 
   #caughtUp({ to, seq }) {
+    if (!this.#hears(to)) return;
+    this.#connection.sent.set(to, seq);
     this.#beginAt(to, seq);
     this.#say({ type: "caught_up", to, seq });
+    this.#progress();
   }
 
   #beginAt(to, seq) {
     if (this.#position.has(to)) return;
-    this.#position.set(to, seq);
-    this.#recent.begin(this.#position);
+    this.#goBackTo(to, seq);
     this.#emit({ tell: "base", position: this.#position });
+  }
+
+  /** What follows of a target is above this seq. */
+  #goBackTo(to, seq) {
+    this.#position.set(to, seq);
+    this.#recent.begin(to, seq);
   }
 
   async #renew(connection) {
@@ -809,6 +936,61 @@ class Source {
     this.#emit({ tell: "status", status });
   }
 
+  /** Tell of a target, if it is heard. */
+  #sayOf(status) {
+    if (this.#hears(targetOf(status))) this.#say(status);
+  }
+
+  // -- topics ---------------------------------------------------------------------------------------------------------
+
+  #wanted() {
+    return new Set([...this.#tabs.values()].flatMap(({ topics }) => [...topics]));
+  }
+
+  /** Whether what comes of a target is of the order that the tabs are in. */
+  #hears(to) {
+    return !isTopic(to) || (this.#asked.has(to) && !this.#leaving.has(to));
+  }
+
+  /** Have the session hear what the tabs want. Before it is open the connect frame stands, which may be on its way. */
+  #tune() {
+    const wanted = this.#wanted();
+    for (const to of [...this.#position.keys()].filter((to) => isTopic(to) && !wanted.has(to))) this.#leave(to);
+    if (!this.#connection?.isOpen) return;
+    for (const to of this.#asked) if (!wanted.has(to)) this.#unsubscribe(to);
+    for (const to of wanted) if (!this.#asked.has(to)) this.#subscribe(to);
+  }
+
+  #leave(to) {
+    this.#position.delete(to);
+    this.#recent.end(to);
+  }
+
+  #subscribe(to) {
+    this.#asked.add(to);
+    this.#connection.send({ type: "subscribe", topic: topicOf(to), since: this.#have().get(to) });
+  }
+
+  #unsubscribe(to) {
+    this.#asked.delete(to);
+    this.#leaving.set(to, (this.#leaving.get(to) ?? 0) + 1);
+    this.#connection.send({ type: "unsubscribe", topic: topicOf(to) });
+  }
+
+  #subscribed(frame) {
+    const to = targetOf(frame);
+    if (!this.#hears(to)) return;
+    if (this.#options.device === undefined) this.#beginAt(to, frame.seq);
+    this.#say(frame);
+  }
+
+  #unsubscribed(frame) {
+    const to = targetOf(frame);
+    const left = (this.#leaving.get(to) ?? 0) - 1;
+    if (left > 0) this.#leaving.set(to, left);
+    else this.#leaving.delete(to);
+  }
+
   // -- tabs -----------------------------------------------------------------------------------------------------------
 
   /** A tab asks. */
@@ -820,14 +1002,31 @@ class Source {
     else if (asked.ask === "probe") this.#probe();
   }
 
-  #here({ tab, seen, handled, room }) {
+  #here({ tab, wish, topics, dropped, seen, handled, room }) {
     if (!this.#tabs.has(tab)) this.#watch(tab);
-    this.#tabs.set(tab, { handled: new Map(handled), room });
+    const before = this.#tabs.get(tab)?.topics;
+    this.#tabs.set(tab, { topics: new Set(topics), handled: new Map(handled), room });
+    this.#begin([...topics].filter((to) => !before?.has(to)), seen);
+    this.#drop(dropped);
     this.#progress();
+    const frames = room ? this.#lackedBy(seen) : [];
+    this.#tune();
     if (!room) return this.#pauseWhenAllAreFull();
-    const frames = this.#lackedBy(seen);
     this.#roomNews.resolve();
-    this.#emit({ tell: "answer", tab, n: this.#n, frames, position: new Map(this.#position), status: this.#status });
+    this.#emit({ tell: "answer", tab, wish, n: this.#n, frames, position: new Map(this.#position), status: this.#status });
+  }
+
+  /** Topics that a tab is new to begin where it is, unless another tab hears them; it is told of them all the same. */
+  #begin(topics, seen) {
+    for (const to of topics) {
+      if (seen.has(to) && !this.#position.has(to) && !this.#asked.has(to)) this.#goBackTo(to, seen.get(to));
+      if (this.#connection?.isOpen) this.#asked.delete(to); // what is asked again is answered again
+    }
+  }
+
+  #drop(topics) {
+    const wanted = this.#wanted();
+    for (const to of topics) if (!wanted.has(to)) this.#stored.delete(to);
   }
 
   /** Return what a tab lacks of what was told; what is not remembered is asked of the edge again. */
@@ -836,8 +1035,7 @@ class Source {
     if (lacks.length === 0) return [];
     const remembered = this.#recent.after(seen, lacks);
     if (remembered !== null) return remembered;
-    for (const [to, seq] of lacks) this.#position.set(to, seq);
-    this.#recent.begin(this.#position);
+    for (const [to, seq] of lacks) this.#goBackTo(to, seq);
     // Before the connect frame is sent nothing was asked for yet, and it will be asked for from here.
     if (this.#connection?.begun) this.#connection.part({ again: true });
     return [];
@@ -861,7 +1059,10 @@ class Source {
   #left(asked) {
     if (asked.handled !== undefined) this.#handled(asked);
     // The last one's progress stays what it was: there is nobody left to have handled more.
-    if (this.#tabs.delete(asked.tab) && this.#tabs.size > 0) this.#progress();
+    if (this.#tabs.delete(asked.tab) && this.#tabs.size > 0) {
+      this.#progress();
+      this.#tune();
+    }
     this.#pauseWhenAllAreFull();
   }
 
@@ -885,28 +1086,20 @@ class Source {
 
   /** Store and acknowledge what every tab has handled. */
   #progress() {
-    const progresses = this.#progresses();
-    // A tab that knows no cursor of a target may still be at its first message of it.
-    const handled = new Map([...least(progresses)].filter(([to]) => progresses.every((progress) => progress.has(to))));
-    if (handled.size === 0) return;
-    if (this.#options.device !== undefined) this.#acknowledge(handled);
-    this.#save(handled);
+    const tabs = [...this.#tabs.values()];
+    // A tab that hears a target and knows no cursor of it may still be at its first message.
+    const begun = (to) => tabs.every(({ topics, handled }) => handled.has(to) || (isTopic(to) && !topics.has(to)));
+    for (const [to, seq] of least(tabs)) if (begun(to)) this.#handledByAll(to, seq);
+    this.#save();
   }
 
-  #progresses() {
-    return [...this.#tabs.values()].map(({ handled }) => handled);
+  #handledByAll(to, seq) {
+    this.#stored.set(to, seq);
+    if (this.#options.device !== undefined) this.#connection?.acknowledge(to, seq);
   }
 
-  #acknowledge(handled) {
-    for (const [to, seq] of handled) {
-      // After a hand-over, more may be handled than this connection has sent so far.
-      const sent = Math.min(seq, this.#position.get(to) ?? -1);
-      if (sent >= 0) this.#connection?.acknowledge(to, sent);
-    }
-  }
-
-  #save(handled) {
-    const cursors = Object.fromEntries([...handled].sort());
+  #save() {
+    const cursors = sorted(this.#stored);
     const text = JSON.stringify(cursors);
     if (this.#saving || text === this.#saved) return;
     this.#saved = text;
@@ -947,11 +1140,17 @@ class Recent {
     this.#charsMax = charsMax;
   }
 
-  /** Forget all; what is added from now on follows upon these seqs. */
-  begin(position) {
-    this.#kept = [];
-    this.#chars = 0;
-    this.#floor = new Map(position);
+  /** What is added of a target from now on follows upon this seq. */
+  begin(to, seq) {
+    this.end(to);
+    this.#floor.set(to, seq);
+  }
+
+  /** Forget all of a target. */
+  end(target) {
+    this.#kept = this.#kept.filter(({ to }) => to !== target);
+    this.#chars = this.#kept.reduce((sum, { raw }) => sum + raw.length, 0);
+    this.#floor.delete(target);
   }
 
   add(to, seq, raw) {
@@ -986,6 +1185,8 @@ class Connection {
   #heartbeatMs = 0;
   #welcomedAt = null;
   #acked = new Map();
+  /** Target → the last seq that has come on it. */
+  sent = new Map();
   /** Whether the connect frame has been sent. */
   begun = false;
 
@@ -1007,6 +1208,11 @@ class Connection {
     }
   }
 
+  /** Whether it is welcome, and not over. */
+  get isOpen() {
+    return this.#welcomedAt !== null && this.#socket !== null;
+  }
+
   /** Resolves with {code, reason, lastedMs} of the end, or {again: true} when the client itself wants another one at once. */
   get over() {
     return this.#over.promise;
@@ -1025,8 +1231,10 @@ class Connection {
     this.#listen();
   }
 
-  acknowledge(to, seq) {
-    if (this.#welcomedAt === null || seq <= (this.#acked.get(to) ?? -1)) return;
+  /** After a hand-over more may be handled than has come on this connection; that far goes what is acknowledged on it. */
+  acknowledge(to, handled) {
+    const seq = Math.min(handled, this.sent.get(to) ?? -1);
+    if (seq <= (this.#acked.get(to) ?? -1)) return;
     this.#acked.set(to, seq);
     this.send({ type: "ack", to: to.startsWith(OWN_PREFIX) ? undefined : to, seq });
   }
@@ -1079,6 +1287,7 @@ function complete(options) {
     cursors: memoryCursors(),
     WebSocket: globalThis.WebSocket,
     ...options,
+    topics: (options.topics ?? []).map(checkedTopic),
     // A socket a tab instead of one for all: as one device they would end each other.
     device: alone ? undefined : options.device,
     pauses: { ...PAUSES, ...options.pauses },
@@ -1086,6 +1295,29 @@ function complete(options) {
     timeouts: { ...TIMEOUTS, ...options.timeouts },
     locks,
   };
+}
+
+function checkedTopic(topic) {
+  if (typeof topic !== "string" || !TOPIC.test(topic)) throw new TypeError(`${topic} is no name of a topic`);
+  return topic;
+}
+
+/** Return the target that a status or frame is of; "" for one of none. */
+function targetOf({ to = "", topic }) {
+  return topic === undefined ? to : TOPIC_PREFIX + topic;
+}
+
+function topicOf(to) {
+  return to.slice(TOPIC_PREFIX.length);
+}
+
+/** What a frame leaves out when there is nothing in it. */
+function someOf(list) {
+  return Object.keys(list).length > 0 ? list : undefined;
+}
+
+function sorted(map) {
+  return Object.fromEntries([...map].sort());
 }
 
 const leadLock = (shared) => `pushway:${shared}`;
@@ -1101,10 +1333,10 @@ function decoded(raw) {
   }
 }
 
-/** Return target → the least seq that any of the maps has for it. */
-function least(maps) {
-  const targets = new Set(maps.flatMap((map) => [...map.keys()]));
-  return new Map([...targets].map((to) => [to, Math.min(...maps.map((map) => map.get(to) ?? Infinity))]));
+/** Return target → the least seq that any of the tabs has handled of it. */
+function least(tabs) {
+  const targets = new Set(tabs.flatMap(({ handled }) => [...handled.keys()]));
+  return new Map([...targets].map((to) => [to, Math.min(...tabs.map(({ handled }) => handled.get(to) ?? Infinity))]));
 }
 
 /** Return a name that nobody else has. `crypto.randomUUID` is missing on pages without HTTPS. */

@@ -163,12 +163,14 @@ class Producer:
     Attributes:
         name: part of every id, so that two producers never mean the same message.
         sent: user → the numbers appended for them, in order.
+        kind: what the names are of: `user`, or `topic`.
     """
 
     stack: Stack
     users: tuple[str, ...]
     name: str = field(default_factory=lambda: uuid4().hex[:8])
     sent: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    kind: str = "user"
     _count: int = 0
 
     async def send(self, messages: int, *, pause_s: float = 0.0) -> None:
@@ -177,7 +179,7 @@ class Producer:
             for _ in range(messages):
                 number, user = self._count, self.users[self._count % len(self.users)]
                 self._count += 1
-                fields = {"to": f"user:{user}", "id": f"{self.name}-{number}", "body": json.dumps({"n": number})}
+                fields = {"to": f"{self.kind}:{user}", "id": f"{self.name}-{number}", "body": json.dumps({"n": number})}
                 await _insist(redis, fields)
                 self.sent[user].append(number)
                 if pause_s:

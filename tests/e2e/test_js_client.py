@@ -29,11 +29,12 @@ QUICK: Final = {"lease_ms": 1_000, "node_ttl_ms": 2_000, "redis_timeout_s": 2.0,
 _OPEN: Final = """
 async ({ options, token, kept, cursors }) => {
     const { Client, localStorageCursors } = await import("/pushway.js");
-    Object.assign(window, { numbers: [], statuses: [], wishes: [] });
+    Object.assign(window, { numbers: [], heard: {}, statuses: [], wishes: [] });
     window.client = new Client({
         token: async ({ fresh }) => (window.wishes.push(fresh), fresh || kept === null ? token : kept),
-        onMessage: async ({ body }) => {
+        onMessage: async ({ to, body }) => {
             window.numbers.push(body.n);
+            (window.heard[to] ??= []).push(body.n);
             if (window.handlingMs) await new Promise((done) => setTimeout(done, window.handlingMs));
         },
         onStatus: (status) => window.statuses.push(status),
@@ -111,8 +112,8 @@ async def listen(
     cursors: str | None = None,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Start the client in a page that is there, and return when it is open."""
-    token = await anyio.to_thread.run_sync(stack.token, user)
+    """Start the client in a page, and return when it is open; topics that begin with the user's name are granted."""
+    token = await anyio.to_thread.run_sync(lambda: stack.token(user, topics=[f"{user}*"]))
     wishes = {"urls": list(stack.edge_urls), **options}
     await page.evaluate(_OPEN, {"options": wishes, "token": token, "kept": kept, "cursors": cursors})
     await status(page, "open")
@@ -129,6 +130,15 @@ async def received(page: Page, count: int) -> list[int]:
     """Return the numbers a page has had, when there are so many."""
     await page.wait_for_function("count => window.numbers.length >= count", arg=count)
     numbers: list[int] = await page.evaluate("window.numbers")
+    return numbers
+
+
+async def heard(page: Page, target: str, count: int) -> list[int]:
+    """Return the numbers that a page has had of a target, when there are so many."""
+    found = await page.wait_for_function(
+        "([target, count]) => (window.heard[target] ?? []).length >= count && window.heard[target]", arg=[target, count]
+    )
+    numbers: list[int] = await found.json_value()
     return numbers
 
 
@@ -185,6 +195,48 @@ async def test_nothing_is_lost_or_twice_when_its_edge_is_killed(stack: Stack, us
             stop.set()
         await producer.send(1)
         assert await received(page, len(producer.sent[user])) == producer.sent[user]
+
+
+@needs_chromium
+async def test_topics_and_all_over_a_killed_edge(stack: Stack, user: str) -> None:
+    """A page without a device has each message of a topic and of all once, in order, whichever edge it is on."""
+    producer = Producer(stack, (user,), kind="topic")
+    to = f"topic:{user}"
+    async with browsing() as context, anyio.create_task_group() as tasks:
+        page = await visit(context, stack, user)
+        await page.evaluate("topic => window.client.subscribe(topic)", user)
+        await status(page, "subscribed")
+        stop, sent = anyio.Event(), anyio.Event()
+
+        async def traffic() -> None:
+            await producer.send_until(stop, pause_s=0.003)
+            sent.set()
+
+        tasks.start_soon(traffic)
+        await heard(page, to, 50)
+        first = await edge_of(page)
+        async with killed(stack, first):
+            send_to_all(stack, 3)
+            await page.wait_for_function("window.statuses.filter(({ type }) => type === 'subscribed').length === 2")
+            assert await edge_of(page) != first
+            await heard(page, to, 200)
+            stop.set()
+            await sent.wait()
+        await producer.send(1)
+        assert await heard(page, to, len(producer.sent[user])) == producer.sent[user]
+        assert await heard(page, "all", 3) == [0, 1, 2]
+        await page.evaluate("topic => window.client.unsubscribe(topic)", user)
+        await producer.send(1)
+        send_to_all(stack, 1)
+        await heard(page, "all", 4)
+        assert await heard(page, to, 1) == producer.sent[user][:-1]
+
+
+def send_to_all(stack: Stack, messages: int) -> None:
+    """Append so many messages to everybody, numbered from 0."""
+    with stack.redis_client() as redis:
+        for number in range(messages):
+            redis.xadd("push:{0}:in", {"to": "all", "body": json.dumps({"n": number})})
 
 
 @needs_chromium
@@ -305,6 +357,33 @@ async def test_tabs_share_a_connection_and_hand_it_over(stack: Stack, user: str,
         await sent.wait()
         await producer.send(1)
         assert await received(follower, len(producer.sent[user])) == producer.sent[user]
+        await until_connections(stack, 1)
+
+
+@needs_chromium
+@pytest.mark.parametrize("how", ["closed", "crashed"])
+async def test_tabs_of_one_connection_have_topics_of_their_own(stack: Stack, user: str, how: str) -> None:
+    """The leader goes: the other's topic goes on where it was, and the leader's own is heard no longer."""
+    mine, other = f"{user}-a", f"{user}-b"
+    producer = Producer(stack, (mine, other), kind="topic")
+    await until_connections(stack, 0)
+    async with browsing() as context:
+        leader = await visit(context, stack, user, shared=user, topics=[mine])
+        await role(leader, "leader")
+        follower = await visit(context, stack, user, shared=user, topics=[other])
+        for page in (leader, follower):
+            await status(page, "subscribed")
+        await producer.send(20)
+        assert await heard(leader, f"topic:{mine}", 10) == producer.sent[mine]
+        assert await heard(follower, f"topic:{other}", 10) == producer.sent[other]
+        assert await anyio.to_thread.run_sync(connections, stack) == 1
+        if how == "closed":
+            await leader.close()
+        else:
+            await crash(context, leader)
+        await producer.send(20)
+        assert await heard(follower, f"topic:{other}", 20) == producer.sent[other]
+        assert await follower.evaluate("Object.keys(window.heard)") == [f"topic:{other}"]
         await until_connections(stack, 1)
 
 

@@ -75,6 +75,23 @@ async def test_topics_and_cursors_go_along(as_header: bool, tmp_path: Path) -> N
     assert await kept.load() == {"user:alice": 7, "all": 10, "topic:news": 21}
 
 
+async def test_more_topics_than_an_address_has_room_for() -> None:
+    """With the token in the header they follow the welcome, each with its cursor."""
+    said: list[dict[str, Any]] = []
+    topics = [f"{number:0100}" for number in range(128)]
+    kept = MemoryCursors({f"topic:{topic}": 2**53 - 1 for topic in topics})
+    async with (
+        FakeEdge(recording(said, WELCOME)).running() as edge,
+        Client([edge.url], tokens("t"), topics=topics, cursors=kept, token_in_header=True) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(anext, client)
+        await eventually(lambda: len(said) == len(topics))
+        tasks.cancel_scope.cancel()
+        assert "topic" not in edge.connects[0]["path"]
+    assert said == [{"type": "subscribe", "topic": topic, "since": 2**53 - 1} for topic in topics]
+
+
 async def test_device_without_a_cursor_says_nothing_of_it() -> None:
     """Neither the head of all nor that of a topic is its cursor: the edge has one."""
     scenes = (

@@ -50,10 +50,10 @@ scenario("after a cut the next edge is asked for what was missed, and nothing co
   edge.publish();
   await until(() => page.numbers.length === 6);
   assert.deepEqual(page.numbers, upTo(6));
-  assert.deepEqual(edge.connects[1].since, { user: 20 });
+  assert.deepEqual(edge.connects[1].since, { user: 20, all: 0 });
   assert.deepEqual(page.told("connecting").map(({ url }) => url), ["ws://one", "ws://two"]);
   assert.equal(page.told("waiting")[0].code, 1006);
-  assert.deepEqual(page.told("caught_up"), [{ type: "caught_up", to: "user:alice", seq: 50 }]);
+  assert.deepEqual(page.told("caught_up")[0], { type: "caught_up", to: "user:alice", seq: 50 });
 });
 
 scenario("who never had a message misses none that come after the first welcome", async (edge, open) => {
@@ -63,7 +63,7 @@ scenario("who never had a message misses none that come after the first welcome"
   edge.publish();
   await until(() => page.numbers.length === 1);
   assert.deepEqual(page.numbers, [5]);
-  assert.deepEqual(edge.connects[1].since, { user: 40 });
+  assert.deepEqual(edge.connects[1].since, { user: 40, all: 0 });
 });
 
 for (const code of [4500, 4502, 4999]) {
@@ -162,10 +162,10 @@ scenario("the cursor follows when the handler is done, not before", async (edge,
   const page = open({ cursors, onMessage });
   await until(() => finish !== undefined);
   const closed = page.client.close();
-  assert.deepEqual(cursors.load(), { "user:alice": 0 });
+  assert.deepEqual(cursors.load(), { "user:alice": 0, all: 0 });
   finish();
   await closed;
-  assert.deepEqual(cursors.load(), { "user:alice": 10 });
+  assert.deepEqual(cursors.load(), { "user:alice": 10, all: 0 });
 });
 
 scenario("a handler that throws ends the client, and its message comes again after the next start", async (edge, open) => {
@@ -286,7 +286,7 @@ scenario("iterating: a message is handled when the next is asked for; close ends
   edge.publish(3);
   await reading;
   assert.deepEqual(got, [1, 2, 3]);
-  assert.deepEqual(cursors.load(), { "user:alice": 30 });
+  assert.deepEqual(cursors.load(), { "user:alice": 30, all: 0 });
 });
 
 scenario("iterating: an edge that says not to come back is an error of the loop", async (edge, open) => {
@@ -352,7 +352,7 @@ scenario("without localStorage that is told once, and memory does for as long as
     await page.client.close();
     assert.deepEqual(page.told("error").map(({ code }) => code), ["cursors"]);
     assert.match(page.told("error")[0].message, /no localStorage here.*refused/);
-    assert.deepEqual(cursors.load(), { "user:alice": 40 });
+    assert.deepEqual(cursors.load(), { "user:alice": 40, all: 0 });
   } finally {
     delete globalThis.localStorage;
     if (kept !== undefined) Object.defineProperty(globalThis, "localStorage", kept);
@@ -370,4 +370,5 @@ scenario("cursors that cannot be stored are told, and cost no message", async (e
 test("options that cannot work are refused when the client is made", () => {
   assert.throws(() => new Client({ urls: [], token: () => "" }), /urls/);
   assert.throws(() => new Client({ urls: ["ws://x"] }), /token/);
+  assert.throws(() => new Client({ urls: ["ws://x"], token: () => "", topics: ["two words"] }), /two words is no name/);
 });

@@ -1,9 +1,11 @@
-// A model of an edge without a network: it keeps one user's messages, and plays the other end of every WebSocket.
+// A model of an edge without a network: it keeps the messages of one user, of topics and of all, and plays the other end of every
+// WebSocket.
 // What the real one does is tested in tests/e2e/test_js_client.py; here a test can have any frame and any end at any moment.
 
 import { Client } from "../../edge/js/pushway.js";
 
 export const HEARTBEAT_S = 25;
+const OWN = "user:alice";
 
 /** Return when the condition holds; looked at again and again, so that nothing waits for a fixed time. */
 export async function until(condition, what = String(condition), withinMs = 8_000) {
@@ -15,14 +17,16 @@ export async function until(condition, what = String(condition), withinMs = 8_00
 }
 
 export class FakeEdge {
-  /** What the user has been sent so far, in order. */
+  /** What has been sent so far, in the order of each target. */
   messages = [];
+  /** The topics that the token does not grant. */
+  forbidden = new Set();
   /** The connect frame of every connection. */
   connects = [];
   /** Every other frame of clients. */
   frames = [];
   sockets = new Set();
-  /** Device → cursor, as the cluster keeps it. */
+  /** Device → cursor of the user's own, and `<device> <target>` → cursor of another target, as the cluster keeps them. */
   devices = new Map();
   /** Whether frames are taken and answered; a dead connection is one where neither end learns of it. */
   alive = true;
@@ -31,7 +35,11 @@ export class FakeEdge {
   heartbeatS = HEARTBEAT_S;
 
   get head() {
-    return this.messages.at(-1)?.seq ?? 0;
+    return this.headOf(OWN);
+  }
+
+  headOf(to) {
+    return this.messages.findLast((message) => message.to === to)?.seq ?? 0;
   }
 
   /** The WebSocket constructor for a client. */
@@ -55,10 +63,11 @@ export class FakeEdge {
 
   publish(count = 1, more = {}) {
     for (let i = 0; i < count; i += 1) {
-      const seq = this.head + 10;
-      const message = { type: "message", to: "user:alice", seq, id: `m${seq}`, ts: 1, body: { n: seq / 10 }, ...more };
+      const to = more.to ?? OWN;
+      const seq = this.headOf(to) + 10;
+      const message = { type: "message", to, seq, id: `m${seq}`, ts: 1, body: { n: seq / 10 }, ...more };
       this.messages.push(message);
-      for (const socket of this.sockets) if (socket.live) this.say(socket, message);
+      for (const socket of this.sockets) if (socket.hears?.has(to)) this.say(socket, message);
     }
   }
 
@@ -74,7 +83,7 @@ export class FakeEdge {
   end(socket, code = 1006, reason = "") {
     if (socket.readyState === 3) return;
     socket.readyState = 3;
-    socket.live = false;
+    socket.hears = undefined;
     this.sockets.delete(socket);
     socket.onclose?.({ code, reason });
   }
@@ -83,20 +92,49 @@ export class FakeEdge {
     for (const socket of [...this.sockets]) this.end(socket, code, reason);
   }
 
-  /** Welcome a client, and begin where it says; else behind its device's cursor, which for a new device is the head. */
-  welcome(socket, { since, device }) {
+  /** Welcome a client, and begin where it says; else behind its device's cursors, which for a new device are the heads. */
+  welcome(socket, { since = {}, device, topics = [] }, more = { all: this.headOf("all") }) {
     const welcome = { type: "welcome", user: "alice", session: "s", node: "edge-1.x", seq: this.head, heartbeat: this.heartbeatS };
-    this.say(socket, welcome);
-    socket.device = device;
-    if (device !== undefined) this.devices.set(device, since?.user ?? this.devices.get(device) ?? this.head);
-    const begin = since?.user ?? this.devices.get(device);
-    if (begin !== undefined) this.#replay(socket, begin);
-    socket.live = true;
+    this.say(socket, { ...welcome, ...more });
+    Object.assign(socket, { device, since: { ...since }, hears: new Set() });
+    this.#begin(socket, OWN, since.user);
+    this.#begin(socket, "all", since.all);
+    for (const topic of topics) this.#subscribe(socket, { topic });
   }
 
-  #replay(socket, since) {
-    for (const message of this.messages) if (message.seq > since) this.say(socket, message);
-    this.say(socket, { type: "caught_up", to: "user:alice", seq: Math.max(this.head, since) });
+  #begin(socket, to, since) {
+    const cursor = cursorOf(socket, to);
+    if (socket.device !== undefined) this.devices.set(cursor, since ?? this.devices.get(cursor) ?? this.headOf(to));
+    const begin = since ?? this.devices.get(cursor);
+    if (begin !== undefined) this.#replay(socket, to, begin, to !== "all" || since !== undefined);
+    socket.hears.add(to);
+  }
+
+  #replay(socket, to, since, announce) {
+    const missed = this.messages.filter((message) => message.to === to && message.seq > since);
+    for (const message of missed) this.say(socket, message);
+    if (announce || missed.length > 0) this.say(socket, { type: "caught_up", to, seq: Math.max(this.headOf(to), since) });
+  }
+
+  #subscribe(socket, { topic, since }) {
+    if (socket.hears === undefined) return;
+    if (this.forbidden.has(topic)) return this.say(socket, { type: "error", code: "forbidden", message: `not granted: ${topic}` });
+    const to = `topic:${topic}`;
+    this.say(socket, { type: "subscribed", topic, seq: this.headOf(to) });
+    if (!socket.hears.has(to)) this.#begin(socket, to, since ?? socket.since[to]);
+    delete socket.since[to];
+  }
+
+  #unsubscribe(socket, { topic }) {
+    socket.hears?.delete(`topic:${topic}`);
+    this.say(socket, { type: "unsubscribed", topic });
+  }
+
+  /** An ack of what is not heard is a client's mistake: it is told so. */
+  #ack(socket, { to = OWN, seq }) {
+    const cursor = cursorOf(socket, to);
+    if (!socket.hears?.has(to)) this.say(socket, { type: "error", code: "bad_ack", message: to });
+    else this.devices.set(cursor, Math.max(seq, this.devices.get(cursor)));
   }
 
   #opened(socket) {
@@ -110,7 +148,9 @@ export class FakeEdge {
     if (!this.alive || socket.readyState > 2) return;
     if (frame.type !== "connect") {
       this.frames.push(frame);
-      if (frame.type === "ack") this.devices.set(socket.device, Math.max(frame.seq, this.devices.get(socket.device)));
+      if (frame.type === "ack") this.#ack(socket, frame);
+      if (frame.type === "subscribe") this.#subscribe(socket, frame);
+      if (frame.type === "unsubscribe") this.#unsubscribe(socket, frame);
       if (frame.type === "ping") this.say(socket, { type: "pong" });
       return;
     }
@@ -121,9 +161,14 @@ export class FakeEdge {
   }
 }
 
+function cursorOf({ device }, to) {
+  return to === OWN ? device : `${device} ${to}`;
+}
+
 /** A page: a client, and what its application was given. */
 export class Page {
   numbers = [];
+  messages = [];
   statuses = [];
 
   constructor(edge, options = {}) {
@@ -131,12 +176,20 @@ export class Page {
       urls: ["ws://one", "ws://two"],
       token: () => "token",
       WebSocket: edge.WebSocket,
-      onMessage: (message) => void this.numbers.push(message.body.n),
+      onMessage: (message) => {
+        this.messages.push(message);
+        this.numbers.push(message.body.n);
+      },
       onStatus: (status) => this.statuses.push(status),
       pauses: { minMs: 1, maxMs: 3 },
       ...options,
     });
     this.client.start();
+  }
+
+  /** The numbers of a target's messages. */
+  of(to) {
+    return this.messages.filter((message) => message.to === to).map(({ body }) => body.n);
   }
 
   told(type) {
