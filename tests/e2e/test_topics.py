@@ -186,6 +186,20 @@ async def test_a_lost_subscription_loses_nothing(stack: Stack, redis: Redis) -> 
             await one.has("topic:news-3", "a", "b0", "b1", "b2", "b3", "b4", "c")
 
 
+async def test_more_at_once_than_a_client_takes(stack: Stack, redis: Redis) -> None:
+    """Ends nobody: who reads has all of it while another does not, and that one has all of it when it does."""
+    bodies = [f"{number}".ljust(20_000, ".") for number in range(500)]
+    async with client(stack, "kim") as kim, client(stack, "lou") as lou:
+        for one in (kim, lou):
+            await one.subscribe("news-4")
+        with redis.pipeline(transaction=False) as pipe:
+            for body in bodies:
+                pipe.xadd("push:{0}:in", {"to": "topic:news-4", "body": json.dumps(body)})
+            await anyio.to_thread.run_sync(pipe.execute)
+        for one in (kim, lou):
+            await one.has("topic:news-4", *bodies)
+
+
 async def test_a_topic_that_is_not_granted(stack: Stack) -> None:
     """The client is told, and everything else goes on."""
     async with client(stack, "hal") as hal:
