@@ -1,10 +1,12 @@
 """Appending what a request says: look up the ids that may be repeated, append the rest, in order.
 
-Theory of operation. A request is worked through a part at a time, so that one of ten thousand messages neither holds the event
-loop for long (collect's owners run on it) nor fills a call to Redis. The parts are few, too: whatever is awaited, the owners
-may take the loop meanwhile. In each part the messages are read; those whose id the client chose are looked up in MongoDB
+Theory of operation. The messages are read; those whose id the client chose are looked up in MongoDB
 (`router.api.append.lookup`), and are not appended when they are stored already; the others are appended, a stream at a time, in
-one script each.
+one script each. All are looked up before any is appended: behind the first, look-ups would wait until those are stored.
+
+Messages are read and appended a part at a time, so that a request of ten thousand neither holds the event loop for long
+(collect's owners run on it) nor fills a call to Redis. The parts are few, too: whatever is awaited, the owners may take the
+loop meanwhile.
 
 Nothing is remembered between requests, so whoever got no answer, for whatever reason, sends the same again under the same ids:
 what is stored meanwhile is found by the look-up, and what is only appended is appended once more and made once by collect.
@@ -29,7 +31,7 @@ from redis.asyncio import Redis
 import lua
 from router.api.append.answers import Outcome, conflict, ids_of, note_stored, posted_of
 from router.api.append.lanes import Planned, calls, intake_of, plan_entries
-from router.api.append.lookup import Lookup
+from router.api.append.lookup import look_up
 from router.api.append.reading import Posted, read_posted
 from router.api.away import away, unavailable
 from router.errors import RuleBroken
@@ -39,7 +41,7 @@ from router.redis_client import OUTAGE
 from router.settings import Settings
 
 _PART: Final = 2_048
-"""Items read, looked up and appended at once: some 15 ms of this process' time and 5 of Redis'."""
+"""Items read, and appended, at once: some 15 ms of this process' time and 5 of Redis'."""
 
 _PART_BYTES: Final = 1_048_576
 """Bytes of items in a part, passed by one of them."""
@@ -56,21 +58,17 @@ class _Request:
         key: the value of Idempotency-Key; of an array each item has its own, with its place behind a hyphen.
         many: it is an array.
         made: what ids begin with that nobody gives.
-        lookup: finds what is stored already.
         named: `_id` → the first message of this request that it is for, of those that the client named.
         closed: stream → why nothing more is appended to it in this request.
         away: why nothing more is appended at all: Redis is away.
-        unknown: why no more ids are looked up: MongoDB is away.
     """
 
     key: str | None
     many: bool
-    lookup: Lookup
     made: str = field(default_factory=lambda: secrets.token_hex(12))
     named: dict[str, Posted] = field(default_factory=dict)
     closed: dict[str, Problem] = field(default_factory=dict)
     away: Problem | None = None
-    unknown: Problem | None = None
 
     def ids(self, place: int) -> tuple[str | None, str]:
         """Return the id that the key gives the item at a place, and the one to make for it."""
@@ -99,12 +97,11 @@ class Appender:
 
         Cut off, it leaves a beginning of what goes to each stream appended.
         """
-        request = _Request(key, many, Lookup(self._inbox))
+        request = _Request(key, many)
         parts = [read async for read in self._read(request, items)]
         outcomes = list(chain.from_iterable(parts))
-        await self._draw(request, [one for one in outcomes if one.posted and one.posted.named])
+        await self._look_up(request, [one for one in outcomes if one.posted and one.posted.named])
         for part in parts:
-            await self._look_up(request, [one for one in part if one.posted and one.posted.named])
             await self._append(request, [one for one in part if one.undecided])
         return outcomes
 
@@ -122,23 +119,15 @@ class Appender:
         except RuleBroken as exc:
             return Outcome(problem=exc)
 
-    async def _draw(self, request: _Request, named: Sequence[Outcome]) -> None:
-        try:
-            await request.lookup.draw(named)
-        except PyMongoError as exc:
-            request.unknown = away(exc)
-
     async def _look_up(self, request: _Request, named: Sequence[Outcome]) -> None:
         """Settle what is stored already, and what has an id of something else."""
         wanted = [(one, outcome) for outcome in named for one in ids_of(outcome)]
-        if request.unknown is None:
-            try:
-                await _find(request.lookup, wanted)
-            except PyMongoError as exc:
-                request.unknown = away(exc)
-        if request.unknown is not None:
+        try:
+            await _find(self._inbox, wanted)
+        except PyMongoError as exc:
+            unknown = away(exc)
             for outcome in named:
-                request.closed.setdefault(intake_of(posted_of(outcome), self._settings), request.unknown)
+                request.closed.setdefault(intake_of(posted_of(outcome), self._settings), unknown)
         for one, outcome in wanted:
             if outcome.undecided:
                 posted = posted_of(outcome)
@@ -173,15 +162,12 @@ class Appender:
         return answer
 
 
-async def _find(lookup: Lookup, wanted: Sequence[tuple[str, Outcome]]) -> None:
+async def _find(inbox: Inbox, wanted: Sequence[tuple[str, Outcome]]) -> None:
     """Note what is stored already, of these `_id`s and the messages that they are for."""
-    place = 0
-    while some := wanted[place : place + lookup.a_query]:
-        place += len(some)
-        stored = await lookup.find([one for one, _ in some])
-        for one, outcome in some if stored else ():
-            if one in stored:
-                note_stored(outcome, one, stored[one])
+    stored = await look_up(inbox, [one for one, _ in wanted])
+    for one, outcome in wanted if stored else ():
+        if one in stored:
+            note_stored(outcome, one, stored[one])
     for _, outcome in wanted:
         outcome.repeated = not outcome.problem and len(outcome.seqs) == len(posted_of(outcome).targets)
 

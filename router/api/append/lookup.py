@@ -2,10 +2,10 @@
 
 Almost always nothing is. To MongoDB that is all one, but the embedded store, which answers while it stores what came before,
 has ways of its own: an id that is not there costs it 10 µs in however large a query, and ids that are there cost the square of
-the query's size, so that two thousand take it seconds. And each query waits for its turn there, which is dearer than its ids.
+their number in a query, so that two thousand take it seconds. And each query waits there until what is being stored is.
 
-So some ids are looked up first, drawn from all of the request. When none of those is stored, few of the others can be, and they
-are asked for in few large queries; otherwise, and as soon as a large one has found more than a few, in many small ones.
+So some ids are looked up first, drawn from all of the request. When none of those is stored, few of the others can be: they are
+asked for in a few large queries, all at once, so that they wait together. Otherwise it is many small ones.
 """
 
 from __future__ import annotations
@@ -14,50 +14,45 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from router.api.append.answers import Outcome, ids_of
+import anyio
+from pymongo.errors import PyMongoError
+
 from router.inbox import IDS_A_QUERY, Inbox
 from router.stored import Stored
 
 _NEW_A_QUERY: Final = 2_048
 """Ids in one query where hardly any is stored: 20 ms of the embedded store's time. Of a request with a twentieth that is, the
-ids drawn hold none once in seven hundred times."""
-
-_FEW: Final = 16
-"""Ids that a large query may find before small ones are asked again."""
+ids drawn hold none once in seven hundred times, and then a large query takes it some 10 ms more."""
 
 _chance: Final = random.SystemRandom()
 
 
-class Lookup:
-    """The look-ups of one request.
+async def look_up(inbox: Inbox, ids: Sequence[str]) -> dict[str, Stored]:
+    """Return what is stored under these `_id`s.
 
-    Attributes:
-        a_query: how many ids to ask for at once now.
+    Raises:
+        PyMongoError: in an outage.
     """
+    if len(ids) <= IDS_A_QUERY or await inbox.find(_chance.sample(ids, IDS_A_QUERY)):
+        return await inbox.find(ids)
+    return await _look_up_new(inbox, ids)
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self.a_query = IDS_A_QUERY
 
-    async def draw(self, named: Sequence[Outcome]) -> None:
-        """Find out whether the messages are new, by a few of them; small requests need no more than one small query anyway.
+async def _look_up_new(inbox: Inbox, ids: Sequence[str]) -> dict[str, Stored]:
+    stored: dict[str, Stored] = {}
 
-        Raises:
-            PyMongoError: in an outage.
-        """
-        if len(named) <= IDS_A_QUERY:
-            return
-        drawn = [_chance.choice(ids) for one in _chance.sample(named, IDS_A_QUERY) if (ids := ids_of(one))]
-        if not await self._inbox.find(drawn):
-            self.a_query = _NEW_A_QUERY
+    async def ask(some: Sequence[str]) -> None:
+        stored.update(await inbox.find(some, _NEW_A_QUERY))
 
-    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return what is stored under these `_id`s, of which there are no more than `a_query`.
+    try:
+        async with anyio.create_task_group() as tasks:
+            for first in range(0, len(ids), _NEW_A_QUERY):
+                tasks.start_soon(ask, ids[first : first + _NEW_A_QUERY])
+    except* PyMongoError as problems:
+        raise _first(problems) from None
+    return stored
 
-        Raises:
-            PyMongoError: in an outage.
-        """
-        stored = await self._inbox.find(ids, self.a_query)
-        if len(stored) > _FEW:
-            self.a_query = IDS_A_QUERY
-        return stored
+
+def _first(problems: BaseExceptionGroup[PyMongoError]) -> PyMongoError:
+    found = problems.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
