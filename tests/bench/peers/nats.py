@@ -16,6 +16,8 @@ _CONNECT = 'CONNECT {"verbose":false,"pedantic":false,"protocol":1,"lang":"bench
 _CONFIG = """
 listen: "127.0.0.1:{port}"
 websocket {{ listen: "127.0.0.1:{websocket}", no_tls: true }}
+# A producer that is silent while others have their turn is no stale one.
+ping_interval: "1h"
 """
 
 
