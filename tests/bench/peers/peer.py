@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -30,6 +30,14 @@ class PeerServer(Process):
     def answers(self) -> bool:
         """Tell whether it can be used now."""
         return self._peer.answers()
+
+    def kill(self) -> None:
+        """End it and the processes that it has started, which would outlive it (nginx's workers do)."""
+        children = [] if self.ended else psutil.Process(self.pid).children(recursive=True)
+        super().kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 class Peer(ABC):
