@@ -127,6 +127,7 @@ class Inbox:
                 frame=document["frame"],
                 expires_ms=int(document["expires_at"].timestamp() * 1000),
                 trace=document.get("trace", False),
+                exclude=document.get("exclude", ""),
             )
             async for document in self._with_ids(ids, a_query=a_query)
         }
@@ -159,7 +160,7 @@ class Inbox:
             most_bytes: most bytes of frames in a part, passed by one frame.
         """
         wanted = {"shard": shard, "stored_at": {"$gte": since}}
-        fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
+        fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1, "exclude": 1}
         found = self._documents.find(wanted, fields).sort([("stored_at", ASCENDING), ("seq", ASCENDING)])
         now = datetime.now(UTC)
         try:
@@ -324,8 +325,8 @@ async def _read_part(found: AsyncCursor[Document], now: datetime, most: int, mos
         if document["expires_at"] <= now:
             continue
         expires_ms = int(document["expires_at"].timestamp() * 1000)
-        trace = document.get("trace", False)
-        part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace))
+        trace, exclude = document.get("trace", False), document.get("exclude", "")
+        part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace, exclude))
         size += len(document["frame"])
         if len(part) == most or size >= most_bytes:
             break

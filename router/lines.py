@@ -4,15 +4,17 @@
 
 Text, UTF-8, one line a message, lines joined by a newline. `prev` and `seq` are `-` when the message is transient. `opts`
 is `-` or `key=value;…`; `exp` is the Unix time in ms after which the message is not delivered, and with `trace=1` every stage
-tells of it (`router.trace`). `fast=1` marks a line of the fast lane, made by dispatch.lua: its frame is not known to be JSON
-and UTF-8 until the edge has looked (`edge.fast`). `<frame>` is the finished JSON that the client gets; it holds no raw control
-byte, so a newline always ends a line. It is built once, and nothing behind parses or encodes it again.
+tells of it (`router.trace`). `not=<whom>` passes a session or device by, as the producer's `exclude` says. `fast=1` marks a
+line of the fast lane, made by dispatch.lua: its frame is not known to be JSON and UTF-8 until the edge has looked
+(`edge.fast`). `<frame>` is the finished JSON that the client gets; it holds no raw control byte, so a newline always ends a
+line. It is built once, and nothing behind parses or encodes it again.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 NO_OPTS = "-"
 TRANSIENT = "-"
@@ -21,6 +23,10 @@ _TRACED = "trace=1"
 _TRACED_BYTES = _TRACED.encode()
 _FAST = b"fast=1"
 _EXPIRES = b"exp="
+_EXCLUDES = b"not="
+
+_QUOTED: Final = {ord(mark): f"%{ord(mark):02X}" for mark in "%;="}
+"""Marks of opts that an id may hold, and how they stand there; `unquote` of the standard library undoes it."""
 
 _BEFORE_CONTENT: Final = re.compile(r'\{"type":"message","to":"[^"]*",(?:"seq":[0-9]+,)?"id":"[^"]*","ts":[0-9]+,')
 """What `build_frame` puts before a content; neither target nor id has a quote of its own."""
@@ -43,14 +49,36 @@ def build_frame(target: str, seq: int | None, message_id: str, ts_ms: int, conte
 
 
 def build_line(
-    target: str, prev: int | None, seq: int | None, expires_ms: int | None, frame: str, *, trace: bool = False
+    target: str,
+    prev: int | None,
+    seq: int | None,
+    expires_ms: int | None,
+    frame: str,
+    *,
+    trace: bool = False,
+    exclude: str = "",
 ) -> str:
     """Return the payload line of one message for one target; `prev` and `seq` are None when it is transient."""
     place = f"{TRANSIENT} {TRANSIENT}" if seq is None else f"{prev} {seq}"
-    opts = NO_OPTS if expires_ms is None else f"exp={expires_ms}"
-    if trace:
-        opts = _TRACED if expires_ms is None else f"{opts};{_TRACED}"
-    return f"{target} {place} {opts} {frame}"
+    return f"{target} {place} {build_opts(expires_ms, trace=trace, exclude=exclude)} {frame}"
+
+
+def build_opts(expires_ms: int | None, *, trace: bool = False, exclude: str = "") -> str:
+    """Return the opts of a payload line.
+
+    Args:
+        expires_ms: Unix ms after which the message is not delivered, or None.
+        trace: every stage is to tell of it.
+        exclude: whom it passes by, as its producer said; "" for nobody.
+    """
+    if not trace and not exclude:
+        return NO_OPTS if expires_ms is None else f"exp={expires_ms}"
+    parts = [
+        "" if expires_ms is None else f"exp={expires_ms}",
+        _TRACED if trace else "",
+        f"not={exclude.translate(_QUOTED)}" if exclude else "",
+    ]
+    return ";".join(filter(None, parts))
 
 
 class Opts(NamedTuple):
@@ -60,11 +88,13 @@ class Opts(NamedTuple):
         expires_ms: Unix ms after which the message is not delivered, or None.
         traced: every stage is to tell of it.
         fast: it came over the fast lane, and its frame is still to be looked at.
+        exclude: whom it passes by, as its producer said; "" for nobody.
     """
 
     expires_ms: int | None = None
     traced: bool = False
     fast: bool = False
+    exclude: str = ""
 
     def is_over(self, now_ms: int) -> bool:
         """Tell whether the message's time is over."""
@@ -79,7 +109,10 @@ def read_opts(opts: bytes) -> Opts:
     """
     parts = opts.split(b";")
     expiries = [int(part[len(_EXPIRES) :]) for part in parts if part.startswith(_EXPIRES)]
-    return Opts(expiries[0] if expiries else None, _TRACED_BYTES in parts, _FAST in parts)
+    exclude = ""
+    if _EXCLUDES in opts:
+        exclude = next((unquote(part[len(_EXCLUDES) :].decode()) for part in parts if part.startswith(_EXCLUDES)), "")
+    return Opts(expiries[0] if expiries else None, _TRACED_BYTES in parts, _FAST in parts, exclude)
 
 
 def id_of(frame: bytes) -> str:

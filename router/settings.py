@@ -78,7 +78,13 @@ class Settings(BaseModel):
     body_max_bytes: Annotated[int, Field(ge=1, le=8_388_608)] = Field(
         65_536, description="Longest body or text, in bytes. Centrifugo's message_size_limit is the same."
     )
-    targets_max: Count = Field(100, description="Most targets in one entry. Each is a document, a seq and a line of its own.")
+    targets_max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        10_000, description="Most targets in one entry. Each is a document and a seq of its own."
+    )
+    targets_inline_max: Count = Field(
+        8, description="Above this many targets a message's body is stored once, and each target's document refers to it."
+    )
+    at_max_s: Seconds = Field(31_536_000.0, description="How far ahead a message may be appended with `at` (a year).")
     retention_s: Annotated[float, Field(ge=60, le=1e9)] = Field(
         2_592_000.0, description="How long a stored message is kept for replay (30 days) unless its ttl ends sooner."
     )

@@ -6,6 +6,8 @@ seq, prev   the message's place in its target's order; prev may be a number that
 id          the message's id
 frame       the finished JSON that the client gets
 carried     traceparent and x-* fields, where there were any
+exclude     whom it passes by, where anybody
+collapse    its key, where it has one: a replay sends only the newest
 trace       true where every stage is to tell of it
 shard       the target's, and
 stored_at   when collect stored it: what recovery looks for
@@ -34,6 +36,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     frame: str
     expires_ms: int | None
     trace: bool = False
+    exclude: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Recent:
     frame: str
     expires_ms: int
     trace: bool = False
+    exclude: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def make_document(
     shard: int,
     expires_ms: int,
     trace: bool = False,
+    exclude: str = "",
+    collapse: str = "",
 ) -> Document:
     """Return the inbox document of a message for one target; `place` is (prev, seq)."""
     prev, seq = place
@@ -127,6 +133,10 @@ def make_document(
         document["carried"] = dict(carried)
     if trace:
         document["trace"] = True
+    if exclude:
+        document["exclude"] = exclude
+    if collapse:
+        document["collapse"] = collapse
     return document
 
 

@@ -139,7 +139,7 @@ def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message,
 def transient_line(target: str, message: Message) -> str:
     """Return the payload line of a transient message for one of its targets."""
     frame = build_frame(target, None, message.id, message.ts_ms, message.content)
-    return build_line(target, None, None, message.expires_ms, frame, trace=message.trace)
+    return build_line(target, None, None, message.expires_ms, frame, trace=message.trace, exclude=message.exclude)
 
 
 def _transient_events(target: str, message: Message, expired_us: int | None) -> list[TraceEvent]:

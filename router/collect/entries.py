@@ -18,7 +18,7 @@ from router.errors import RuleBroken
 from router.settings import Settings
 from router.targets import check_id, check_target, is_target
 
-FIELDS: Final = frozenset({"to", "body", "text", "id", "ttl", "transient", "trace", "traceparent"})
+FIELDS: Final = frozenset({"to", "body", "text", "id", "ttl", "exclude", "collapse", "at", "transient", "trace", "traceparent"})
 """Fields that the contract names; besides, any that begins with `x-` is carried along."""
 
 CARRIED_PREFIX: Final = "x-"
@@ -33,6 +33,7 @@ and a larger one is refused in a way that would stop the whole batch."""
 
 _CARRIED_NAME: Final = re.compile(r"x-[A-Za-z0-9._-]+")
 _TTL: Final = re.compile(r"[0-9]{1,10}")
+_AT: Final = re.compile(r"[0-9]{1,15}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FLAGS: Final = {"0": False, "1": True}
 
@@ -42,6 +43,8 @@ _LEAST_FIELDS: Final = 2
 """Fields that no message goes without: `to`, and body or text."""
 
 _NOT_CARRIED: Final = FIELDS - {"traceparent"}
+
+_IDS_OF_EXCLUDED: Final = {"session": 1, "device": 2}
 
 _NO_INDENT: Final = -1
 """Has msgspec leave out all white space between the parts of JSON, and the parts as they are, numbers to the last digit."""
@@ -68,12 +71,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         targets: without repeats, in the order given.
         id: the producer's, or one made of shard, entry id and a digest of the content.
-        ts_ms: when it was appended, Unix ms; never in the future.
+        ts_ms: when it was appended, Unix ms, never in the future; or `at`, where that is later.
         content: `"body":<minified JSON>` or `"text":<JSON string>`, as it stands in the frame.
         expires_ms: Unix ms after which it is not delivered; None when only retention ends it.
         transient: not stored, no seq.
         trace: every stage is to tell of it.
         carried: traceparent and x-* fields.
+        exclude: `session:<id>` or `device:<user>,<device>`, whom it passes by; "" for nobody.
+        collapse: the key of which a replay sends only the newest; "" for none.
+        at_ms: Unix ms before which it is not sent; None when that is past, or was not given.
     """
 
     targets: tuple[str, ...]
@@ -84,6 +90,9 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     transient: bool
     trace: bool
     carried: tuple[tuple[str, str], ...]
+    exclude: str = ""
+    collapse: str = ""
+    at_ms: int | None = None
 
 
 def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> Message:
@@ -105,16 +114,22 @@ def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> M
         targets = _targets(values, settings.targets_max)
         content = read_content(values, settings.body_max_bytes)
         return Message(targets, made_id(entry, shard), ts_ms, content, None, transient=False, trace=False, carried=())
-    transient = _flag(values, "transient")
+    transient, trace, targets = _flag(values, "transient"), _flag(values, "trace"), _targets(values, settings.targets_max)
+    if trace and len(targets) > settings.targets_inline_max:
+        raise RuleBroken("trace", f"a message to more than {settings.targets_inline_max} targets is not traced")
+    at_ms = _at(values, ts_ms, transient, settings)
     return Message(
-        targets=_targets(values, settings.targets_max),
+        targets=targets,
         id=_message_id(values, entry, shard),
-        ts_ms=ts_ms,
+        ts_ms=max(ts_ms, at_ms),
         content=read_content(values, settings.body_max_bytes),
-        expires_ms=_expiry(values, ts_ms, transient, settings),
+        expires_ms=_expiry(values, max(ts_ms, at_ms), transient, settings),
         transient=transient,
-        trace=_flag(values, "trace"),
+        trace=trace,
         carried=() if values.keys() <= _NOT_CARRIED else _carried(values),
+        exclude=_exclude(values),
+        collapse=_collapse(values, transient),
+        at_ms=at_ms if at_ms > now_ms else None,
     )
 
 
@@ -221,6 +236,45 @@ def _expiry(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Set
         raise RuleBroken("ttl", f"{ttl[:32]!r} is not a whole number of seconds from 1 to {settings.retention_s:.0f}")
     expires_ms = ts_ms + int(ttl) * 1000
     return expires_ms if longest_ms is None else min(expires_ms, longest_ms)
+
+
+def _at(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Settings) -> int:
+    """Return the time before which the message is not sent, Unix ms; 0 when none is given."""
+    at = _text(values, "at")
+    if at is None:
+        return 0
+    _refuse_transient("at", transient)
+    latest_ms = ts_ms + int(settings.at_max_s * 1000)
+    if not _AT.fullmatch(at) or int(at) > latest_ms:
+        raise RuleBroken("at", f"{at[:32]!r} is not a time in Unix ms, at most {settings.at_max_s:.0f} seconds ahead")
+    return int(at)
+
+
+def _collapse(values: dict[str, bytes], transient: bool) -> str:
+    key = _text(values, "collapse")
+    if key is None:
+        return ""
+    _refuse_transient("collapse", transient)
+    return check_id(key, "collapse")
+
+
+def _refuse_transient(name: str, transient: bool) -> None:
+    if transient:
+        raise RuleBroken(name, "is for what is stored, and a transient message is not")
+
+
+def _exclude(values: dict[str, bytes]) -> str:
+    whom = _text(values, "exclude")
+    if whom is None:
+        return ""
+    kind, colon, name = whom.partition(":")
+    # A device is named behind its user; neither id has a comma.
+    ids = {"session": [name], "device": name.split(",")}.get(kind, [])
+    if not colon or len(ids) != _IDS_OF_EXCLUDED.get(kind):
+        raise RuleBroken("exclude", f"{whom[:64]!r} is neither session:<id> nor device:<user>,<device>")
+    for part in ids:
+        check_id(part, "exclude")
+    return whom
 
 
 def _flag(values: dict[str, bytes], name: str) -> bool:

@@ -211,7 +211,8 @@ class Owner:
             if index in refused:
                 settled.bury(item, f"MongoDB refused it: {refused[index]}")
             elif index not in taken:
-                stored_now = Stored(place.seq, place.prev, documents[index]["frame"], item.message.expires_ms)
+                message, frame = item.message, documents[index]["frame"]
+                stored_now = Stored(place.seq, place.prev, frame, message.expires_ms, exclude=message.exclude)
                 settled.add(item, stored_now, Stage.STORED)
             elif stored := repeated.get(item.id):
                 settled.add(item, stored, Stage.REPEATED)
@@ -229,6 +230,8 @@ class Owner:
             frame=build_frame(item.target, place.seq, message.id, message.ts_ms, message.content),
             carried=message.carried,
             trace=message.trace,
+            exclude=message.exclude,
+            collapse=message.collapse,
             now_ms=now_ms,
             shard=self._shard,
             expires_ms=message.expires_ms or now_ms + int(self._settings.retention_s * 1000),

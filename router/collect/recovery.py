@@ -97,7 +97,10 @@ class Recovery:
         heads: dict[str, int] = {}
         for message in messages:
             heads[message.target] = max(message.seq, heads.get(message.target, 0))
-        lines = [build_line(one.target, one.seq - 1, one.seq, one.expires_ms, one.frame, trace=one.trace) for one in messages]
+        lines = [
+            build_line(one.target, one.seq - 1, one.seq, one.expires_ms, one.frame, trace=one.trace, exclude=one.exclude)
+            for one in messages
+        ]
         length = await self._intake.append(held, lines=lines, heads=heads, entry_ids=[], item_ids=[], trim=False)
         metrics.RECOVERED.inc(len(lines))
         await self._mind_high_water(length)

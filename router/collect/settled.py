@@ -55,7 +55,8 @@ class Settled:
             prev = head
             self.heads[target] = stored.seq
         trace = item.message.trace or stored.trace
-        self.lines.append(build_line(target, prev, stored.seq, stored.expires_ms, stored.frame, trace=trace))
+        line = build_line(target, prev, stored.seq, stored.expires_ms, stored.frame, trace=trace, exclude=stored.exclude)
+        self.lines.append(line)
         self._tell(item, stage, stored.seq)
 
     def bury(self, item: Item, reason: str) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from router.lines import build_frame, build_line, read_opts
+from router.lines import Opts, build_frame, build_line, build_opts, read_opts
 
 
 def test_durable_frame() -> None:
@@ -42,6 +42,16 @@ def test_line(place: tuple[int | None, int | None], expires_ms: int | None, line
     assert build_line("user:a", *place, expires_ms, "{}") == line
 
 
+@pytest.mark.parametrize("exclude", ["session:9c1b", "device:alice,phone", "device:a;trace=1,exp=5%3D", "device:müller,%"])
+@pytest.mark.parametrize("expires_ms", [None, 7])
+@pytest.mark.parametrize("trace", [False, True])
+def test_opts_come_back_the_same(exclude: str, expires_ms: int | None, *, trace: bool) -> None:
+    """Whatever stands in the ids of whom a message passes by, it is taken for nothing else."""
+    opts = build_opts(expires_ms, trace=trace, exclude=exclude)
+    assert read_opts(opts.encode()) == Opts(expires_ms, trace, exclude=exclude)
+    assert " " not in opts
+
+
 @pytest.mark.parametrize(
     ("opts", "expiry"), [(b"-", None), (b"exp=5", 5), (b"new=1;exp=5", 5), (b"exp=5;new", 5), (b"expo=5", None), (b"", None)]
 )
@@ -55,7 +65,7 @@ def test_traced_line(expires_ms: int | None, opts: str) -> None:
     """Its opts say so, behind the expiry where it has one; both are found again."""
     line = build_line("user:a", 3, 4, expires_ms, "{}", trace=True)
     assert line == f"user:a 3 4 {opts} {{}}"
-    assert read_opts(opts.encode()) == (expires_ms, True, False)
+    assert read_opts(opts.encode()) == Opts(expires_ms, traced=True)
 
 
 @pytest.mark.parametrize("opts", [b"-", b"exp=5", b"trace=0", b"xtrace=1", b"trace=11"])

@@ -74,12 +74,12 @@ def test_missing_target(fields: list[tuple[str, str]]) -> None:
     assert str(_refused(*fields)) == "to: is missing (one or more targets, comma-separated)"
 
 
-@pytest.mark.parametrize("count", [101, 102, 1_000])
+@pytest.mark.parametrize("count", [10_001, 10_002, 20_000])
 def test_too_many_targets(count: int) -> None:
     """More than `targets_max` are refused for that reason, however many they are."""
-    assert len(_message(to=",".join(f"user:{n}" for n in range(100))).targets) == 100
+    assert len(_message(to=",".join(f"user:{n}" for n in range(10_000))).targets) == 10_000
     broken = _refused(("to", ",".join(f"user:{n}" for n in range(count))), ("text", "hi"))
-    assert str(broken) == "to: more than 100 targets"
+    assert str(broken) == "to: more than 10000 targets"
 
 
 # -- body and text -------------------------------------------------------------------------------------------------------
@@ -215,6 +215,63 @@ def test_transient_expires_by_age_or_ttl() -> None:
     assert _message(transient="1").expires_ms == NOW_MS - 500 + 10_000
     assert _message(transient="1", ttl="3").expires_ms == NOW_MS - 500 + 3_000
     assert _message(transient="1", ttl="3600").expires_ms == NOW_MS - 500 + 10_000
+
+
+# -- exclude, collapse, at -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whom", ["session:9c1b2a3d4e5f6071", "device:alice,phone", "device:a:b,c;not=d%"])
+def test_exclude_names_a_session_or_a_device(whom: str) -> None:
+    """It is kept as it is written."""
+    assert _message(exclude=whom).exclude == whom
+
+
+@pytest.mark.parametrize(
+    "whom",
+    ["", "session", "session:", "device:alice", "device:a,b,c", "device:,b", "user:a", "session:a,b", b"session:\xff"],
+)
+def test_bad_exclude(whom: str | bytes) -> None:
+    """Anything else is refused by name."""
+    assert _refused(("to", "all"), ("text", "hi"), ("exclude", whom)).field == "exclude"
+
+
+def test_collapse_is_an_id() -> None:
+    """By the rule for ids."""
+    assert _message(collapse="unread").collapse == "unread"
+    assert _refused(("to", "user:a"), ("text", "hi"), ("collapse", "a b")).field == "collapse"
+
+
+def test_at_is_waited_for() -> None:
+    """What is due counts its time from then on."""
+    due_ms = NOW_MS + 60_000
+    message = _message(at=str(due_ms), ttl="5")
+    assert (message.at_ms, message.ts_ms, message.expires_ms) == (due_ms, due_ms, due_ms + 5_000)
+
+
+@pytest.mark.parametrize(("at_ms", "ts_ms"), [(0, NOW_MS - 500), (NOW_MS - 1_000, NOW_MS - 500), (NOW_MS - 100, NOW_MS - 100)])
+def test_at_that_is_past_means_now(at_ms: int, ts_ms: int) -> None:
+    """It is waited for no more, however long the entry has waited itself."""
+    message = _message(at=str(at_ms))
+    assert (message.at_ms, message.ts_ms) == (None, ts_ms)
+
+
+@pytest.mark.parametrize("at", ["", "soon", "-1", "1.5", "9" * 15, str(NOW_MS + 31_536_000_000), b"\xff"])
+def test_bad_at(at: str | bytes) -> None:
+    """A whole number of ms, at most `at_max_s` behind the appending."""
+    assert _refused(("to", "user:a"), ("text", "hi"), ("at", at)).field == "at"
+
+
+@pytest.mark.parametrize(("name", "value"), [("at", "1"), ("collapse", "k")])
+def test_what_is_transient_is_not_kept(name: str, value: str) -> None:
+    """Neither for later nor for a replay."""
+    assert _refused(("to", "user:a"), ("text", "hi"), ("transient", "1"), (name, value)).field == name
+
+
+def test_message_to_many_is_not_traced() -> None:
+    """Each target would write as many events as one message does."""
+    few, many = (",".join(f"user:{n}" for n in range(count)) for count in (8, 9))
+    assert _message(to=few, trace="1").trace
+    assert _refused(("to", many), ("text", "hi"), ("trace", "1")).field == "trace"
 
 
 @pytest.mark.parametrize("name", ["transient", "trace"])
