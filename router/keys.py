@@ -33,8 +33,27 @@ class Keys:
         return f"{self.base}route:{user}"
 
     def nodes(self) -> str:
-        """Sorted set: node → expiry, Unix ms, of the node's own heartbeat. Edges write, dispatch and people read."""
+        """Sorted set: node → expiry, Unix ms, of the node's own heartbeat. Edges write, dispatch and people read.
+
+        A node that has died stays in it until dispatch has seen to those who were there (`on`).
+        """
         return f"{self.base}nodes"
+
+    def online(self) -> str:
+        """Hash: user → Unix ms since when. Edges write it with the first route, dispatch removes it; see `events`."""
+        return f"{self.base}online"
+
+    def on(self, node: str) -> str:
+        """Hash: user → the user's devices on that node, comma-separated. Edges write; dispatch removes a dead node's."""
+        return f"{self.base}on:{node}"
+
+    def leaving(self) -> str:
+        """Sorted set: user → Unix ms at which dispatch looks whether the user is back. Edges write, dispatch removes."""
+        return f"{self.base}leaving"
+
+    def events(self) -> str:
+        """Stream, capped: who comes and goes. Edges and dispatch write; groups of others read."""
+        return f"{self.base}events"
 
     def info(self, node: str) -> str:
         """Hash: address, version, started, sessions, state. Written with the heartbeat, expires with it."""
@@ -55,6 +74,10 @@ class Keys:
     def all_channel(self) -> str:
         """Sharded channel: dispatch → every edge."""
         return f"{self.base}all"
+
+    def answer_channel(self, name: str) -> str:
+        """Sharded channel: every edge with a subscriber of a topic → who has asked for its members (`router.members`)."""
+        return f"{self.base}answer:{name}"
 
     def seq(self, target: str) -> str:
         """Hash: `given` (last seq given), `handed` (the head) and its `era`. Collect writes, edges read; expires when idle."""

@@ -128,6 +128,14 @@ class Settings(BaseModel):
     )
     dead_max: Count = Field(10_000, description="About how many dead letters are kept; the oldest go first.")
     offline_max: Count = Field(10_000, description="About how many offline reports are kept; the oldest go first.")
+    events_max: Count = Field(
+        100_000, description="About how many events of presence a shard keeps (online, offline …); the oldest go first."
+    )
+    offline_grace_ms: Ms = Field(
+        5_000,
+        description="How long a user has had no live route before it counts: who is back by then was never offline. "
+        "Dispatch waits as long before it takes a node whose heartbeat has lapsed for dead, and at first after an outage.",
+    )
     trace_max: Count = Field(10_000, description="About how many trace events a shard keeps; the oldest go first.")
     seq_idle_s: Seconds = Field(
         604_800.0,
@@ -180,6 +188,19 @@ class Settings(BaseModel):
         "the newer one replaces the older.",
     )
     subscriptions_session_max: Count = Field(128, description="Most topics that one session hears at a time, as in Centrifugo.")
+    subscriptions_user_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        128, description="Most topics that back ends have one user subscribed to; all of the user's sessions hear them."
+    )
+    members_max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1_000,
+        description="Most users of a topic whose members are told to clients that subscribe with presence. Each of them is told "
+        "of each that comes or goes, so the work grows with the square.",
+    )
+    events_topics: Texts = Field(
+        (),
+        description="Patterns of the topics whose subscribed and unsubscribed are written to push:{s}:events, as room-*. Unless "
+        "set, none.",
+    )
     cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
         2.0,
         description="How often acks are written to MongoDB. An edge that is killed forgets what came since; those messages "
@@ -255,6 +276,11 @@ class Settings(BaseModel):
     )
     api_wait_max_s: Annotated[int, Field(ge=0, le=3_600)] = Field(
         30, description="Longest wait that a request may prefer (Prefer: wait=N), in seconds. A longer one is cut to it."
+    )
+    members_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = Field(
+        2_000,
+        description="How long the edges' answers are waited for when somebody asks who has subscribed to a topic. Then what has "
+        "come counts.",
     )
     api_page: bool = Field(
         default=False,
