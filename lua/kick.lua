@@ -1,8 +1,8 @@
--- Tells the nodes that hold a user to close the user's sessions.
+-- Tells the nodes that hold a user to close sessions of the user.
 --
 -- KEYS[1] nodes  sorted set of nodes; named here for the node channels, which lie in its slot
 -- KEYS[2] route  sorted set of the user: node → expiry, Unix ms
--- ARGV[1] line   what they are told: kicked - - - {"user":…,"code":4502,"reason":…}
+-- ARGV[1] line   what they are told: kicked - - - {"user":…,"code":4502,"reason":…}; others: router/notices.py
 --
 -- Published: to the node channels <prefix>:{s}:node:<node>.
 -- Returns the nodes that were told, those of all unexpired routes, by expiry. One whose subscription is lost just now does not
