@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.closes import Close
+from edge.closes import Closing
 from edge.feed import Hearing
 from edge.position import Position
 from router.cursors import CursorKey
@@ -57,7 +57,7 @@ class Await:
 class Disconnect:
     """Send a close frame; nothing follows it."""
 
-    close: Close
+    close: Closing
     detail: str = ""
 
 

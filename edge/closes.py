@@ -7,6 +7,7 @@ but 1000 means "do, with backoff and full jitter". Centrifugo divides its codes 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
@@ -26,7 +27,6 @@ class Close(Enum):
     TOO_MANY_SESSIONS = (4007, "too many sessions")
     NOT_AUTHENTICATED = (4500, "not authenticated")
     REPLACED = (4502, "replaced")
-    KICKED = (4502, "kicked")
     BAD_FRAME = (4504, "bad frame")
     TOO_LARGE = (4505, "too large")
     UNKNOWN_SUBPROTOCOL = (4506, "unknown subprotocol")
@@ -38,5 +38,33 @@ class Close(Enum):
 
     def reason(self, detail: str = "") -> str:
         """Return the reason for the close frame: the words of the code, then `detail`, cut to what a frame holds."""
-        text = f"{self.value[1]}: {detail}" if detail else self.value[1]
-        return text.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
+        return _cut(f"{self.value[1]}: {detail}" if detail else self.value[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A close code from 4000 to 4999 and a reason that a back end has chosen (`edge.kicked`), as the client is to have them."""
+
+    code: int
+    words: str
+
+    def reason(self, detail: str = "") -> str:
+        """Return the reason for the close frame; the edge has no `detail` to add."""
+        del detail
+        return _cut(self.words)
+
+
+Closing = Close | Chosen
+"""What ends a session from this side."""
+
+_CODES: Final = frozenset(close.code for close in Close)
+_CHOSEN: Final = range(4000, 5000)
+
+
+def counted_as(code: int) -> str:
+    """Return what a close code is counted as: itself, or `other` where only a back end chooses it, who has a thousand."""
+    return "other" if code in _CHOSEN and code not in _CODES else str(code)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:REASON_MAX_BYTES].decode(errors="ignore")

@@ -37,7 +37,7 @@ from edge.actions import (
     Send,
     Verify,
 )
-from edge.closes import Close
+from edge.closes import Close, Closing, counted_as
 from edge.feed import Feed, Hearing
 from edge.frames import QUIET_PING, ping_frame
 from edge.handshake import Handshake, read_upgrade
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
         """That session of the same device, here or elsewhere, was proved alive at this time by Redis' clock."""
         self._act(self.session.replaced(at_us, session))
 
-    def close(self, close: Close, detail: str = "") -> None:
+    def close(self, close: Closing, detail: str = "") -> None:
         """Begin the closing handshake; the socket is cut when the client does not answer within `close_timeout_s`."""
         self._act(self.session.close(close, detail))
 
@@ -373,7 +373,7 @@ class Connection(asyncio.Protocol):
         if self._wire.state is WireState.OPEN:
             self._transport.write(ping_frame(challenge) if challenge else QUIET_PING)
 
-    def _disconnect(self, close: Close, detail: str) -> None:
+    def _disconnect(self, close: Closing, detail: str) -> None:
         if self._wire.state is WireState.OPEN:
             self._wire.send_close(close.code, close.reason(detail))
         self._pump()
@@ -399,7 +399,7 @@ class Connection(asyncio.Protocol):
 
     def _count_close(self) -> None:
         if self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
-            CLOSES.labels(code=str(self._wire.close_sent.code)).inc()
+            CLOSES.labels(code=counted_as(self._wire.close_sent.code)).inc()
 
 
 def _time_ns() -> bytes:

@@ -116,7 +116,7 @@ async def _serve(
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
-    notices = {replaced.WORD: partial(replaced.hear, sessions.find), kicked.WORD: partial(kicked.hear, sessions.of_user)}
+    notices = {replaced.WORD: partial(replaced.hear, sessions.find), kicked.WORD: partial(kicked.hear, sessions)}
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed, on_heard)
     feeds_outages = Outages(Health(), settings, part="feeds")

@@ -68,7 +68,7 @@ from edge.client_frames import (
     frame_options,
     query_options,
 )
-from edge.closes import Close
+from edge.closes import Close, Closing
 from edge.feed import Feed, Hearing
 from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Unsubscribed, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
@@ -462,7 +462,7 @@ class Session:
         bye = _send(Bye(Close.DRAINING.reason(), retry_after_ms))
         return bye, *self.close(Close.DRAINING)
 
-    def close(self, close: Close, detail: str = "") -> Actions:
+    def close(self, close: Closing, detail: str = "") -> Actions:
         """End the session, for a reason that lies outside it."""
         if self.state is State.CLOSING:
             return ()

@@ -35,7 +35,7 @@ from router.cursors import Cursors
 from router.directory import read_routes
 from router.inbox import Inbox
 from router.keys import Keys
-from router.kick import kick
+from router.kick import KICKED, Kick, kick
 from router.settings import Settings
 from router.shards import shard_of_id
 from router.targets import USER_PREFIX
@@ -43,7 +43,7 @@ from router.targets import USER_PREFIX
 WAIT_S: Final = 10.0
 """How long others are waited for, unless told otherwise."""
 
-_REASON: Final = "the person has been erased"
+_REASON: Final = "kicked: the person has been erased"
 """What a client is told whose session ends."""
 
 _PAUSE_S: Final = 0.5
@@ -187,7 +187,7 @@ class Forgetting:
 
     async def _pass(self) -> list[_Mark]:
         """Remove all that is there; return what is to be waited for before the next one."""
-        self._count.nodes.update(await kick(self._redis, self._settings, self._user, _REASON))
+        self._count.nodes.update(await kick(self._redis, self._settings, Kick(self._user, KICKED, _REASON)))
         marks = [await self._scan_for_others(keys, "in", keys.intake(), "collect") for keys in self._shards]
         marks += [await self._scan_for_others(keys, "fast", keys.fast(), "dispatch") for keys in self._shards]
         for keys in self._shards:

@@ -37,7 +37,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 """`batch_max` is 2,048."""
 
 LABELS: Final[Mapping[str, str]] = {
-    "code": "the close code ([protocol.md](protocol.md))",
+    "code": "the close code ([protocol.md](protocol.md)); `other` for one that only a back end chooses",
     "method": "of HTTP; `other` for what is none",
     "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
     "reason": "`lost` (the connection ended), `probe` (the edge was deaf), `sunsubscribe` (Redis took a channel back)",

@@ -1,14 +1,20 @@
 """The public HTTP API, served by collect.
 
+addresses.py ids and numbers in an address
 append/      POST /v1/messages
 app.py       the operations and who answers them
 away.py      how an outage is told
+bounds.py    how much is taken on at once
+heads.py     the head of a target
 health.py    /readyz, for the whole of a system that runs on one machine
+history.py   what is stored for a user, a topic or everybody
 messages.py  GET /v1/messages/{id}
 nodes.py     GET /v1/nodes
 openapi.py   what the API says of itself; how to add an operation
 page.py      the page at the root and what it asks for, in development
 prefer.py    the header Prefer
+sessions.py  DELETE /v1/users/{user}/sessions
 times.py     times as the API gives them
-users.py     /v1/users/{user}: where a user is, what is stored for them, ending their sessions, erasing them
+topics.py    /v1/topics/{topic}
+users.py     /v1/users/{user}: where a user is, erasing them
 """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,35 +14,51 @@ from starlette.responses import Response
 from router.api.append.post import POST_MESSAGES, Append
 from router.api.away import away
 from router.api.health import GET_READYZ, Readiness
+from router.api.history import GET_ALL_MESSAGES, GET_TOPIC_MESSAGES, GET_USER_MESSAGES, History
 from router.api.messages import GET_MESSAGE, Messages
 from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
-from router.api.users import DELETE_SESSIONS, DELETE_USER, GET_USER, GET_USER_MESSAGES, Users
+from router.api.sessions import DELETE_SESSIONS, Sessions
+from router.api.topics import GET_TOPIC, Topics
+from router.api.users import DELETE_USER, GET_USER, Users
+from router.cursors import Cursors
 from router.http.app import Handler, http_app
 from router.http.operations import Operation
+from router.inbox import Inbox
 from router.ops import Health
 from router.settings import Settings
 
 
-def api_app(
-    settings: Settings,
-    health: Health,
-    append: Append,
-    messages: Messages,
-    users: Users,
-    nodes: Nodes,
-    page: Page | None = None,
-) -> Starlette:
+class Stores(NamedTuple):
+    """What the API answers from.
+
+    Attributes:
+        redis: who is where, and what is on its way.
+        inbox: what is stored.
+        cursors: what devices have acknowledged.
+    """
+
+    redis: Redis
+    inbox: Inbox
+    cursors: Cursors
+
+
+def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
+    redis, inbox, cursors = stores
+    history, users = History(inbox), Users(redis, inbox, cursors, settings)
     handlers: dict[Operation, Handler] = {
         POST_MESSAGES: append.post,
-        GET_MESSAGE: messages.get,
+        GET_MESSAGE: Messages(redis, inbox, cursors, settings).get,
         GET_USER: users.get,
-        GET_USER_MESSAGES: users.get_messages,
-        DELETE_SESSIONS: users.delete_sessions,
+        GET_USER_MESSAGES: history.of_user,
+        DELETE_SESSIONS: Sessions(redis, settings).delete,
         DELETE_USER: users.delete,
-        GET_NODES: nodes.get,
+        GET_TOPIC: Topics(redis, inbox, settings).get,
+        GET_TOPIC_MESSAGES: history.of_topic,
+        GET_ALL_MESSAGES: history.of_all,
+        GET_NODES: Nodes(redis, settings).get,
         GET_READYZ: Readiness(settings, health).get,
     }
     return http_app(

@@ -15,15 +15,12 @@ from http import HTTPStatus
 from typing import Final
 
 from router import __version__
-from router.http.operations import Id, Parameter
 
 ABOUT: Final = (
     "Pushway API",
     __version__,
     "Sends messages to people's open connections, and tells what became of them. Errors are problem documents (RFC 9457).",
 )
-
-USER: Final = Parameter("user", "path", Id, "The user's id, percent-encoded.", example="alice")
 
 AWAY: Final = {HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis cannot be asked; `Retry-After` says when to try again."}
 """A problem of every operation that asks one of them."""

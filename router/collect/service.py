@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import anyio
 
-from router.api.app import api_app
+from router.api.app import Stores, api_app
 from router.api.append.post import Append
-from router.api.messages import Messages
-from router.api.nodes import Nodes
 from router.api.page import Page
-from router.api.users import Users
 from router.backlog import Backlog, Stream
 from router.bell import Bell
 from router.collect.eras import Eras
@@ -48,8 +45,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_inbox(inbox, settings, health)
         append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
         page = Page(append, settings) if settings.api_page else None
-        messages, users = Messages(redis, inbox, cursors, settings), Users(redis, inbox, cursors, settings)
-        api = api_app(settings, health, append, messages, users, Nodes(redis, settings), page)
+        api = api_app(settings, health, Stores(redis, inbox, cursors), append, page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

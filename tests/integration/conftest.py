@@ -1,4 +1,4 @@
-"""Workshops of collect, one a test."""
+"""Workshops of collect, one a test, and the API of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.integration.api_site import Api, serving
 from tests.integration.edges import mongo_urls
 from tests.integration.site import Site, open_site
 from tests.servers import EmbeddedValkey, Store
@@ -29,3 +30,17 @@ async def two_shards(valkey_server: EmbeddedValkey, store_server: Store) -> Asyn
     """Yield two shards."""
     async with AsyncExitStack() as stack:
         yield await open_site(stack, valkey_server.url, store_server.url, shards=2)
+
+
+@pytest.fixture
+async def api(site: Site) -> AsyncIterator[Api]:
+    """Yield the API of one shard."""
+    async with serving(site) as api:
+        yield api
+
+
+@pytest.fixture
+async def api_of_two(two_shards: Site) -> AsyncIterator[Api]:
+    """Yield the API of two shards."""
+    async with serving(two_shards) as api:
+        yield api

@@ -10,11 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from router.api.app import api_app
+from router.api.app import Stores, api_app
 from router.api.append.post import Append
-from router.api.messages import Messages
-from router.api.nodes import Nodes
-from router.api.users import Users
 from router.cursors import CursorKey, Cursors
 from router.http.server import serve_http
 from router.mongo_client import open_mongo
@@ -58,9 +55,8 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
-        users = Users(redis, site.inbox, cursors, settings)
-        append, messages = Append(redis, site.inbox, settings), Messages(redis, site.inbox, cursors, settings)
-        app = api_app(settings, Health(), append, messages, users, Nodes(redis, settings))
+        stores = Stores(redis, site.inbox, cursors)
+        app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close as CloseFrame
 
-from edge.closes import REASON_MAX_BYTES, Close
+from edge.closes import REASON_MAX_BYTES, Chosen, Close
 
 RECONNECT = {4000, 4001, 4002, 4003, 4004, 4007}
 DO_NOT = {4500, 4502, 4504, 4505, 4506}
@@ -31,3 +31,12 @@ def test_any_reason_fits_a_close_frame(detail: str, close: Close) -> None:
     reason = close.reason(detail)
     assert len(reason.encode()) <= REASON_MAX_BYTES
     assert CloseFrame.parse(CloseFrame(close.code, reason).serialize()).reason == reason
+
+
+@given(st.text(max_size=200))
+def test_words_that_are_chosen_stay_as_they_are(words: str) -> None:
+    """But for their length: who chooses them is held to it before."""
+    words = words.encode(errors="ignore").decode()
+    reason = Chosen(4711, words).reason()
+    assert words.startswith(reason)
+    assert reason == words or len(words.encode()) > REASON_MAX_BYTES

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from prometheus_client import REGISTRY
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
@@ -272,7 +273,7 @@ class Desk:
         self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, catch_up, tasks)
         notices = {
             replaced.WORD: partial(replaced.hear, self.sessions.find),
-            kicked.WORD: partial(kicked.hear, self.sessions.of_user),
+            kicked.WORD: partial(kicked.hear, self.sessions),
         }
         self.delivery = Delivery(self.sessions.audiences, self.ask, notices=notices)
 
@@ -509,6 +510,25 @@ async def test_a_kicked_user_has_no_session_left(desk: Desk) -> None:
     assert [socket.close_code for socket in (plain, device, coming, other)] == [4502, 4502, 4502, None]
     assert '"message"' in other.frames()[-1]
     assert list(desk.sessions.users) == ["bob"]
+
+
+async def test_a_back_end_chooses_the_code(desk: Desk) -> None:
+    """And whom: a device, or a session. What is no code of ours is counted as any other."""
+    phone_session, phone = await desk.live_device("alice", "phone")
+    plain_session, plain = await desk.live("alice")
+    before = _closes("other")
+    desk.delivery.receive([b'kicked - - - {"user":"alice","code":4321,"reason":"moved","device":"phone"}'])
+    assert [socket.close_code for socket in (phone, plain)] == [4321, None]
+    line = f'kicked - - - {{"user":"alice","code":4900,"reason":"","session":"{plain_session.session.id}"}}'
+    desk.delivery.receive([line.encode()])
+    assert plain.close_code == 4900
+    phone_session.connection_lost(None)
+    plain_session.connection_lost(None)
+    assert (_closes("other"), _closes("4321")) == (before + 2, 0)
+
+
+def _closes(code: str) -> float:
+    return REGISTRY.get_sample_value("pushway_closes_total", {"code": code}) or 0
 
 
 async def test_a_device_gone_before_its_cursor_was_found(desk: Desk) -> None:

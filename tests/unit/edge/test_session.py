@@ -32,7 +32,7 @@ from edge.actions import (
     Send,
     Verify,
 )
-from edge.closes import Close
+from edge.closes import Close, Closing
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
 from edge.session import Session, State
@@ -82,7 +82,7 @@ def frames(actions: Actions) -> list[dict[str, object]]:
     return [json.loads(bytes(event.data)) for event in client.events_received() if isinstance(event, Frame)]
 
 
-def closes(actions: Actions) -> list[Close]:
+def closes(actions: Actions) -> list[Closing]:
     """Return how the connection is closed."""
     return [action.close for action in actions if isinstance(action, Disconnect)]
 

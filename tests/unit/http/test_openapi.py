@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from router.api.app import api_app
+from router.api.app import Stores, api_app
 from router.http.app import ADDRESS_MAX_BYTES, http_app
 from router.http.openapi import make_document
 from router.http.operations import Answer, Id, Operation, Parameter
@@ -183,7 +183,7 @@ def test_limits_of_the_settings() -> None:
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
     nothing = cast("Any", _Nothing())
-    return api_app(settings, Health(), nothing, nothing, nothing, nothing)
+    return api_app(settings, Health(), Stores(nothing, nothing, nothing), nothing)
 
 
 class _Nothing:
