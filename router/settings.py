@@ -245,7 +245,9 @@ class Settings(BaseModel):
     token_ttl_max_s: Annotated[int, Field(ge=1)] = Field(
         86_400, description="Longest life a back end may ask for (a day). A token that got out is good until its end."
     )
-    token_topics_max: Count = Field(100, description="Most topic patterns in one token; a token is sent with every connect.")
+    token_topics_max: Count = Field(
+        100, description="Most topic patterns and topics to subscribe in one token; a token is sent with every connect."
+    )
     auth_body_max_bytes: Bytes = Field(16_384, description="Longest request body that auth reads, in bytes.")
     auth_timeout_s: Seconds = Field(5.0, description="How long a request to the auth service may take.")
     jwks_refresh_s: Seconds = Field(300.0, description="How often an edge reads the public keys anew.")

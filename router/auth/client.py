@@ -29,7 +29,9 @@ class _Problem(msgspec.Struct):
     detail: str
 
 
-async def request_token(settings: Settings, user: str, *, ttl_s: int | None = None, topics: Sequence[str] = ()) -> Issued:
+async def request_token(
+    settings: Settings, user: str, *, ttl_s: int | None = None, topics: Sequence[str] = (), subscribe: Sequence[str] = ()
+) -> Issued:
     """Return a new token.
 
     Args:
@@ -37,6 +39,7 @@ async def request_token(settings: Settings, user: str, *, ttl_s: int | None = No
         user: whom it is for.
         ttl_s: its life in seconds; default: auth's.
         topics: patterns of topics that the user may subscribe to.
+        subscribe: topics that each session with the token hears.
 
     Raises:
         SettingError: without an API key.
@@ -46,7 +49,7 @@ async def request_token(settings: Settings, user: str, *, ttl_s: int | None = No
     if not settings.api_key:
         problem = "it is not set, and auth asks for it: give the command the --config that `up` wrote, or set PUSHWAY_API_KEY"
         raise SettingError("api_key", "default", problem)
-    wish = {"user": user, "topics": list(topics)} | ({} if ttl_s is None else {"ttl_s": ttl_s})
+    wish = {"user": user, "topics": list(topics), "subscribe": list(subscribe)} | ({} if ttl_s is None else {"ttl_s": ttl_s})
     try:
         # No proxy from the environment: auth is a neighbour.
         async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False) as http:

@@ -36,6 +36,10 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     user: Id
     ttl_s: _Seconds | None = None
     topics: Annotated[list[Id], msgspec.Meta(description="Patterns, at most `token_topics_max`.")] = []
+    subscribe: Annotated[
+        list[Id],
+        msgspec.Meta(description="Topics that each session with the token hears; at most `token_topics_max` with `topics`."),
+    ] = []
 
 
 class VerifyRequest(msgspec.Struct):
@@ -54,6 +58,7 @@ class Introspection(msgspec.Struct, frozen=True):
     aud: str | msgspec.UnsetType = msgspec.UNSET
     jti: str | msgspec.UnsetType = msgspec.UNSET
     topics: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    subscribe: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PublicKey(msgspec.Struct, frozen=True):
@@ -103,7 +108,9 @@ POST_VERIFY: Final = Operation(
             HTTPStatus.OK,
             Introspection,
             "What the token says, or that it is not good.",
-            example=Introspection(active=True, sub="alice", exp=1795362661, iss="pushway", aud="pushway", jti=_JTI, topics=()),
+            example=Introspection(
+                active=True, sub="alice", exp=1795362661, iss="pushway", aud="pushway", jti=_JTI, topics=(), subscribe=()
+            ),
             headers={"cache-control": "`no-store`: nobody on the way keeps it."},
         ),
     ),

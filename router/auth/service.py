@@ -72,6 +72,7 @@ class Auth:
             "TokenRequest": {
                 "ttl_s": {"maximum": self._settings.token_ttl_max_s},
                 "topics": {"maxItems": self._settings.token_topics_max},
+                "subscribe": {"maxItems": self._settings.token_topics_max},
             }
         }
         return http_app(ABOUT, handlers, api_key=self._settings.api_key, limits=limits)
@@ -105,13 +106,15 @@ class Auth:
         ttl_s = limits.token_ttl_s if asked.ttl_s is None else asked.ttl_s
         if ttl_s > limits.token_ttl_max_s:
             raise RuleBroken("ttl_s", f"a token lives at most {limits.token_ttl_max_s} seconds (token_ttl_max_s)")
-        if len(asked.topics) > limits.token_topics_max:
-            raise RuleBroken("topics", f"a token has at most {limits.token_topics_max} topics (token_topics_max)")
+        if len(asked.topics) + len(asked.subscribe) > limits.token_topics_max:
+            field = "topics" if len(asked.topics) > limits.token_topics_max else "subscribe"
+            raise RuleBroken(field, f"a token has at most {limits.token_topics_max} topics (token_topics_max)")
         return Claims(
             user=check_id(asked.user, "user"),
             expires_at=now + int(ttl_s),
             topics=tuple(check_id(topic, "topics") for topic in asked.topics),
             jti=str(uuid.uuid4()),
+            subscribe=tuple(check_id(topic, "subscribe") for topic in asked.subscribe),
         )
 
     def _introspect(self, token: str) -> Introspection:
@@ -131,6 +134,7 @@ class Auth:
             aud=self._rules.audience,
             jti=claims.jti,
             topics=claims.topics,
+            subscribe=claims.subscribe,
         )
 
     def _key_named(self, kid: str) -> Ed25519PublicKey:

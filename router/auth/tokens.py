@@ -36,12 +36,14 @@ class Claims:
         expires_at: Unix seconds.
         topics: patterns of the topics that the user may subscribe to.
         jti: the token's own id.
+        subscribe: topics that every session with the token hears, whatever the patterns say; ids.
     """
 
     user: str
     expires_at: int
     topics: tuple[str, ...]
     jti: str
+    subscribe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def issue(claims: Claims, key: Ed25519PrivateKey, kid: str, rules: TokenRules, i
     }
     if claims.topics:
         payload["topics"] = list(claims.topics)
+    if claims.subscribe:
+        payload["subscribe"] = list(claims.subscribe)
     return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": kid})
 
 
@@ -119,7 +123,7 @@ def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
     except InvalidSignature as exc:
         raise TokenRefused(_REASONS[jwt.InvalidSignatureError]) from exc
     if said is not None and _keeps(said, rules):
-        return _to_claims({"sub": said.sub, "exp": said.exp, "jti": said.jti, "topics": list(said.topics)})
+        return Claims(_user(said.sub), said.exp, said.topics, said.jti, _names(said.subscribe))
     return _verify(token, key, rules)
 
 
@@ -186,11 +190,29 @@ def _reason(exc: Exception) -> str:
 
 
 def _to_claims(payload: Mapping[str, Any]) -> Claims:
-    topics = payload.get("topics", [])
-    if not isinstance(topics, list) or not all(isinstance(topic, str) for topic in topics):
-        raise TokenRefused("topics of the token is not a list of texts")
+    topics, subscribe = _texts(payload, "topics"), _names(_texts(payload, "subscribe"))
+    return Claims(_user(payload["sub"]), int(payload["exp"]), topics, payload["jti"], subscribe)
+
+
+def _texts(payload: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    texts = payload.get(name, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise TokenRefused(f"{name} of the token is not a list of texts")
+    return tuple(texts)
+
+
+def _user(sub: str) -> str:
     try:
-        user = check_id(payload["sub"], "sub")
+        return check_id(sub, "sub")
     except RuleBroken as exc:
         raise TokenRefused(f"the token's {exc}") from exc
-    return Claims(user=user, expires_at=int(payload["exp"]), topics=tuple(topics), jti=payload["jti"])
+
+
+def _names(topics: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the topics to subscribe, which are names, not patterns."""
+    try:
+        for topic in topics:
+            check_id(topic, "subscribe")
+    except RuleBroken as exc:
+        raise TokenRefused(f"the token's {exc}") from exc
+    return topics

@@ -48,6 +48,7 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iat: int = 0
     nbf: int = 0
     topics: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
 
 
 _read_header: Final = msgspec.json.Decoder(_Header).decode

@@ -27,6 +27,12 @@ def token(
             help="Topics it grants: a name or a pattern such as team.*; may be given several times.",
         ),
     ] = None,
+    subscribe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subscribe", metavar="TOPIC", help="A topic that each session with the token hears; may be given several times."
+        ),
+    ] = None,
     config: FoundConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +43,7 @@ def token(
     check_id(user, "USER")
     settings = people_settings(config)
     try:
-        issued = anyio.run(lambda: request_token(settings, user, ttl_s=ttl_s, topics=topics or ()))
+        issued = anyio.run(lambda: request_token(settings, user, ttl_s=ttl_s, topics=topics or (), subscribe=subscribe or ()))
     except ConnectionError as exc:
         raise NotReached(f"{exc}: {ADVICE}") from exc
     if as_json:

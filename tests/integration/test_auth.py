@@ -64,12 +64,15 @@ async def test_issued_token_is_believed_by_a_verifier(auth: tuple[Settings, http
     """A token issued over HTTP says through JWKS what was asked for."""
     settings, client = auth
     before = int(time.time())
-    answer = await client.post("/v1/tokens", json={"user": "alice", "ttl_s": 60, "topics": ["news", "sport.*"]})
+    answer = await client.post(
+        "/v1/tokens", json={"user": "alice", "ttl_s": 60, "topics": ["news", "sport.*"], "subscribe": ["sport"]}
+    )
     assert answer.status_code == 201
     assert answer.headers["cache-control"] == "no-store"
     issued = answer.json()
     claims = await JwksVerifier(settings).verify(issued["token"])
     assert (claims.user, claims.topics, claims.jti) == ("alice", ("news", "sport.*"), issued["jti"])
+    assert claims.subscribe == ("sport",)
     assert claims.expires_at == issued["expires_at"]
     assert before + 60 <= claims.expires_at <= int(time.time()) + 60
 
@@ -124,7 +127,7 @@ async def test_token_of_another_installation_is_refused(tmp_path: Path) -> None:
 async def test_verify_tells_what_a_good_token_says(auth: tuple[Settings, httpx.AsyncClient], form: str) -> None:
     """RFC 7662's answer, for a form (the RFC's way) and for JSON."""
     _, client = auth
-    issued = (await client.post("/v1/tokens", json={"user": "alice", "topics": ["news"]})).json()
+    issued = (await client.post("/v1/tokens", json={"user": "alice", "topics": ["news"], "subscribe": ["sport"]})).json()
     body: dict[str, Any] = {form: {"token": issued["token"], "token_type_hint": "access_token"}}
     answer = await client.post("/v1/verify", **body)
     assert answer.status_code == 200
@@ -137,6 +140,7 @@ async def test_verify_tells_what_a_good_token_says(auth: tuple[Settings, httpx.A
         "aud": "pushway",
         "jti": issued["jti"],
         "topics": ["news"],
+        "subscribe": ["sport"],
     }
 
 
@@ -179,6 +183,8 @@ async def test_without_the_api_key_nothing_is_answered(
         (b'{"user":"alice","topics":[1]}', "topics", "Expected `str`"),
         (b'{"user":"alice","topics":["a b"]}', "topics", "is not an id"),
         (json.dumps({"user": "alice", "topics": ["t"] * 101}).encode(), "topics", "at most 100"),
+        (b'{"user":"alice","subscribe":["a b"]}', "subscribe", "is not an id"),
+        (json.dumps({"user": "alice", "topics": ["t"] * 50, "subscribe": ["t"] * 51}).encode(), "subscribe", "at most 100"),
         (b'{"user":"alice","ttl":5}', "ttl", "unknown field"),
         (b"[]", "body", "Expected `object`"),
         (b"", "body", "JSON object"),

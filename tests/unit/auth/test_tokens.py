@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from router.auth.tokens import TOKEN_MAX_CHARS, Claims, TokenRules, issue, kid_of, verify
 from router.errors import TokenExpired, TokenRefused
+from router.targets import ID_RULE
 
 KEY: Final = Ed25519PrivateKey.generate()
 PUBLIC: Final = KEY.public_key()
@@ -52,15 +53,16 @@ def _encode(part: object) -> str:
 def test_issued_token_gives_its_claims_back() -> None:
     """What was issued is what is read, and kid names the key."""
     now = int(time.time())
-    claims = Claims(user="alice", expires_at=now + 60, topics=("news", "sport.*"), jti="t1")
+    claims = Claims(user="alice", expires_at=now + 60, topics=("news", "sport.*"), jti="t1", subscribe=("*",))
     token = issue(claims, KEY, KID, RULES, now)
     assert kid_of(token) == KID
     assert verify(token, PUBLIC, RULES) == claims
 
 
 def test_token_without_topics_grants_none() -> None:
-    """Topics may be missing."""
-    assert verify(_sign(_payload()), PUBLIC, RULES).topics == ()
+    """Topics may be missing, and so may those to subscribe."""
+    claims = verify(_sign(_payload()), PUBLIC, RULES)
+    assert (claims.topics, claims.subscribe) == ((), ())
 
 
 def test_leeway_is_allowed_at_expiry() -> None:
@@ -95,6 +97,8 @@ def test_missing_claim_is_refused_by_name(claim: str) -> None:
         ({"nbf": 4_000_000_000}, "the token is not valid yet"),
         ({"topics": "news"}, "topics of the token is not a list of texts"),
         ({"topics": [1]}, "topics of the token is not a list of texts"),
+        ({"subscribe": "news"}, "subscribe of the token is not a list of texts"),
+        ({"subscribe": ["a b"]}, f"the token's subscribe: 'a b' is not an id ({ID_RULE})"),
         ({"exp": "soon"}, "the token is malformed"),
         ({"sub": 7}, "the token is malformed"),
         ({"jti": 7}, "the token is malformed"),

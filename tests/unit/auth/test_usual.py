@@ -20,7 +20,9 @@ from router.auth.tokens import Claims, TokenRules, issue
 KEY: Final = Ed25519PrivateKey.generate()
 PUBLIC: Final = KEY.public_key()
 NOW: Final = int(time.time())
-TOKEN: Final = issue(Claims("alice", NOW + 600, ("news",), "t1"), KEY, "k1", TokenRules("pushway", "pushway", 5), NOW)
+TOKEN: Final = issue(
+    Claims("alice", NOW + 600, ("news",), "t1", ("sport",)), KEY, "k1", TokenRules("pushway", "pushway", 5), NOW
+)
 
 HEADERS: Final = st.fixed_dictionaries(
     {"alg": st.sampled_from(["EdDSA", "none", "HS256"]), "kid": st.sampled_from(["k1", "", "é", 7, None])},
@@ -30,7 +32,7 @@ VALUES: Final[st.SearchStrategy[object]] = st.sampled_from(
     ["pushway", "", "\ud800", 5, NOW + 60, 1e18, 1.0, 1.5, True, None, [], ["pushway"], {}, 2**70]
 )
 PAYLOADS: Final = st.dictionaries(
-    st.sampled_from(["iss", "aud", "sub", "jti", "exp", "iat", "nbf", "topics", "more"]), VALUES, min_size=5
+    st.sampled_from(["iss", "aud", "sub", "jti", "exp", "iat", "nbf", "topics", "subscribe", "more"]), VALUES, min_size=5
 )
 GOOD: Final = {"iss": "pushway", "aud": "pushway", "sub": "alice", "jti": "t1", "exp": NOW + 600}
 
@@ -66,7 +68,7 @@ def _agrees(token: str) -> bool:
     payload = _read_by_the_library(token)
     assert [said.iss, said.aud, said.sub, said.jti] == [payload[name] for name in ("iss", "aud", "sub", "jti")]
     assert [said.exp, said.iat, said.nbf] == [payload.get(name, 0) for name in ("exp", "iat", "nbf")]
-    assert list(said.topics) == payload.get("topics", [])
+    assert [list(said.topics), list(said.subscribe)] == [payload.get(name, []) for name in ("topics", "subscribe")]
     return True
 
 
