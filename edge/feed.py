@@ -22,8 +22,8 @@ Pure: nothing here awaits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
 
 from edge.position import Outlet, Position
 
@@ -53,6 +53,29 @@ class Hearing:
         return self.feed.position.at if self.own is None else self.own.at
 
 
+class Roll(Protocol):
+    """Who is told of each session that joins a feed or leaves it. Called within either: it must not act on the feed."""
+
+    def came(self, feed: Feed, outlet: Outlet) -> None:
+        """A session has joined."""
+
+    def went(self, feed: Feed, outlet: Outlet) -> None:
+        """A session has left."""
+
+
+class _Untold:
+    """The roll of a feed whose sessions nobody asks for, such as that of `all`."""
+
+    def came(self, feed: Feed, outlet: Outlet) -> None:
+        """Nobody is told."""
+
+    def went(self, feed: Feed, outlet: Outlet) -> None:
+        """Nobody is told."""
+
+
+UNTOLD: Final = _Untold()
+
+
 class Feed:
     """A target's sessions on this node, and the outlet of the node's own position.
 
@@ -60,6 +83,7 @@ class Feed:
         target: `topic:<name>` or `all`.
         held_max_bytes: most bytes that may wait for the head.
         behind: is told of positions that have fallen behind here.
+        roll: is told of each session that joins or leaves.
 
     Attributes:
         position: the node's place in the target's order. Nobody joins before it is started.
@@ -76,6 +100,7 @@ class Feed:
         "_members",
         "_own",
         "_paging",
+        "_roll",
         "_written_at",
         "audience",
         "gone",
@@ -85,7 +110,7 @@ class Feed:
         "waiting",
     )
 
-    def __init__(self, target: str, held_max_bytes: int, behind: Callable[[Position], None]) -> None:
+    def __init__(self, target: str, held_max_bytes: int, behind: Callable[[Position], None], roll: Roll = UNTOLD) -> None:
         self.position = Position(self, target, held_max_bytes)
         self.audience = [self.position]
         self.out: list[bytes] = []
@@ -96,6 +121,7 @@ class Feed:
         self._own: dict[Outlet, Hearing] = {}
         self._held_max_bytes = held_max_bytes
         self._behind = behind
+        self._roll = roll
         self._paging = False
         self._written_at = 0
 
@@ -107,6 +133,11 @@ class Feed:
     def sessions(self) -> int:
         """How many sessions a flush writes to."""
         return len(self._members)
+
+    @property
+    def outlets(self) -> Collection[Outlet]:
+        """The sessions that have joined."""
+        return [*self._members, *self._own]
 
     @property
     def head(self) -> int:
@@ -141,13 +172,16 @@ class Feed:
             self._members[outlet] = hearing
         else:
             self._part(hearing, own)
+        self._roll.came(self, outlet)
         return hearing
 
     def leave(self, hearing: Hearing) -> None:
         """Have a session hear of the target no more."""
-        self._members.pop(hearing.outlet, None)
-        if self._own.pop(hearing.outlet, None) is not None and hearing.own is not None:
+        joined = self._members.pop(hearing.outlet, None)
+        if (parted := self._own.pop(hearing.outlet, None)) is not None and hearing.own is not None:
             self.audience.remove(hearing.own)
+        if joined is not None or parted is not None:
+            self._roll.went(self, hearing.outlet)
 
     # -- the outlet of the node's position ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ of this moment may just be on its way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ import structlog
 from redis.asyncio import Redis
 
 import lua
-from edge.feed import Feed, Hearing
+from edge.feed import UNTOLD, Feed, Hearing, Roll
 from edge.position import Outlet, Position
 from edge.resync import compare
 from router.keys import Keys
@@ -30,7 +30,7 @@ from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings
 from router.shards import shard_of_id
-from router.targets import ALL, target_id
+from router.targets import ALL, TOPIC_PREFIX, target_id
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +87,7 @@ class Feeds:
         ask_head: has MongoDB asked for the head of a target, which is not below a seq.
         catch_up: is told of each position that has fallen behind.
         outages: waits between failed tries.
+        roll: is told of each session that subscribes to a topic, or leaves it.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Feeds:
         ask_head: Callable[[str, Callable[[int | None], None], int], None],
         catch_up: Callable[[Position], None],
         outages: Outages,
+        roll: Roll = UNTOLD,
     ) -> None:
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._round_s = settings.route_ttl_ms / _ROUNDS_A_LIFE / 1000
@@ -107,6 +109,7 @@ class Feeds:
         self._ask_head = ask_head
         self._catch_up = catch_up
         self._outages = outages
+        self._roll = roll
         self._script = redis.register_script(lua.source("heads"))
         self._places: dict[str, _Place] = {}
         self._by_channel: dict[str, _Place] = {}
@@ -135,6 +138,11 @@ class Feeds:
         """Hear a target from now on, whether or not anybody joins."""
         self._kept.add(target)
         self._open(target)
+
+    def outlets(self, topic: str) -> Collection[Outlet]:
+        """Return the sessions that have subscribed to a topic here."""
+        place = self._places.get(TOPIC_PREFIX + topic)
+        return () if place is None else place.feed.outlets
 
     def withdraw(self, target: str, outlet: Outlet) -> None:
         """Forget somebody who asked to hear of a target and has not joined."""
@@ -261,7 +269,7 @@ class Feeds:
     def _open(self, target: str) -> _Place:
         keys = self._keys[shard_of_id(target_id(target), len(self._keys))]
         channel = keys.all_channel() if target == ALL else keys.topic_channel(target_id(target))
-        feed = Feed(target, self._held_max_bytes, self._catch_up)
+        feed = Feed(target, self._held_max_bytes, self._catch_up, UNTOLD if target == ALL else self._roll)
         place = _Place(feed, channel, keys.seq(target), keys.shard)
         self._places[target] = self._by_channel[channel] = place
         self._audiences[target.encode()] = feed.audience

@@ -48,6 +48,32 @@ class Client:
     unreadable = overfull
 
 
+class Told:
+    """A roll that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Outlet, int]] = []
+
+    def came(self, feed: Feed, outlet: Outlet) -> None:
+        """Keep it, with how many are there."""
+        self.told.append(("came", outlet, len(feed.outlets)))
+
+    def went(self, feed: Feed, outlet: Outlet) -> None:
+        """Keep it likewise."""
+        self.told.append(("went", outlet, len(feed.outlets)))
+
+
+def test_the_roll_is_told_of_who_joins_and_leaves() -> None:
+    """Each once, wherever the session stands; who leaves twice has left once."""
+    roll, now, behind = Told(), Client(), Client()
+    feed = Feed(TARGET, BUFFER_MAX_BYTES, lambda _: None, roll)
+    feed.start(9)
+    hearings = [feed.join(now, None), feed.join(behind, 3)]
+    for hearing in [*hearings, *hearings]:
+        feed.leave(hearing)
+    assert roll.told == [("came", now, 1), ("came", behind, 2), ("went", now, 1), ("went", behind, 0)]
+
+
 def frame_of(seq: int, *, large: bool = False) -> bytes:
     """Return a frame that a `Client` can read."""
     return (b"%d" % seq).ljust(LARGE if large else 3, b".") + b";"
