@@ -241,7 +241,8 @@ class Inbox:
         reached = after
         now = datetime.now(UTC)
         traced: list[Traced] = []
-        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1}
+        excluded: dict[int, str] = {}
+        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1, "exclude": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
         async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
             async for document in found:
@@ -255,9 +256,11 @@ class Inbox:
                     size += len(frame)
                 if document.get("trace"):
                     traced.append(Traced(reached, frame, alive))
+                if whom := document.get("exclude"):
+                    excluded[reached] = whom
                 if size >= most_bytes:
-                    return Page(messages, reached, whole=False, traced=traced)
-        return Page(messages, reached, whole=count < most, traced=traced)
+                    return Page(messages, reached, whole=False, traced=traced, excluded=excluded)
+        return Page(messages, reached, whole=count < most, traced=traced, excluded=excluded)
 
     @timed("forget")
     @cancelled_once

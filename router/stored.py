@@ -81,12 +81,14 @@ class Page:
         reached: up to which seq was looked; above the last message where the time of those behind it is over.
         whole: nothing is left of what was asked for.
         traced: those to tell of, and those left out because their time is over, which are not `alive`.
+        excluded: seq → whom the message passes by, where anybody.
     """
 
     messages: list[tuple[int, bytes]]
     reached: int
     whole: bool
     traced: Sequence[Traced] = ()
+    excluded: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -144,6 +144,18 @@ async def test_page_of_what_has_expired(site: Site) -> None:
     assert (rest.messages, rest.reached, rest.whole) == ([], 7, True)
 
 
+async def test_page_tells_whom_messages_pass_by(site: Site) -> None:
+    """By seq, and of those alone that pass somebody by."""
+    alive = {"expires_at": datetime.now(UTC) + timedelta(hours=1)}
+    documents = [_document("user:a", f"m{seq}", seq) | alive for seq in range(1, 4)]
+    documents[1]["exclude"] = "device:a,phone"
+    await site.inbox.insert(documents)
+    page = await site.inbox.page("user:a", 0, 7, 5, 1_000)
+    assert [seq for seq, _ in page.messages] == [1, 2, 3]
+    assert page.excluded == {2: "device:a,phone"}
+    assert (await site.inbox.page("user:a", 2, 7, 5, 1_000)).excluded == {}
+
+
 async def test_newest_of_a_target_that_somebody_has_spoilt(site: Site) -> None:
     """What has no number for a seq ends no service: it is passed over."""
     await site.store_another("user:a", 5)
