@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,15 +18,19 @@ from router.api.messages import GET_MESSAGE, Messages
 from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
+from router.api.presence import GET_ONLINE, POST_PRESENCE, Presences
 from router.api.sessions import DELETE_SESSIONS, Sessions
-from router.api.topics import GET_TOPIC, Topics
+from router.api.subscriptions import DELETE_TOPIC, GET_TOPICS, PUT_TOPIC, StandingSubscriptions
+from router.api.topics import GET_MEMBERS, GET_TOPIC, Topics
 from router.api.users import DELETE_USER, GET_USER, Users
 from router.cursors import Cursors
 from router.http.app import Handler, http_app
 from router.http.operations import Operation
 from router.inbox import Inbox
 from router.ops import Health
+from router.redis_client import OUTAGE
 from router.settings import Settings
+from router.subscriptions import Subscriptions
 
 
 class Stores(NamedTuple):
@@ -37,25 +40,34 @@ class Stores(NamedTuple):
         redis: who is where, and what is on its way.
         inbox: what is stored.
         cursors: what devices have acknowledged.
+        subscriptions: what stands for users.
     """
 
     redis: Redis
     inbox: Inbox
     cursors: Cursors
+    subscriptions: Subscriptions
 
 
 def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
-    redis, inbox, cursors = stores
-    history, users = History(inbox), Users(redis, inbox, cursors, settings)
+    redis, inbox, cursors, subscriptions = stores
+    history, users, topics = History(inbox), Users(redis, inbox, cursors, settings), Topics(redis, inbox, settings)
+    presence, standing = Presences(redis, settings), StandingSubscriptions(redis, subscriptions, settings)
     handlers: dict[Operation, Handler] = {
         POST_MESSAGES: append.post,
         GET_MESSAGE: Messages(redis, inbox, cursors, settings).get,
         GET_USER: users.get,
         GET_USER_MESSAGES: history.of_user,
         DELETE_SESSIONS: Sessions(redis, settings).delete,
+        GET_TOPICS: standing.get,
+        PUT_TOPIC: standing.put,
+        DELETE_TOPIC: standing.delete,
         DELETE_USER: users.delete,
-        GET_TOPIC: Topics(redis, inbox, settings).get,
+        POST_PRESENCE: presence.post,
+        GET_ONLINE: presence.get_online,
+        GET_TOPIC: topics.get,
+        GET_MEMBERS: topics.get_members,
         GET_TOPIC_MESSAGES: history.of_topic,
         GET_ALL_MESSAGES: history.of_all,
         GET_NODES: Nodes(redis, settings).get,
@@ -73,7 +85,7 @@ def _telling_outages(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except (PyMongoError, RedisError) as exc:
+        except (PyMongoError, *OUTAGE) as exc:
             raise away(exc) from exc
 
     return answer

@@ -24,6 +24,7 @@ from router.outage import Outages
 from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
+from router.subscriptions import Subscriptions
 
 ROLE = "collect"
 
@@ -45,7 +46,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_inbox(inbox, settings, health)
         append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
         page = Page(append, settings) if settings.api_page else None
-        api = api_app(settings, health, Stores(redis, inbox, cursors), append, page)
+        api = api_app(settings, health, Stores(redis, inbox, cursors, Subscriptions(mongo, settings)), append, page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

@@ -5,6 +5,7 @@ openapi.py     the document that is made of the descriptions                  pu
 app.py         the application that is made of them: routes, keys, addresses
 access.py      the API key
 problems.py    how a request is refused
+media.py       what a request comes as
 figures.py     answers counted by route
 reference.py   the page that shows the document to people; its files in reference/
 protocol.py    HTTP/1.1, refusing what is none

@@ -17,6 +17,7 @@ from router.http.server import serve_http
 from router.mongo_client import open_mongo
 from router.ops import Health
 from router.redis_client import open_redis
+from router.subscriptions import Subscriptions
 from router.trace import TraceEvent, Tracer
 from tests.integration.site import Site
 from tests.servers import free_ports
@@ -55,7 +56,7 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
-        stores = Stores(redis, site.inbox, cursors)
+        stores = Stores(redis, site.inbox, cursors, Subscriptions(mongo, settings))
         app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)

@@ -28,6 +28,7 @@ from router.api.append.schema import IdempotencyKey, NewMessage, NewMessages
 from router.api.append.waiting import Waiting
 from router.api.bounds import Room, Take
 from router.api.prefer import read_wait
+from router.http.media import check_json
 from router.http.operations import JSON, Answer, AnyOf, Body, Operation, Parameter
 from router.http.problems import Problem, document_of, read_body
 from router.inbox import Inbox
@@ -111,7 +112,7 @@ class Append:
         Raises:
             Problem, RuleBroken: when nothing is appended of it, or nothing comes of it.
         """
-        _check_media(request)
+        check_json(request)
         key = read_key(request.headers.get("idempotency-key"))
         wait_s = read_wait(request.headers.getlist("prefer"), self._settings.api_wait_max_s)
         with self._room.share() as take:
@@ -127,19 +128,6 @@ class Append:
         if announced.isdecimal() and int(announced) > most:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} bytes")
         return await read_body(request, most, take)
-
-
-def _check_media(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"send JSON, and say so: content-type: {JSON}",
-            headers={"accept": JSON},
-        )
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send it as it is, not compressed", headers={"accept-encoding": "identity"}
-        )
 
 
 def _respond(outcomes: Sequence[Outcome], *, many: bool, wait_s: int) -> Response:
