@@ -94,6 +94,27 @@ class Unsubscribed(msgspec.Struct, frozen=True, tag="unsubscribed"):
     topic: str
 
 
+class Members(msgspec.Struct, frozen=True, tag="members"):
+    """Who has subscribed to the topic, for who asked with `presence`: replaces what the client knew."""
+
+    topic: str
+    users: list[str]
+
+
+class Joined(msgspec.Struct, frozen=True, tag="joined"):
+    """A user has subscribed to the topic, with the first session of hers."""
+
+    topic: str
+    user: str
+
+
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """A user hears of the topic no more, in any session."""
+
+    topic: str
+    user: str
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The edge is about to close the connection; come back after `retry_after_ms`."""
 
@@ -112,7 +133,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
 
 
-ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Bye | Error | Pong
+ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Bye | Error | Pong
 
 _encode: Final = msgspec.json.Encoder().encode
 
