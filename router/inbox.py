@@ -1,5 +1,7 @@
 """MongoDB's `inbox`: one document a message and target (`router.stored`), stored before anybody is told.
 
+What many targets share of a message stands in `bodies` (`router.bodies`); only who stores and who settles a batch has to know.
+
 The driver gives a seq back as its own kind of int, which not every encoder takes: it is made a plain one here.
 
 Writes wait for a majority and for the journal: a message counts as accepted when they are through, and not before.
@@ -13,13 +15,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
-from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 
+from router.bodies import Bodies, WithBodies
 from router.errors import SetupError
 from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
-from router.stored import Document, Insertion, Kept, Page, Recent, Stored, Traced
+from router.stored import Body, Document, Insertion, Kept, Page, Recent, Stored, Traced
 
 ORDER_INDEX: Final = "target_seq"
 ID_INDEX: Final = "id"
@@ -67,14 +69,19 @@ class Inbox:
 
     def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
         self._documents = durable_collection(client, settings, "inbox")
+        self._bodies = Bodies(client, settings)
 
     @timed("insert")
     @cancelled_once
-    async def insert(self, documents: Sequence[Document]) -> Insertion:
+    async def insert(self, documents: Sequence[Document], bodies: Sequence[Document] = ()) -> Insertion:
         """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
 
         One bulk insert, where all of it is new. An ordered one ends at the first document that is not; what stands there
         already is looked up then and left out, so that a batch of repeats is not inserted one by one.
+
+        Args:
+            documents: of `make_document`.
+            bodies: of `make_body_document`, those that the documents refer to; stored before them.
 
         Returns:
             Which documents were not stored, and why; all others are.
@@ -82,6 +89,7 @@ class Inbox:
         Raises:
             PyMongoError: when it is unknown what has been stored; insert the same documents again.
         """
+        await self._bodies.store(bodies)
         outcome = Insertion()
         left = list(range(len(documents)))
         while left:
@@ -120,17 +128,9 @@ class Inbox:
             ids: which.
             a_query: most of them in one query; more than usual only of such as are hardly ever stored.
         """
-        return {
-            document["_id"]: Stored(
-                seq=int(document["seq"]),
-                prev=int(document["prev"]),
-                frame=document["frame"],
-                expires_ms=int(document["expires_at"].timestamp() * 1000),
-                trace=document.get("trace", False),
-                exclude=document.get("exclude", ""),
-            )
-            async for document in self._with_ids(ids, a_query=a_query)
-        }
+        documents = [document async for document in self._with_ids(ids, a_query=a_query)]
+        bodies = await self._bodies.find([document["body"] for document in documents if "body" in document])
+        return {document["_id"]: _stored(document, bodies.get(document.get("body", ""))) for document in documents}
 
     @timed("with_id")
     @cancelled_once
@@ -157,14 +157,14 @@ class Inbox:
             shard: its number.
             since: a time with a time zone.
             most: most messages in a part.
-            most_bytes: most bytes of frames in a part, passed by one frame.
+            most_bytes: most bytes of frames and bodies in a part, passed by one of them.
         """
         wanted = {"shard": shard, "stored_at": {"$gte": since}}
-        fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1, "exclude": 1}
+        fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1}
         found = self._documents.find(wanted, fields).sort([("stored_at", ASCENDING), ("seq", ASCENDING)])
-        now = datetime.now(UTC)
+        now, documents = datetime.now(UTC), WithBodies(found, self._bodies)
         try:
-            while part := await _read_part(found, now, most, most_bytes):
+            while part := await _read_part(documents, now, most, most_bytes):
                 yield part
         finally:
             await cancelled_once(found.close)()
@@ -242,13 +242,15 @@ class Inbox:
         now = datetime.now(UTC)
         traced: list[Traced] = []
         excluded: dict[int, str] = {}
-        fields = {"_id": 0, "seq": 1, "frame": 1, "expires_at": 1, "trace": 1, "exclude": 1}
+        fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
         async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
-            async for document in found:
+            async for document, body in WithBodies(found, self._bodies):
                 count += 1
                 reached = int(document["seq"])
-                frame = document["frame"].encode()
+                frame = _frame_of(document, body, target)
+                if frame is None:
+                    continue
                 # Here and not in the query: the index has no expiry, and few messages end before their retention.
                 alive = document["expires_at"] > now
                 if alive:
@@ -289,6 +291,8 @@ class Inbox:
         missing = {ORDER_INDEX, TTL_INDEX, RECENT_INDEX, ID_INDEX} - present.keys()
         if missing:
             raise SetupError(f"MongoDB's inbox lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
+        if TTL_INDEX not in await self._bodies.documents.index_information():
+            raise SetupError(f"MongoDB's bodies lacks the index {TTL_INDEX}: run `pushway migrate` first.")
 
     @cancelled_once
     async def make_indexes(self, idempotency_s: float) -> None:
@@ -304,10 +308,31 @@ class Inbox:
             recent = [("shard", ASCENDING), ("stored_at", ASCENDING), ("seq", ASCENDING)]
             await self._documents.create_index(recent, name=RECENT_INDEX)
             await self._documents.create_index("id", name=ID_INDEX)
+            await self._bodies.documents.create_index("expires_at", name=TTL_INDEX, expireAfterSeconds=int(idempotency_s))
         except OperationFailure as exc:
             if exc.code not in _INDEX_CONFLICTS:
                 raise
-            raise SetupError(f"an index of the inbox stands there with other options; drop it first: {exc}") from exc
+            raise SetupError(f"an index of inbox or bodies stands there with other options; drop it first: {exc}") from exc
+
+
+def _stored(document: Document, body: Body | None) -> Stored:
+    return Stored(
+        seq=int(document["seq"]),
+        prev=int(document["prev"]),
+        frame="" if "body" in document else document["frame"],
+        expires_ms=int(document["expires_at"].timestamp() * 1000),
+        trace=document.get("trace", False),
+        exclude=document.get("exclude", ""),
+        body=body,
+    )
+
+
+def _frame_of(document: Document, body: Body | None, target: str) -> bytes | None:
+    """Return a document's frame, in UTF-8; None where its body is gone."""
+    if "body" not in document:
+        frame: bytes = document["frame"].encode()
+        return frame
+    return None if body is None else body.frame(target, int(document["seq"])).encode()
 
 
 def _newest_of_each(documents: Sequence[Document]) -> dict[str, int]:
@@ -320,17 +345,22 @@ def _newest_of_each(documents: Sequence[Document]) -> dict[str, int]:
 
 
 @cancelled_once
-async def _read_part(found: AsyncCursor[Document], now: datetime, most: int, most_bytes: int) -> list[Recent]:
+async def _read_part(found: WithBodies, now: datetime, most: int, most_bytes: int) -> list[Recent]:
     """Return the next of them whose time is not over; none at the end."""
     part: list[Recent] = []
     size = 0
-    async for document in found:
-        if document["expires_at"] <= now:
+    counted: Body | None = None
+    async for document, body in found:
+        if document["expires_at"] <= now or ("body" in document and body is None):
             continue
+        frame = document["frame"] if body is None else ""
         expires_ms = int(document["expires_at"].timestamp() * 1000)
         trace, exclude = document.get("trace", False), document.get("exclude", "")
-        part.append(Recent(document["target"], int(document["seq"]), document["frame"], expires_ms, trace, exclude))
-        size += len(document["frame"])
+        part.append(Recent(document["target"], int(document["seq"]), frame, expires_ms, trace, exclude, body))
+        # Those of one message mostly follow each other, and then its body goes out once.
+        if body is None or body is not counted:
+            size += len(frame) if body is None else len(body.content)
+        counted = body
         if len(part) == most or size >= most_bytes:
             break
     return part

@@ -8,16 +8,30 @@ tells of it (`router.trace`). `not=<whom>` passes a session or device by, as the
 line of the fast lane, made by dispatch.lua: its frame is not known to be JSON and UTF-8 until the edge has looked
 (`edge.fast`). `<frame>` is the finished JSON that the client gets; it holds no raw control byte, so a newline always ends a
 line. It is built once, and nothing behind parses or encodes it again.
+
+What goes to many users is a line of them all, a many-line, so that their content stands there once:
+
+    many - - <opts> <places> <rest>
+
+`places` is `<target>,<prev>,<seq>` for each, separated by commas, which no id holds; `rest` is the frame behind its seq. It
+stands for an ordinary line a place (`split_many`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 NO_OPTS = "-"
 TRANSIENT = "-"
+MANY: Final = "many"
+"""In the place of a many-line's target."""
+
+PLACES_MAX: Final = 1_000
+"""Most places in a many-line."""
 
 _TRACED = "trace=1"
 _TRACED_BYTES = _TRACED.encode()
@@ -27,6 +41,10 @@ _EXCLUDES = b"not="
 
 _QUOTED: Final = {ord(mark): f"%{ord(mark):02X}" for mark in "%;="}
 """Marks of opts that an id may hold, and how they stand there; `unquote` of the standard library undoes it."""
+
+_PLACE_PARTS: Final = 3
+
+_TRANSIENT_BYTES: Final = TRANSIENT.encode()
 
 _BEFORE_CONTENT: Final = re.compile(r'\{"type":"message","to":"[^"]*",(?:"seq":[0-9]+,)?"id":"[^"]*","ts":[0-9]+,')
 """What `build_frame` puts before a content; neither target nor id has a quote of its own."""
@@ -46,6 +64,44 @@ def build_frame(target: str, seq: int | None, message_id: str, ts_ms: int, conte
     """
     numbered = "" if seq is None else f'"seq":{seq},'
     return f'{{"type":"message","to":"{target}",{numbered}"id":"{message_id}","ts":{ts_ms},{content}}}'
+
+
+def build_rest(message_id: str, ts_ms: int, content: str) -> str:
+    """Return what stands in the frame of `build_frame` behind the seq: the same for whomever the message is for."""
+    return f'"id":"{message_id}","ts":{ts_ms},{content}}}'
+
+
+def build_many(places: Sequence[str], opts: str, rest: str) -> str:
+    """Return a many-line; the places are those of `build_place`, at most `PLACES_MAX`."""
+    return f"{MANY} {TRANSIENT} {TRANSIENT} {opts} {','.join(places)} {rest}"
+
+
+def build_place(target: str, prev: int | None, seq: int | None) -> str:
+    """Return a target's place in a many-line; `prev` and `seq` are None when it is transient."""
+    return f"{target},{TRANSIENT},{TRANSIENT}" if seq is None else f"{target},{prev},{seq}"
+
+
+def split_many(opts: bytes, payload: bytes) -> Iterator[bytes]:
+    """Return the lines that a many-line stands for, made one after the other as they are asked for.
+
+    Args:
+        opts: of the many-line, and of each of those.
+        payload: what stands behind the opts.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    places, rest = payload.split(b" ", 1)
+    parts = places.split(b",")
+    if len(parts) % _PLACE_PARTS:
+        raise ValueError("not a many-line")
+    return map(_line_of_place, zip(parts[::3], parts[1::3], parts[2::3], strict=True), repeat(opts), repeat(rest))
+
+
+def _line_of_place(place: tuple[bytes, bytes, bytes], opts: bytes, rest: bytes) -> bytes:
+    target, prev, seq = place
+    numbered = b"" if seq == _TRANSIENT_BYTES else b'"seq":%b,' % seq
+    return b'%b %b %b %b {"type":"message","to":"%b",%b%b' % (target, prev, seq, opts, target, numbered, rest)
 
 
 def build_line(
@@ -99,6 +155,10 @@ class Opts(NamedTuple):
     def is_over(self, now_ms: int) -> bool:
         """Tell whether the message's time is over."""
         return self.expires_ms is not None and self.expires_ms <= now_ms
+
+    def is_unusual(self, now_ms: int) -> bool:
+        """Tell whether an edge has more to do with the message than to hand it to all who hear of its target."""
+        return self.traced or self.exclude != "" or self.is_over(now_ms)
 
 
 def read_opts(opts: bytes) -> Opts:

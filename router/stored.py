@@ -4,7 +4,8 @@ _id         "<target> <id>": the same id again for a target is the same document
 target      user:<id>, topic:<name> or all
 seq, prev   the message's place in its target's order; prev may be a number that was drawn and never used
 id          the message's id
-frame       the finished JSON that the client gets
+frame       the finished JSON that the client gets; or
+body        the `_id` of what many targets share of it (`Body`), in its place
 carried     traceparent and x-* fields, where there were any
 exclude     whom it passes by, where anybody
 collapse    its key, where it has one: a replay sends only the newest
@@ -20,16 +21,57 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
 import msgspec
+
+from router.lines import build_frame, build_rest, content_of
 
 Document = dict[str, Any]
 """A document as the driver takes and gives it."""
 
+_DIGEST_BYTES: Final = 8
+
+
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """What the frames of a message to many targets have in common, stored once.
+
+    Attributes:
+        id: its `_id` in `bodies`; see `make_body`.
+        message_id: the message's.
+        ts_ms: when it was appended, Unix ms.
+        content: as it stands in the frame.
+    """
+
+    id: str
+    message_id: str
+    ts_ms: int
+    content: str
+
+    @property
+    def rest(self) -> str:
+        """What stands in each frame behind the seq."""
+        return build_rest(self.message_id, self.ts_ms, self.content)
+
+    def frame(self, target: str, seq: int) -> str:
+        """Return the frame of one target."""
+        return build_frame(target, seq, self.message_id, self.ts_ms, self.content)
+
+
+def make_body(message_id: str, ts_ms: int, content: str) -> Body:
+    """Return a message's body. Its id is told from what it says: who refers to it never gets anything else."""
+    digest = blake2b(f"{ts_ms} {content}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return Body(f"{message_id} {digest}", message_id, ts_ms, content)
+
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """What the inbox holds of a message."""
+    """What the inbox holds of a message.
+
+    Attributes:
+        frame: as the client gets it; "" where it has a body, or had one that is gone.
+        body: in its place.
+    """
 
     seq: int
     prev: int
@@ -37,11 +79,22 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     expires_ms: int | None
     trace: bool = False
     exclude: str = ""
+    body: Body | None = None
+
+    @property
+    def content(self) -> str:
+        """The content as it stands in the frame; "" where it is gone."""
+        return content_of(self.frame) if self.body is None else self.body.content
+
+    @property
+    def gone(self) -> bool:
+        """Whether all that is left of it is its place."""
+        return not self.frame and self.body is None
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """A message that was stored lately."""
+    """A message that was stored lately; its `frame` is "" where it has a body."""
 
     target: str
     seq: int
@@ -49,6 +102,7 @@ class Recent:
     expires_ms: int
     trace: bool = False
     exclude: str = ""
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +163,8 @@ def make_document(
     target: str,
     message_id: str,
     place: tuple[int, int],
-    frame: str,
+    frame: str = "",
+    body: str = "",
     carried: Sequence[tuple[str, str]],
     now_ms: int,
     shard: int,
@@ -118,15 +173,16 @@ def make_document(
     exclude: str = "",
     collapse: str = "",
 ) -> Document:
-    """Return the inbox document of a message for one target; `place` is (prev, seq)."""
+    """Return the inbox document of a message for one target: `place` is (prev, seq), and `body` goes before `frame`."""
     prev, seq = place
+    kept = {"body": body} if body else {"frame": frame}
     document: Document = {
         "_id": f"{target} {message_id}",
         "target": target,
         "seq": seq,
         "prev": prev,
         "id": message_id,
-        "frame": frame,
+        **kept,
         "shard": shard,
         "stored_at": _time_of(now_ms),
         "expires_at": _time_of(expires_ms),
@@ -140,6 +196,17 @@ def make_document(
     if collapse:
         document["collapse"] = collapse
     return document
+
+
+def make_body_document(body: Body, expires_ms: int) -> Document:
+    """Return the document of a body; `expires_ms` is that of the document which refers to it."""
+    return {
+        "_id": body.id,
+        "id": body.message_id,
+        "ts": body.ts_ms,
+        "content": body.content,
+        "expires_at": _time_of(expires_ms),
+    }
 
 
 @lru_cache(maxsize=16)

@@ -30,7 +30,8 @@ async def examine(client: AsyncMongoClient[Document], settings: Settings) -> lis
     hello = await client.admin.command("hello")
     inbox = await database.inbox.index_information()
     cursors = await database.cursors.index_information()
-    return [*judge_server(str(build["version"]), hello), *judge_indexes(inbox, cursors, settings)]
+    bodies = await database.bodies.index_information()
+    return [*judge_server(str(build["version"]), hello), *judge_indexes(inbox, cursors, bodies, settings)]
 
 
 def judge_server(version: str, hello: Mapping[str, Any]) -> list[Finding]:
@@ -55,13 +56,15 @@ def judge_server(version: str, hello: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def judge_indexes(inbox: Indexes, cursors: Indexes, settings: Settings) -> list[Finding]:
+def judge_indexes(inbox: Indexes, cursors: Indexes, bodies: Indexes, settings: Settings) -> list[Finding]:
     """Return what is to be thought of the indexes, as `index_information` tells of them."""
     found = [*_missing("inbox", {ORDER_INDEX, TTL_INDEX, RECENT_INDEX, ID_INDEX} - inbox.keys())]
     found += _missing("cursors", {IDLE_INDEX} - cursors.keys())
+    found += _missing("bodies", {TTL_INDEX} - bodies.keys())
     if ORDER_INDEX in inbox and not inbox[ORDER_INDEX].get("unique"):
         found.append(error(f"the index {ORDER_INDEX} is not unique: two messages may take one place", f"drop it, then {_MAKE}"))
     found += _lives("inbox", TTL_INDEX, inbox, "idempotency_s", settings.idempotency_s)
+    found += _lives("bodies", TTL_INDEX, bodies, "idempotency_s", settings.idempotency_s)
     found += _lives("cursors", IDLE_INDEX, cursors, "cursor_idle_s", settings.cursor_idle_s)
     return found or [ok("the indexes stand, and remove what the settings say")]
 

@@ -22,6 +22,7 @@ class Site(Workshop):
 
     def __init__(self, redis: Any, mongo: Any, settings: Settings) -> None:  # noqa: ANN401 - drivers' clients
         super().__init__(redis, Inbox(mongo, settings), settings, Eras(mongo, settings))
+        self.mongo = mongo
         self.documents = mongo[settings.mongo_database].inbox
 
     async def stored(self) -> list[Document]:

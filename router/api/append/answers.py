@@ -13,7 +13,6 @@ from router.api.append.reading import Posted
 from router.errors import RuleBroken
 from router.http.operations import Id
 from router.http.problems import Problem, ProblemDocument, document_of
-from router.lines import content_of
 from router.stored import Stored
 
 _Entry = Annotated[str, msgspec.Meta(description="The stream entry's id, as XADD gives it.")]
@@ -109,7 +108,7 @@ def ids_of(outcome: Outcome) -> list[str]:
 def note_stored(outcome: Outcome, document_id: str, stored: Stored) -> None:
     """Note that a document of this `_id` is stored: it is the message's, unless its id was used for another content."""
     posted = posted_of(outcome)
-    if content_of(stored.frame) == posted.content:
+    if stored.content == posted.content:
         outcome.seqs[document_id.removesuffix(f" {posted.id}")] = stored.seq
     else:
         outcome.problem = conflict()
