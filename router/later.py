@@ -1,26 +1,15 @@
-"""MongoDB's `later`: messages that wait for their time, without a place in their target's order.
+"""MongoDB's `later`: messages that wait for their time, without a place in their target's order; see `router.waiting`.
 
-    _id         "<shard> <message id> <digest of targets and content>", so that an entry appended again is the same document
-    shard       the targets'
-    id          the message's id
-    targets     up to `TARGETS_A_DOCUMENT` of them; a message to more is several documents
-    content     as it stands in the frame
-    at          Unix ms: not before then
-    due_at      the same as a date, by which it is found; `IN_HAND` from when the owner of the shard takes it until it is sent
-    expires_at  Unix ms after which it is not delivered, where it says so
-    carried, exclude, collapse, trace    where given
-
-The owner of the shard is the only one that adds documents, and that takes them in hand. What is in hand may have its seq and may
-be in the inbox already. So it is brought through before anything else of the shard gets a seq, whatever any clock says by then;
-and nobody can call it back.
+The owner of the shard is the only one that adds documents, and that takes them in hand. What is in hand may have its seq, and
+may be in the inbox already. So it is brought through before anything else of the shard gets a seq, whatever any clock says by
+then; and nobody can call it back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
-from typing import Any, Final
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 import msgspec
 from pymongo import ASCENDING, AsyncMongoClient
@@ -30,59 +19,39 @@ from router.errors import SetupError
 from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
 from router.stored import Document
+from router.waiting import IN_HAND, Waiting, in_order, make_waiting_document, read_waiting, time_of
 
 DUE_INDEX: Final = "shard_due_at"
 ID_INDEX: Final = "id"
 TARGETS_INDEX: Final = "targets"
 
-IN_HAND: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""`due_at` of what is being sent: before every time that is due."""
-
-TARGETS_A_DOCUMENT: Final = 1_000
-"""A document holds 16 MiB, most of which may be content; and a batch of due messages is made of whole documents."""
-
 DOCUMENTS_A_BATCH: Final = 128
 """Most documents taken in hand at once: their `_id`s make one query; see `router.inbox.IDS_A_QUERY`."""
+
+DUE_MAX: Final = 4_096
+"""Most that are found due in one look: for each the embedded store reads all that are, and everybody's reminders may be due at
+nine."""
 
 _SPANS: Final = (timedelta(), timedelta(minutes=10), timedelta(hours=12), timedelta(days=30))
 """How far ahead the next due one is looked for, one after the other, and then without end. The embedded store reads all that
 lies in the span."""
 
-_DIGEST_BYTES: Final = 8
 _DUPLICATE_KEY: Final = 11000
 _INDEX_CONFLICTS: Final = frozenset({85, 86})
 
 
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A message that waits, for targets of one shard.
+class Due(NamedTuple):
+    """A document whose time has come.
 
     Attributes:
         key: its `_id`.
-        shard: the targets'.
-        id: the message's id.
-        targets: whose.
-        content: as it stands in the frame.
-        at_ms: Unix ms before which it is not sent.
-        expires_ms: Unix ms after which it is not delivered; None when only retention ends it.
-        trace: every stage is to tell of it.
-        carried: traceparent and x-* fields.
-        exclude: whom it passes by; "" for nobody.
-        collapse: its key; "" for none.
-        in_hand: it is being sent, and cannot be called back.
+        targets: how many, before any was forgotten.
+        size: how many bytes of content, once for each of them.
     """
 
     key: str
-    shard: int
-    id: str
-    targets: tuple[str, ...]
-    content: str
-    at_ms: int
-    expires_ms: int | None = None
-    trace: bool = False
-    carried: tuple[tuple[str, str], ...] = ()
-    exclude: str = ""
-    collapse: str = ""
-    in_hand: bool = False
+    targets: int
+    size: int
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -95,12 +64,6 @@ class Cancelled(msgspec.Struct, frozen=True):
 
     targets: int
     sending: int
-
-
-def waiting_key(shard: int, message_id: str, targets: Sequence[str], content: str) -> str:
-    """Return the `_id` of a message that waits for these targets."""
-    told = f"{','.join(targets)} {content}".encode()
-    return f"{shard} {message_id} {blake2b(told, digest_size=_DIGEST_BYTES).hexdigest()}"
 
 
 class Later:
@@ -118,7 +81,7 @@ class Later:
             PyMongoError: when it is unknown what has been stored; keep the same again.
         """
         try:
-            await self._documents.insert_many([_document(one) for one in waiting], ordered=False)
+            await self._documents.insert_many([make_waiting_document(one) for one in waiting], ordered=False)
         except BulkWriteError as exc:
             errors = exc.details["writeErrors"]
             if exc.details["writeConcernErrors"] or any(error["code"] != _DUPLICATE_KEY for error in errors):
@@ -128,7 +91,7 @@ class Later:
     @cancelled_once
     async def next_due_ms(self, shard: int, now_ms: int) -> int | None:
         """Return when the first of a shard is due, Unix ms: 0 while some are in hand, None when nothing waits."""
-        now = _time_of(now_ms)
+        now = time_of(now_ms)
         ends = [{"$lte": now + span} for span in _SPANS]
         for end in [*ends, {"$gte": IN_HAND}]:
             first = await self._documents.find_one({"shard": shard, "due_at": end}, {"due_at": 1}, sort=[("due_at", ASCENDING)])
@@ -136,48 +99,34 @@ class Later:
                 return int(first["due_at"].timestamp() * 1000)
         return None
 
-    @timed("later_take")
+    @timed("later_due")
     @cancelled_once
-    async def take(self, shard: int, now_ms: int, most: int, most_bytes: int) -> list[Waiting]:
-        """Take the first due ones of a shard in hand and return all that is in hand, by time; those alone, where any are.
+    async def due(self, shard: int, now_ms: int) -> list[Due]:
+        """Return the first of a shard whose time has come, by time, up to `DUE_MAX`; what is in hand is among them.
 
         Args:
             shard: its number.
             now_ms: Unix ms.
-            most: most targets to take in hand, passed by those of one document.
-            most_bytes: most bytes of content, once a target, passed by one document.
+        """
+        wanted = {"shard": shard, "due_at": {"$lte": time_of(now_ms)}}
+        found = self._documents.find(wanted, {"load": 1}).sort("due_at", ASCENDING).limit(DUE_MAX)
+        return [Due(document["_id"], *map(int, document["load"])) async for document in found]
+
+    @timed("later_take")
+    @cancelled_once
+    async def take(self, shard: int, keys: Sequence[str]) -> list[Waiting]:
+        """Take some in hand, up to `DOCUMENTS_A_BATCH`, and return all that is in hand of the shard, by time.
+
+        Those that have been called back meanwhile are not among them.
 
         Raises:
             PyMongoError: when it is unknown what is in hand; take again.
         """
-        if in_hand := await self._in_hand(shard):
-            return in_hand
-        keys = await self._first_due(shard, _time_of(now_ms), most, most_bytes)
-        if not keys:
-            return []
-        await self._documents.update_many({"_id": {"$in": keys}}, {"$set": {"due_at": IN_HAND}})
-        # Asked, not concluded: somebody may have called one back meanwhile.
-        return await self._in_hand(shard)
-
-    async def _first_due(self, shard: int, now: datetime, most: int, most_bytes: int) -> list[str]:
-        keys: list[str] = []
-        count = size = 0
-        wanted = {"shard": shard, "due_at": {"$lte": now}}
-        fields = {"targets": 1, "content": 1}
-        found = self._documents.find(wanted, fields).sort("due_at", ASCENDING).limit(DOCUMENTS_A_BATCH)
-        async with found:
-            async for document in found:
-                keys.append(document["_id"])
-                count += len(document["targets"])
-                size += len(document["targets"]) * len(document["content"])
-                if count >= most or size >= most_bytes:
-                    break
-        return keys
-
-    async def _in_hand(self, shard: int) -> list[Waiting]:
+        if keys:
+            await self._documents.update_many({"_id": {"$in": list(keys)}}, {"$set": {"due_at": IN_HAND}})
         # Without a limit: it is one batch, and at most one more of an owner that has lost its lease since.
         found = await self._documents.find({"shard": shard, "due_at": IN_HAND}).to_list()
-        return sorted(map(_waiting, found), key=lambda one: (one.at_ms, one.key))
+        return in_order(map(read_waiting, found))
 
     @timed("later_sent")
     @cancelled_once
@@ -212,7 +161,7 @@ class Later:
 
     async def _with_id(self, message_id: str) -> list[Waiting]:
         found = await self._documents.find({"id": message_id}).to_list()
-        return sorted(map(_waiting, found), key=lambda one: (one.at_ms, one.key))
+        return in_order(map(read_waiting, found))
 
     @timed("later_forget")
     @cancelled_once
@@ -254,42 +203,3 @@ class Later:
             if exc.code not in _INDEX_CONFLICTS:
                 raise
             raise SetupError(f"an index of later stands there with other options; drop it first: {exc}") from exc
-
-
-def _document(one: Waiting) -> Document:
-    document: dict[str, Any] = {
-        "_id": one.key,
-        "shard": one.shard,
-        "id": one.id,
-        "targets": list(one.targets),
-        "content": one.content,
-        "at": one.at_ms,
-        "due_at": _time_of(one.at_ms),
-    }
-    if one.expires_ms is not None:
-        document["expires_at"] = one.expires_ms
-    more = {"carried": dict(one.carried), "exclude": one.exclude, "collapse": one.collapse, "trace": one.trace}
-    return document | {name: value for name, value in more.items() if value}
-
-
-def _waiting(document: Document) -> Waiting:
-    expires_ms = document.get("expires_at")
-    return Waiting(
-        key=document["_id"],
-        shard=int(document["shard"]),
-        id=document["id"],
-        targets=tuple(document["targets"]),
-        content=document["content"],
-        at_ms=int(document["at"]),
-        expires_ms=None if expires_ms is None else int(expires_ms),
-        trace=document.get("trace", False),
-        carried=tuple(document.get("carried", {}).items()),
-        exclude=document.get("exclude", ""),
-        collapse=document.get("collapse", ""),
-        in_hand=document["due_at"] == IN_HAND,
-    )
-
-
-def _time_of(unix_ms: int) -> datetime:
-    # Whole ms, which a float of seconds would not always give back.
-    return IN_HAND + timedelta(milliseconds=unix_ms)
