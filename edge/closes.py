@@ -26,6 +26,7 @@ class Close(Enum):
     HEARTBEAT_LOST = (4004, "heartbeat lost")
     TOO_MANY_SESSIONS = (4007, "too many sessions")
     NOT_AUTHENTICATED = (4500, "not authenticated")
+    FORBIDDEN = (4501, "forbidden")
     REPLACED = (4502, "replaced")
     BAD_FRAME = (4504, "bad frame")
     TOO_LARGE = (4505, "too large")

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
@@ -39,11 +40,15 @@ class Upgrade:
         token: the bearer token; None where there is no Authorization header, "" where it holds no such token.
         query: the parameters of the address; of a repeated one the last.
         subprotocols: what it offers, in its order.
+        origin: of the page that connects; None where it is no page.
+        host: by which name and port the client reached the edge; "" where it does not say.
     """
 
     token: str | None
     query: Mapping[str, str]
     subprotocols: tuple[str, ...]
+    origin: str | None = None
+    host: str = ""
 
 
 class _AnswerFirst(Protocol):
@@ -115,7 +120,16 @@ class Handshake(ServerProtocol, _AnswerFirst):
 def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
     """Return the facts of a request that was answered with 101."""
     query = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
-    return Upgrade(_bearer(request.headers.get_all("Authorization")), query, offered)
+    headers = request.headers
+    return Upgrade(
+        _bearer(headers.get_all("Authorization")), query, offered, _only(headers, "Origin"), _only(headers, "Host") or ""
+    )
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    """Return a header; "" where it comes more than once, which no browser sends."""
+    values = headers.get_all(name)
+    return None if not values else values[0] if len(values) == 1 else ""
 
 
 def _bearer(values: Sequence[str]) -> str | None:

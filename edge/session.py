@@ -72,6 +72,7 @@ from edge.closes import Close, Closing
 from edge.feed import Feed, Hearing
 from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Unsubscribed, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
+from edge.origins import is_allowed
 from edge.position import Outlet, Position
 from edge.subscriptions import Subscriptions, begin_hearing
 from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_supported
@@ -183,6 +184,8 @@ class Session:
         """The handshake is over."""
         if upgrade.subprotocols and SUBPROTOCOL not in upgrade.subprotocols:
             return self.close(Close.UNKNOWN_SUBPROTOCOL, f"offer {SUBPROTOCOL}")
+        if not is_allowed(upgrade.origin, upgrade.host, self._settings.edge_origins):
+            return self.close(Close.FORBIDDEN, f"pages of {upgrade.origin} may not connect (edge_origins)")
         try:
             self._options = query_options(upgrade.query)
         except BadFrame as exc:

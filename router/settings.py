@@ -159,6 +159,11 @@ class Settings(BaseModel):
     edge_address: str = Field(
         "", description="How clients reach this edge, as in ws://host:port. Default: from edge_host and edge_port."
     )
+    edge_origins: Texts = Field(
+        (),
+        description="Origins of the pages that may connect, as in https://app.example.com or https://*.example.com; * lets all "
+        "in. None given lets in pages of the edge's own host, as Centrifugo does. What is no browser sends no origin.",
+    )
     route_ttl_ms: Annotated[int, Field(ge=1_000)] = Field(
         60_000,
         description="How long a route lives unless renewed (at a third of it). Centrifugo's presence TTL is the same.",

@@ -156,10 +156,12 @@ class Edge:
 
     @asynccontextmanager
     async def open(
-        self, token: str | None = None, *, subprotocols: tuple[str, ...] = (OURS,), **query: str
+        self, token: str | None = None, *, subprotocols: tuple[str, ...] = (OURS,), origin: str | None = None, **query: str
     ) -> AsyncIterator[Client]:
-        """Yield a connection; with a token, that goes in the header."""
+        """Yield a connection; with a token, that goes in the header. One with an origin is a page's."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        if origin is not None:
+            headers["Origin"] = origin
         url = f"{self.url}?{urlencode(query)}" if query else self.url
         offered = [Subprotocol(name) for name in subprotocols]
         socket = connect(url, additional_headers=headers, subprotocols=offered or None, ping_interval=None, proxy=None)

@@ -162,6 +162,14 @@ async def test_4500_without_a_connect_frame(edge: Edge) -> None:
         assert (await client.closed())[0] == 4500
 
 
+async def test_4501_for_a_page_of_another_site(edge: Edge) -> None:
+    """Whatever token it has; a page of this machine is welcome, whatever its port."""
+    async with edge.open(edge.token("alice"), origin="https://evil.example") as client:
+        assert await client.closed() == (4501, "forbidden: pages of https://evil.example may not connect (edge_origins)")
+    async with edge.open(edge.token("alice"), origin="http://localhost:8000") as client:
+        assert (await client.welcome())["user"] == "alice"
+
+
 async def test_4502_for_the_older_session_of_a_device(edge: Edge) -> None:
     """The newer one stays and gets the messages; a session without a device replaces nobody."""
     async with edge.session("alice", "phone") as (older, node), edge.open(edge.token("alice")) as nameless:
