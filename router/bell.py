@@ -35,19 +35,26 @@ class Bell:
         self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
         self._positions = dict.fromkeys(streams, _START)
 
-    def call(self) -> bytes:
-        """Return what asks for news, to be sent right behind a write that may be the last; `wait` is to follow it."""
-        streams = self._positions
-        return pack(self._redis, "XREAD", "COUNT", 1, "BLOCK", self._wait_ms, "STREAMS", *streams, *streams.values())
+    def call(self, most_ms: int | None = None) -> bytes:
+        """Return what asks for news, to be sent right behind a write that may be the last; `wait` is to follow it.
 
-    async def wait(self) -> Sequence[str]:
+        Args:
+            most_ms: how long to wait at most, from 1; None where nothing but news is waited for.
+        """
+        wait_ms = self._wait_ms if most_ms is None else min(self._wait_ms, most_ms)
+        streams = self._positions
+        return pack(self._redis, "XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", *streams, *streams.values())
+
+    async def wait(self, most_ms: int | None = None) -> Sequence[str]:
         """Return the streams that have news; or all of them after the longest wait without any: look at them in either case.
+
+        `most_ms` counts where `call` has not been sent already.
 
         Raises:
             RedisError: when Redis is away.
         """
         if not self._connection.owed:
-            await self._connection.send(self.call(), 1)
+            await self._connection.send(self.call(most_ms), 1)
         reply = await self._connection.receive()
         if not reply:
             # From the start again: a stream that Redis lost counts from lower ids than we remember.

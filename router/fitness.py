@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from router.inbox import Inbox
+from router.later import Later
 from router.mongo_client import STORE_OUTAGE
 from router.ops import Health
 from router.outage import Outages
@@ -36,6 +37,15 @@ async def await_inbox(inbox: Inbox, settings: Settings, health: Health) -> None:
     """
     await _insist("mongo", inbox.check, STORE_OUTAGE, Outages(health, settings))
     health.set("mongo", ok=True)
+
+
+async def await_later(later: Later, settings: Settings, health: Health) -> None:
+    """Return when MongoDB answers and has the indexes of what waits.
+
+    Raises:
+        SetupError: when it answers and has not.
+    """
+    await _insist("mongo", later.check, STORE_OUTAGE, Outages(health, settings))
 
 
 async def _insist(

@@ -24,6 +24,7 @@ from router.waiting import IN_HAND, Waiting, in_order, make_waiting_document, re
 DUE_INDEX: Final = "shard_due_at"
 ID_INDEX: Final = "id"
 TARGETS_INDEX: Final = "targets"
+INDEXES: Final = frozenset({DUE_INDEX, ID_INDEX, TARGETS_INDEX})
 
 DOCUMENTS_A_BATCH: Final = 128
 """Most documents taken in hand at once: their `_id`s make one query; see `router.inbox.IDS_A_QUERY`."""
@@ -47,11 +48,13 @@ class Due(NamedTuple):
         key: its `_id`.
         targets: how many, before any was forgotten.
         size: how many bytes of content, once for each of them.
+        in_hand: it has been taken in hand, and not sent.
     """
 
     key: str
     targets: int
     size: int
+    in_hand: bool
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -102,15 +105,15 @@ class Later:
     @timed("later_due")
     @cancelled_once
     async def due(self, shard: int, now_ms: int) -> list[Due]:
-        """Return the first of a shard whose time has come, by time, up to `DUE_MAX`; what is in hand is among them.
+        """Return the first of a shard whose time has come, by time, up to `DUE_MAX`; what is in hand comes first.
 
         Args:
             shard: its number.
             now_ms: Unix ms.
         """
         wanted = {"shard": shard, "due_at": {"$lte": time_of(now_ms)}}
-        found = self._documents.find(wanted, {"load": 1}).sort("due_at", ASCENDING).limit(DUE_MAX)
-        return [Due(document["_id"], *map(int, document["load"])) async for document in found]
+        found = self._documents.find(wanted, {"load": 1, "due_at": 1}).sort("due_at", ASCENDING).limit(DUE_MAX)
+        return [Due(one["_id"], int(one["load"][0]), int(one["load"][1]), one["due_at"] == IN_HAND) async for one in found]
 
     @timed("later_take")
     @cancelled_once
@@ -183,7 +186,7 @@ class Later:
             SetupError: with what to do about it.
             PyMongoError: when MongoDB cannot be asked.
         """
-        missing = {DUE_INDEX, ID_INDEX, TARGETS_INDEX} - (await self._documents.index_information()).keys()
+        missing = INDEXES - (await self._documents.index_information()).keys()
         if missing:
             raise SetupError(f"MongoDB's later lacks the index {', '.join(sorted(missing))}: run `pushway migrate` first.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.cursors import Cursors
 from router.inbox import Inbox
+from router.later import Later
 from router.mongo_client import open_mongo
 from router.settings import Settings
 
@@ -18,3 +19,4 @@ async def migrate(settings: Settings) -> None:
     async with open_mongo(settings) as client:
         await Inbox(client, settings).make_indexes(settings.idempotency_s)
         await Cursors(client, settings).make_indexes(settings.cursor_idle_s)
+        await Later(client, settings).make_indexes()

@@ -44,6 +44,8 @@ class Stage(StrEnum):
     """A station of a message."""
 
     APPENDED = "appended"
+    WAITING = "waiting"
+    """It has an `at` that is not past, and is kept until then; `why` says so."""
     STORED = "stored"
     REPEATED = "repeated"
     """The id had been accepted before; the message goes out once more as it was stored then."""
@@ -72,7 +74,7 @@ class TraceEvent:
         session: of delivered, replayed and acked.
         device: that session's, where it has a name.
         nodes: of dispatched: who it was published to; none for a topic and `all`, whose channels have no list.
-        why: of dead, offline and expired.
+        why: of waiting, dead, offline and expired.
         traceparent: of appended: what the producer carried along.
     """
 

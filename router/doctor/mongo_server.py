@@ -10,6 +10,7 @@ from pymongo import AsyncMongoClient
 from router.cursors import IDLE_INDEX
 from router.doctor.findings import Finding, error, note, ok, warning
 from router.inbox import ID_INDEX, ORDER_INDEX, RECENT_INDEX, TTL_INDEX
+from router.later import INDEXES
 from router.mongo_client import Document, cancelled_once
 from router.settings import Settings
 
@@ -31,7 +32,9 @@ async def examine(client: AsyncMongoClient[Document], settings: Settings) -> lis
     inbox = await database.inbox.index_information()
     cursors = await database.cursors.index_information()
     bodies = await database.bodies.index_information()
-    return [*judge_server(str(build["version"]), hello), *judge_indexes(inbox, cursors, bodies, settings)]
+    later = set(await database.later.index_information())
+    judged = judge_indexes(inbox, cursors, bodies, settings)
+    return [*judge_server(str(build["version"]), hello), *judged, *_missing("later", set(INDEXES - later))]
 
 
 def judge_server(version: str, hello: Mapping[str, Any]) -> list[Finding]:
