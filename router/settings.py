@@ -266,6 +266,10 @@ class Settings(BaseModel):
     api_messages_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
         10_000, description="Most messages in one request to append."
     )
+    api_targets_max: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        20_000,
+        description="Most targets of all messages in one request to append: each of a message with an id is looked up.",
+    )
     api_in_max: Count = Field(
         100_000,
         description="The API takes no message for a shard while this many entries wait in its in, or fast for a transient one: "

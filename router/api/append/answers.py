@@ -88,7 +88,9 @@ class Outcome:
     @property
     def awaited(self) -> tuple[str, ...]:
         """The targets for which it is not known to be stored, and will be."""
-        if self.posted is None or self.problem or self.repeated or not self.entry or self.posted.transient:
+        if self.posted is None or self.problem or self.repeated or not self.entry:
+            return ()
+        if self.posted.transient or self.posted.later:
             return ()
         return tuple(target for target in self.posted.targets if target not in self.seqs)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import chain, count
 from typing import Any, Final
 
@@ -96,9 +97,15 @@ class Appender:
         """Append the items of a request, and return what became of each.
 
         Cut off, it leaves a beginning of what goes to each stream appended.
+
+        Raises:
+            Problem: 413 when they have more targets together than a request may; nothing is appended.
         """
         request = _Request(key, many)
-        parts = [read async for read in self._read(request, items)]
+        parts: list[list[Outcome]] = []
+        async for read in self._read(request, items):
+            parts.append(read)
+            _check_targets(parts, self._settings.api_targets_max)
         outcomes = list(chain.from_iterable(parts))
         await self._look_up(request, [one for one in outcomes if one.posted and one.posted.named])
         for part in parts:
@@ -160,6 +167,13 @@ class Appender:
         async with self._line:
             answer: list[bytes] | int = await self._script(keys=[stream], args=args)
         return answer
+
+
+def _check_targets(parts: Sequence[Sequence[Outcome]], most: int) -> None:
+    count = sum(len(one.posted.targets) for part in parts for one in part if one.posted)
+    if count > most:
+        detail = f"more than {most} targets in one request (api_targets_max): send it in several"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, field="to")
 
 
 async def _find(inbox: Inbox, wanted: Sequence[tuple[str, Outcome]]) -> None:

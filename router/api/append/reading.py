@@ -13,6 +13,7 @@ the long way, which knows every rule and says which is broken. A test holds one 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -34,9 +35,6 @@ _STRUCTURE: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{},]', r
 
 _ESCAPED_BYTES: Final = 6
 """`\\u0041` for a byte; no character of more bytes takes more for each."""
-
-_TARGET_MAX_BYTES: Final = 600
-"""`topic:`, a name of 128 characters, and the quotes and comma around it."""
 
 _OTHERS_MAX_BYTES: Final = 262_144
 """Sixteen carried fields of 1,024 characters each in name and value, the id, the names, and some white space between them."""
@@ -64,6 +62,8 @@ class Posted(msgspec.Struct, gc=False):
         transient: not stored, no seq.
         fields: as they are appended.
         named: the client chose the id, so that it may have been used before.
+        later: it waits for its `at`, and is not stored before.
+        read: the content, once it was asked for.
     """
 
     targets: tuple[str, ...]
@@ -71,11 +71,15 @@ class Posted(msgspec.Struct, gc=False):
     transient: bool
     fields: list[tuple[bytes, bytes]]
     named: bool
+    later: bool = False
+    read: str = ""
 
     @property
     def content(self) -> str:
-        """The content as it will stand in the frame: made when asked for, which is seldom."""
-        return read_content({name.decode(): value for name, value in self.fields}, CONTENT_MAX_BYTES)
+        """The content as it will stand in the frame: made when first asked for, which most never are."""
+        if not self.read:
+            self.read = read_content({name.decode(): value for name, value in self.fields}, CONTENT_MAX_BYTES)
+        return self.read
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -89,7 +93,14 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     transient: bool = False
 
 
+class _Addressed(msgspec.Struct, gc=False):
+    """Of a message, to whom it goes; nothing else of it is made an object."""
+
+    to: msgspec.Raw = _NOTHING
+
+
 _plain = msgspec.json.Decoder(_Plain)
+_addressed = msgspec.json.Decoder(_Addressed)
 
 
 def read_items(body: bytes, most: int) -> tuple[list[msgspec.Raw], bool]:
@@ -228,8 +239,7 @@ def _plain_fields(item: _Plain, settings: Settings) -> list[tuple[bytes, bytes]]
 
 
 def _read_exactly(raw: bytes, key: str | None, made_id: str, settings: Settings) -> Posted:
-    if len(raw) > (most := _longest(settings)):
-        raise RuleBroken("message", f"is longer as JSON than any that keeps the rules ({len(raw)} bytes, at most {most})")
+    _check_length(raw, settings)
     values = {name: _value(name, value) for name, value in _read_members(raw).items()}
     named = key is not None or "id" in values
     if key is not None and values.setdefault("id", key.encode()) != key.encode():
@@ -237,17 +247,31 @@ def _read_exactly(raw: bytes, key: str | None, made_id: str, settings: Settings)
     if not named:
         values["id"] = made_id.encode()
     fields = [(name.encode(), value) for name, value in values.items()]
-    message = read_message(Entry("0-0", fields), 0, 0, settings)
-    return Posted(message.targets, message.id, message.transient, fields, named)
+    # What is appended now; Redis' clock, by which collect goes, may be a little ahead or behind.
+    now_ms = time.time_ns() // 1_000_000
+    message = read_message(Entry(f"{now_ms}-0", fields), 0, now_ms, settings)
+    return Posted(message.targets, message.id, message.transient, fields, named, message.at_ms is not None)
 
 
-def _longest(settings: Settings) -> int:
-    """Return how many bytes of JSON a message may have: as many as its fields can need, every character escaped.
+def _check_length(raw: bytes, settings: Settings) -> None:
+    """Let a message pass that is no longer than its fields can need, every character escaped, and has no more targets.
 
     Anything longer is broken whatever it says, and to find out how takes time: a million members in a request of 16 MiB kept
     the loop, and with it the owners, for seconds.
+
+    Raises:
+        RuleBroken: when it is.
     """
-    return _ESCAPED_BYTES * (settings.body_max_bytes + _TARGET_MAX_BYTES * settings.targets_max + _OTHERS_MAX_BYTES)
+    most = _ESCAPED_BYTES * (settings.body_max_bytes + _OTHERS_MAX_BYTES)
+    try:
+        to = bytes(_addressed.decode(raw).to)
+    except (msgspec.MsgspecError, UnicodeError):
+        to = b""
+    if (length := len(raw) - len(to)) > most:
+        raise RuleBroken("message", f"is longer as JSON than any that keeps the rules ({length} bytes, at most {most})")
+    # No target has a comma of its own.
+    if to.count(b",") >= settings.targets_max:
+        raise RuleBroken("to", f"more than {settings.targets_max} targets")
 
 
 def _read_members(raw: bytes) -> dict[str, msgspec.Raw]:
@@ -309,6 +333,7 @@ _READERS: Final[dict[str, Callable[[str, bytes], bytes]]] = {
     "to": _read_targets,
     "body": _read_body,
     "ttl": _read_number,
+    "at": _read_number,
     "transient": _read_flag,
     "trace": _read_flag,
 }

@@ -20,10 +20,11 @@ _LABEL: Final = {"type": "string", "maxLength": 1_024, "pattern": r"^[^\x00-\x1f
 
 _PROPERTIES: Final = {
     "to": {
-        "description": "One or more targets: comma-separated, or an array with one a string.",
+        "description": "One to 10,000 targets (`targets_max`): comma-separated, or an array with one a string. All messages "
+        "of a request have 20,000 at most (`api_targets_max`).",
         "anyOf": [
-            {"type": "string", "pattern": rf"^{_TARGET}(?:,{_TARGET}){{0,99}}$"},
-            {"type": "array", "items": {"type": "string", "pattern": rf"^{_TARGET}$"}, "minItems": 1, "maxItems": 100},
+            {"type": "string", "pattern": rf"^{_TARGET}(?:,{_TARGET})*$"},
+            {"type": "array", "items": {"type": "string", "pattern": rf"^{_TARGET}$"}, "minItems": 1},
         ],
     },
     "body": {"description": "Any JSON: it arrives minified, otherwise as it is. Or else `text`."},
@@ -34,6 +35,18 @@ _PROPERTIES: Final = {
         "minimum": 1,
         "maximum": 2_592_000,
         "description": "Seconds, after which it is neither delivered nor replayed.",
+    },
+    "exclude": {
+        "type": "string",
+        "pattern": rf"^(?:session:{_ID}|device:{_ID},{_ID})$",
+        "description": "Whom it passes by: `session:<id>` or `device:<user>,<device>`.",
+    },
+    "collapse": msgspec.json.schema(Id)
+    | {"description": "A key: of a target's messages with it, a replay has the newest. Not with `transient`."},
+    "at": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "Unix ms: not before then, at most a year ahead (`at_max_s`). Past means now. Not with `transient`.",
     },
     "transient": {"type": "boolean", "description": "Not stored, no seq, gone after 10 seconds."},
     "trace": {"type": "boolean", "description": "Every stage tells of it."},

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import anyio
 import fakeredis
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,3 +72,16 @@ def test_each_item_has_what_it_deserves(items: list[object], key: str | None) ->
         assert positions == sorted(positions)
         if stream.endswith(":in"):
             assert len(found) == len(mine)
+
+
+def test_more_targets_than_a_request_may_have() -> None:
+    """413, and nothing of it is appended: to look them all up would take too long."""
+    most = Settings().api_targets_max
+    items: list[object] = [
+        {"to": [f"user:{number}" for number in range(most // 2)], "text": "x", "id": f"{n}"} for n in range(2)
+    ]
+    outcomes, _ = anyio.run(_append, items, None)
+    assert all(outcome.entry for outcome in outcomes)
+    with pytest.raises(Problem) as caught:
+        anyio.run(_append, [*items, {"to": "all", "text": "x"}], None)
+    assert (caught.value.status_code, caught.value.field) == (413, "to")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -39,12 +40,12 @@ def test_all_fields() -> None:
     """Each becomes the producer's field of that name."""
     item = {
         "to": "user:a", "body": {"a": 1}, "id": "m", "ttl": 60, "transient": False, "trace": True, "traceparent": "00-ab",
-        "x-t": "1",
+        "x-t": "1", "exclude": "session:3f", "collapse": "k", "at": 5,
     }  # fmt: skip
     posted = _read(item)
     assert dict(posted.fields) == {
         b"to": b"user:a", b"body": b'{"a": 1}', b"id": b"m", b"ttl": b"60", b"transient": b"0", b"trace": b"1",
-        b"traceparent": b"00-ab", b"x-t": b"1",
+        b"traceparent": b"00-ab", b"x-t": b"1", b"exclude": b"session:3f", b"collapse": b"k", b"at": b"5",
     }  # fmt: skip
     assert (posted.named, posted.id, posted.content) == (True, "m", '"body":{"a":1}')
 
@@ -60,7 +61,8 @@ def test_message_is_read_as_long_as_it_can_be() -> None:
     wide, name = "\N{WAVING HAND SIGN}", "x" * 1_020
     item = {
         "to": [f"topic:{n}{wide * 127}" for n in range(3)], "text": "\x01" * 100, "id": wide * 128,
-        "traceparent": wide * 1_024, **{f"x-{name}{n:02}": wide * 1_024 for n in range(15)},
+        "traceparent": wide * 1_024, "exclude": f"device:{wide * 128},{wide * 128}", "collapse": wide * 128,
+        **{f"x-{name}{n:02}": wide * 1_024 for n in range(15)},
     }  # fmt: skip
     assert _read(item).targets == tuple(item["to"])
 
@@ -69,6 +71,18 @@ def test_message_that_is_longer_than_any_can_be_is_not_read() -> None:
     """Members that nobody knows would be decoded one by one otherwise, however many."""
     members = b",".join(b'"%x":1' % number for number in range(200_000))
     assert _broken(b'{"to":"user:a","text":"hi",' + members + b"}").field == "message"
+
+
+@pytest.mark.parametrize("to", [["user:a"] * 200_000, ",".join(["user:a"] * 200_000), ["user:a"] * 4, {"a": [1, 2, 3, 4]}])
+def test_more_targets_than_there_may_be(to: object) -> None:
+    """They are counted before any of them is looked at."""
+    assert _broken({"to": to, "text": "hi"}).field == "to"
+
+
+def test_whether_it_waits() -> None:
+    """What is past, by this machine's clock, does not."""
+    for at_ms, later in ((time.time_ns() // 1_000_000 + 60_000, True), (5, False)):
+        assert _read({"to": "all", "text": "", "at": at_ms}).later is later
 
 
 def test_text_is_what_the_string_says() -> None:
@@ -115,6 +129,14 @@ def test_whole_number(ttl: bytes) -> None:
         ({"ttl": 10**30}, "ttl"),
         ({"ttl": True}, "ttl"),
         ({"ttl": None}, "ttl"),
+        ({"at": "5"}, "at"),
+        ({"at": -5}, "at"),
+        ({"at": 2**50 - 1}, "at"),
+        ({"at": 5, "transient": True}, "at"),
+        ({"collapse": 5}, "collapse"),
+        ({"collapse": "a b"}, "collapse"),
+        ({"exclude": "phone"}, "exclude"),
+        ({"exclude": ["session:a"]}, "exclude"),
         ({"transient": 1}, "transient"),
         ({"transient": "1"}, "transient"),
         ({"trace": None}, "trace"),
@@ -233,8 +255,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-_names = st.sampled_from(["to", "body", "text", "id", "ttl", "transient", "trace", "traceparent", "x-a", "other"])
-_values = _json | st.sampled_from(["user:a", "all", ["topic:b", "all"], 60, True, "m-1"])
+_names = st.sampled_from(
+    ["to", "body", "text", "id", "ttl", "transient", "trace", "traceparent", "x-a", "other", "exclude", "collapse", "at"]
+)
+_values = _json | st.sampled_from(["user:a", "all", ["topic:b", "all"], 60, True, "m-1", "session:3f"])
 
 
 @given(st.lists(_json, min_size=1))
