@@ -54,8 +54,8 @@ class Body(msgspec.Struct, frozen=True, gc=False):
         """What stands in each frame behind the seq."""
         return build_rest(self.message_id, self.ts_ms, self.content)
 
-    def frame(self, target: str, seq: int) -> str:
-        """Return the frame of one target."""
+    def frame(self, target: str, seq: int | None) -> str:
+        """Return the frame of one target; `seq` is None when it is transient."""
         return build_frame(target, seq, self.message_id, self.ts_ms, self.content)
 
 

@@ -19,11 +19,12 @@ from router.collect.intake import Intake
 from router.collect.owner import Owner
 from router.inbox import Inbox
 from router.keys import Keys
+from router.lines import MANY, split_many
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
 from router.shards import shard_of_target
-from router.stored import Document, Insertion, Recent, Stored
+from router.stored import Body, Document, Insertion, Recent, Stored
 
 SETTLE_TIMEOUT_S: Final = 60.0
 
@@ -70,16 +71,19 @@ class MemoryInbox:
 
     Attributes:
         stored: documents by their `_id`.
+        bodies: likewise, what many targets share.
         keep_only: when set, the next insert stores only the documents at these indexes, in any order as an unordered bulk
             insert may, and then cuts the owner off.
     """
 
     def __init__(self) -> None:
         self.stored: dict[str, Document] = {}
+        self.bodies: dict[str, Document] = {}
         self.keep_only: frozenset[int] | None = None
 
-    async def insert(self, documents: Sequence[Document]) -> Insertion:
+    async def insert(self, documents: Sequence[Document], bodies: Sequence[Document] = ()) -> Insertion:
         """Store what is new."""
+        self.bodies |= {body["_id"]: body for body in bodies}
         outcome = Insertion()
         keep_only, self.keep_only = self.keep_only, None
         places = {(document["target"], document["seq"]) for document in self.stored.values()}
@@ -98,18 +102,26 @@ class MemoryInbox:
 
     async def find(self, ids: Sequence[str], a_query: int = 0) -> dict[str, Stored]:  # noqa: ARG002 - as the inbox has it
         """Return what is stored under these ids."""
-        found = {one: self.stored[one] for one in ids if one in self.stored}
-        return {
-            one: Stored(document["seq"], document["prev"], document["frame"], int(document["expires_at"].timestamp() * 1000))
-            for one, document in found.items()
-        }
+        return {one: self._stored(self.stored[one]) for one in ids if one in self.stored}
+
+    def _stored(self, document: Document) -> Stored:
+        expires_ms, body = int(document["expires_at"].timestamp() * 1000), self._body(document)
+        return Stored(document["seq"], document["prev"], document.get("frame", ""), expires_ms, body=body)
+
+    def _body(self, document: Document) -> Body | None:
+        if "body" not in document:
+            return None
+        body = self.bodies[document["body"]]
+        assert body["expires_at"] >= document["expires_at"]
+        return Body(body["_id"], body["id"], body["ts"], body["content"])
 
     async def recent(self, shard: int, since: datetime, most: int, most_bytes: int) -> AsyncGenerator[list[Recent]]:
         """Yield what was stored lately, a message a part."""
         assert min(most, most_bytes) > 0
         lately = [one for one in self.stored.values() if one["shard"] == shard and one["stored_at"] >= since]
         for one in sorted(lately, key=lambda one: (one["stored_at"], one["seq"])):
-            yield [Recent(one["target"], one["seq"], one["frame"], int(one["expires_at"].timestamp() * 1000))]
+            stored = self._stored(one)
+            yield [Recent(one["target"], one["seq"], stored.frame, stored.expires_ms or 0, body=stored.body)]
 
     async def newest(self, targets: Sequence[str]) -> dict[str, int]:
         """Return the highest seq of each target."""
@@ -286,7 +298,7 @@ def delivered(target: str, lines: Sequence[str], documents: Sequence[Document]) 
     Asserts that `prev` never passes over what was there: an edge that missed a line would not notice.
     """
     last, frames = 0, []
-    for line in lines:
+    for line in (one for shared in lines for one in ordinary(shared)):
         to, prev_text, seq_text, _, frame = line.split(" ", 4)
         if to != target or seq_text == "-":
             continue
@@ -299,3 +311,9 @@ def delivered(target: str, lines: Sequence[str], documents: Sequence[Document]) 
             frames.append(frame)
             last = seq
     return frames
+
+
+def ordinary(line: str) -> list[str]:
+    """Return the lines that one of `out` stands for."""
+    word, _, _, opts, payload = line.split(" ", 4)
+    return [one.decode() for one in split_many(opts.encode(), payload.encode())] if word == MANY else [line]

@@ -13,20 +13,31 @@ import msgspec
 
 from router.collect import stages
 from router.collect.entries import Entry, Message, read_message
+from router.collect.joined import Lines
 from router.errors import RuleBroken
-from router.lines import build_frame, build_line
+from router.lines import build_frame
 from router.settings import Settings
 from router.shards import shard_of_target
+from router.stored import Body, make_body
 from router.trace import Stage, TraceEvent
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """A durable message for one target of this shard; `id` is its `_id` and its field in `pending`."""
+    """A durable message for one target of this shard.
+
+    Attributes:
+        id: its `_id`, and its field in `pending`.
+        target: for whom.
+        message: what.
+        entry_id: of the entry that brought it.
+        body: what it shares with the entry's other targets here, where they are many.
+    """
 
     id: str
     target: str
     message: Message
     entry_id: str
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +55,12 @@ class Part:
     Attributes:
         entry_ids: ascending.
         forwards: what goes to other shards, in order.
-        lines: payload lines that are finished already, in order.
+        lines: what can go out already, in order.
     """
 
+    lines: Lines
     entry_ids: list[str] = field(default_factory=list)
     forwards: list[Forward] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -64,9 +75,9 @@ class Plan:
         events: trace events of the dead and the transient.
     """
 
+    transient: Part
+    durable: Part
     dead: list[tuple[str, str]] = field(default_factory=list)
-    transient: Part = field(default_factory=Part)
-    durable: Part = field(default_factory=Part)
     items: list[Item] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
 
@@ -77,12 +88,13 @@ def plan_batch(
     """Return the plan for the first entries of a batch, and how many those are.
 
     An entry makes as many items, lines and forwards as it has targets, so a batch is cut where they reach `batch_max`, or
-    their content `read_max_bytes`; or behind the entry after which `time_is_up`. What is left is taken again.
+    their content `read_max_bytes`, where what many share counts once; or behind the entry after which `time_is_up`. What is
+    left is taken again.
     """
-    plan = Plan()
+    plan = Plan(Part(Lines(settings.read_max_bytes)), Part(Lines(settings.read_max_bytes)))
     seen: set[str] = set()
     size = content_bytes = 0
-    shards, size_max, bytes_max = settings.shards, settings.batch_max, settings.read_max_bytes
+    size_max, bytes_max = settings.batch_max, settings.read_max_bytes
     for count, entry in enumerate(entries, start=1):
         try:
             message = read_message(entry, shard, now_ms, settings)
@@ -90,31 +102,59 @@ def plan_batch(
             plan.dead.append((entry.id, str(exc)))
             plan.events += stages.buried(entry, now_ms * 1_000, str(exc))
         else:
-            size += _add(plan, seen, entry, message, shard, shards, now_ms)
-            content_bytes += len(message.content) * len(message.targets)
+            here, elsewhere = _by_shard(message.targets, shard, settings.shards)
+            body = _body_of(message, here, settings)
+            _add(plan, seen, entry, message, here, body, now_ms)
+            _add_forwards(plan, entry, message, elsewhere, now_ms)
+            size += len(here) + len(elsewhere)
+            content_bytes += len(message.content) * (len(elsewhere) + (len(here) if body is None else 1))
         if size >= size_max or content_bytes >= bytes_max or time_is_up():
             return plan, count
     return plan, len(entries)
 
 
-def _add(plan: Plan, seen: set[str], entry: Entry, message: Message, shard: int, shards: int, now_ms: int) -> int:
-    """Add what comes of a message; return how many that may be, one a target or shard."""
-    part = plan.transient if message.transient else plan.durable
-    part.entry_ids.append(entry.id)
-    alive = message.expires_ms is None or message.expires_ms > now_ms
-    here, elsewhere = _by_shard(message.targets, shard, shards)
+def _body_of(message: Message, here: Sequence[str], settings: Settings) -> Body | None:
+    """Return what a message's targets here share, where they are many. One that is traced has few, or is told of one by one."""
+    if len(here) <= settings.targets_inline_max or message.trace:
+        return None
+    return make_body(message.id, message.ts_ms, message.content)
+
+
+def _add(
+    plan: Plan, seen: set[str], entry: Entry, message: Message, here: Sequence[str], body: Body | None, now_ms: int
+) -> None:
+    """Add what comes of a message for the targets of this shard."""
+    if message.transient:
+        _add_transient(plan, entry, message, here, body, now_ms)
+        return
+    plan.durable.entry_ids.append(entry.id)
     for target in here:
-        if message.transient:
-            if alive:
-                part.lines.append(transient_line(target, message))
-            if message.trace:
-                plan.events += _transient_events(target, message, None if alive else now_ms * 1_000)
-        elif (item_id := f"{target} {message.id}") not in seen:
+        if (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
-            plan.items.append(Item(item_id, target, message, entry.id))
-    if alive and elsewhere:
-        part.forwards += [_forward(its_shard, targets, entry, message, now_ms) for its_shard, targets in elsewhere.items()]
-    return len(here) + len(elsewhere)
+            plan.items.append(Item(item_id, target, message, entry.id, body))
+
+
+def _add_transient(plan: Plan, entry: Entry, message: Message, here: Sequence[str], body: Body | None, now_ms: int) -> None:
+    plan.transient.entry_ids.append(entry.id)
+    alive = _is_alive(message, now_ms)
+    for target in here:
+        if alive:
+            what = body or build_frame(target, None, message.id, message.ts_ms, message.content)
+            plan.transient.lines.add(
+                target, (None, None), message.expires_ms, what, trace=message.trace, exclude=message.exclude
+            )
+        if message.trace:
+            plan.events += _transient_events(target, message, None if alive else now_ms * 1_000)
+
+
+def _add_forwards(plan: Plan, entry: Entry, message: Message, elsewhere: dict[int, list[str]], now_ms: int) -> None:
+    if elsewhere and _is_alive(message, now_ms):
+        part = plan.transient if message.transient else plan.durable
+        part.forwards += [_forward(shard, targets, entry, message, now_ms) for shard, targets in elsewhere.items()]
+
+
+def _is_alive(message: Message, now_ms: int) -> bool:
+    return message.expires_ms is None or message.expires_ms > now_ms
 
 
 def _by_shard(targets: Sequence[str], shard: int, shards: int) -> tuple[Sequence[str], dict[int, list[str]]]:
@@ -134,12 +174,6 @@ def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message,
         # Over there the time is counted anew, so only what is left of it goes along, in whole seconds rounded up.
         fields["ttl"] = b"%d" % -((now_ms - message.expires_ms) // 1000)
     return Forward(shard, fields)
-
-
-def transient_line(target: str, message: Message) -> str:
-    """Return the payload line of a transient message for one of its targets."""
-    frame = build_frame(target, None, message.id, message.ts_ms, message.content)
-    return build_line(target, None, None, message.expires_ms, frame, trace=message.trace, exclude=message.exclude)
 
 
 def _transient_events(target: str, message: Message, expired_us: int | None) -> list[TraceEvent]:

@@ -9,6 +9,10 @@ as before, because
 - MongoDB refuses an `_id` that it has, and tells what it has stored under it,
 - append.lua does all of its work or nothing, and acknowledges in the same step.
 
+An entry to thousands makes as many items, so what is to be stored goes through in slices of `batch_max`, each placed, stored
+and appended before the next; the last one's append acknowledges the entries. An owner that is cut off between two leaves what
+has been appended as a repetition for the next one, and no call to Redis or MongoDB is longer than that of an ordinary batch.
+
 Before anything is taken again, the shard is recovered if Redis has changed, and the era found that seqs are given in
 (`router.collect.recovery`).
 
@@ -28,16 +32,17 @@ import structlog
 from router import metrics
 from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, plan_batch
-from router.collect.entries import Entry
+from router.collect.entries import Entry, Message
 from router.collect.eras import NONE_YET, Eras
 from router.collect.intake import Broken, Cold, Forgetful, Given, Intake, Place
+from router.collect.joined import Lines
 from router.collect.recovery import Recovery
 from router.collect.settled import Settled
 from router.inbox import Inbox
 from router.lines import build_frame
 from router.outage import Outages
 from router.settings import Settings
-from router.stored import Document, Insertion, Stored, make_document
+from router.stored import Document, Insertion, Stored, make_body_document, make_document
 from router.streams import NEW, TAKEN_BEFORE
 from router.trace import Stage
 from router.turns import take_turns
@@ -132,31 +137,55 @@ class Owner:
     async def _pass_transient(self, held: str, part: Part, alone: bool, then: bytes) -> None:
         """Hand transient messages on before anything waits for MongoDB; `alone` when nothing of the batch is to wait for it."""
         await self._intake.forward(part.forwards)
-        length = await self._intake.append(
-            held, lines=part.lines, heads={}, entry_ids=part.entry_ids, item_ids=[], trim=alone, then=then
-        )
-        metrics.TRANSIENT.inc(len(part.lines))
+        lines, entry_ids = part.lines.build(), part.entry_ids
+        length = await self._intake.append(held, lines=lines, heads={}, entry_ids=entry_ids, item_ids=[], trim=alone, then=then)
+        metrics.TRANSIENT.inc(part.lines.messages)
         await self._mind_high_water(length)
 
     async def _pass_durable(self, held: str, plan: Plan, now_ms: int, then: bytes) -> None:
-        settled = await self._store(held, plan.items, now_ms, {}) if plan.items else Settled()
+        *slices, last = _slices(plan.items, self._settings.batch_max)
+        dead: list[tuple[str, str]] = []
+        for items in slices:
+            settled = await self._store(held, items, now_ms, {})
+            dead += settled.dead
+            await self._hand_on(held, settled, items, [], trim=False)
+        settled = await self._store(held, last, now_ms, {}) if last else self._nothing_settled()
         # An entry may be dead for one target and stored for another: it is buried last, or a cut would lose the other.
-        dead = {entry_id for entry_id, _ in settled.dead}
+        dead += settled.dead
+        left = {entry_id for entry_id, _ in dead}
         await self._intake.forward(plan.durable.forwards)
+        entry_ids = [entry_id for entry_id in plan.durable.entry_ids if entry_id not in left]
+        await self._hand_on(held, settled, last, entry_ids, trim=not dead, then=then, dead=dead)
+
+    async def _hand_on(
+        self,
+        held: str,
+        settled: Settled,
+        items: Sequence[Item],
+        entry_ids: Sequence[str],
+        *,
+        trim: bool,
+        then: bytes = b"",
+        dead: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Move what is settled to `out`; acknowledge those entries, and bury the dead."""
         length = await self._intake.append(
             held,
-            lines=settled.lines,
+            lines=settled.lines.build(),
             heads=settled.heads,
-            entry_ids=[entry_id for entry_id in plan.durable.entry_ids if entry_id not in dead],
-            item_ids=None if settled.alone else [item.id for item in plan.items],
-            trim=not dead,
+            entry_ids=entry_ids,
+            item_ids=None if settled.alone else [item.id for item in items],
+            trim=trim,
             before=settled.before,
             then=then,
         )
-        if settled.dead:
-            await self._bury(held, settled.dead)
+        if dead:
+            await self._bury(held, dead)
         await self._intake.tell(held, settled.events)
         await self._mind_high_water(length)
+
+    def _nothing_settled(self) -> Settled:
+        return Settled(Lines(self._settings.read_max_bytes))
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> Given:
         while isinstance(given := await self._intake.sequence(held, self._era, items, floors), Cold):
@@ -167,7 +196,8 @@ class Owner:
     async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
         """Sequence and store; what MongoDB had already goes out as it was stored."""
         given = await self._place(held, items, floors)
-        settled = Settled(at_us=now_ms * 1_000, alone=given.alone)
+        settled = self._nothing_settled()
+        settled.at_us, settled.alone = now_ms * 1_000, given.alone
         placed: list[tuple[Item, Place]] = []
         for item, place in zip(items, given.places, strict=True):
             if isinstance(place, Broken):
@@ -175,7 +205,7 @@ class Owner:
             else:
                 placed.append((item, place))
         documents = [self._document(item, place, now_ms) for item, place in placed]
-        insertion = await self._inbox.insert(documents)
+        insertion = await self._inbox.insert(documents, self._bodies(placed, now_ms))
         settled.at_us = time.time_ns() // 1_000
         _note_latency(settled.at_us, placed)
         known = [placed[index][0].id for index in insertion.taken]
@@ -211,11 +241,13 @@ class Owner:
             if index in refused:
                 settled.bury(item, f"MongoDB refused it: {refused[index]}")
             elif index not in taken:
-                message, frame = item.message, documents[index]["frame"]
-                stored_now = Stored(place.seq, place.prev, frame, message.expires_ms, exclude=message.exclude)
+                message, frame = item.message, documents[index].get("frame", "")
+                stored_now = Stored(place.seq, place.prev, frame, message.expires_ms, exclude=message.exclude, body=item.body)
                 settled.add(item, stored_now, Stage.STORED)
-            elif stored := repeated.get(item.id):
+            elif (stored := repeated.get(item.id)) and not stored.gone:
                 settled.add(item, stored, Stage.REPEATED)
+            elif stored:
+                settled.pass_over(item.target, stored.seq)
             else:
                 settled.pass_over(item.target, place.seq)
                 again.append(item)
@@ -227,15 +259,23 @@ class Owner:
             target=item.target,
             message_id=message.id,
             place=(place.prev, place.seq),
-            frame=build_frame(item.target, place.seq, message.id, message.ts_ms, message.content),
+            **_frame_or_body(item, place.seq),
             carried=message.carried,
             trace=message.trace,
             exclude=message.exclude,
             collapse=message.collapse,
             now_ms=now_ms,
             shard=self._shard,
-            expires_ms=message.expires_ms or now_ms + int(self._settings.retention_s * 1000),
+            expires_ms=self._expiry(message, now_ms),
         )
+
+    def _bodies(self, placed: Sequence[tuple[Item, Place]], now_ms: int) -> list[Document]:
+        """Return the bodies that documents of these items refer to."""
+        shared = {item.body.id: (item.body, item.message) for item, _ in placed if item.body}
+        return [make_body_document(body, self._expiry(message, now_ms)) for body, message in shared.values()]
+
+    def _expiry(self, message: Message, now_ms: int) -> int:
+        return message.expires_ms or now_ms + int(self._settings.retention_s * 1000)
 
     async def _mind_high_water(self, length: int) -> None:
         """Let `out` drain when it is long: what waits in `in` is as safe, and `in` is what producers can see growing."""
@@ -245,6 +285,18 @@ class Owner:
         while await self._intake.out_length() > self._settings.out_high_water / 2:  # noqa: ASYNC110 - it is Redis' length
             await anyio.sleep(self._settings.wait_ms / 1000)
         log.info("out_drained", shard=self._shard)
+
+
+def _slices(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
+    """Return the items, at most so many at a time; one slice of none where there are none."""
+    return [items[first : first + most] for first in range(0, len(items) or 1, most)]
+
+
+def _frame_or_body(item: Item, seq: int) -> dict[str, str]:
+    message = item.message
+    if item.body:
+        return {"body": item.body.id}
+    return {"frame": build_frame(item.target, seq, message.id, message.ts_ms, message.content)}
 
 
 def _note_latency(stored_at_us: int, placed: Sequence[tuple[Item, Place]]) -> None:

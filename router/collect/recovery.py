@@ -26,8 +26,8 @@ import structlog
 from router import metrics
 from router.collect.eras import Era, Eras
 from router.collect.intake import Intake
+from router.collect.joined import Lines
 from router.inbox import Inbox
-from router.lines import build_line
 from router.settings import Settings
 from router.stored import Recent
 
@@ -97,10 +97,10 @@ class Recovery:
         heads: dict[str, int] = {}
         for message in messages:
             heads[message.target] = max(message.seq, heads.get(message.target, 0))
-        lines = [
-            build_line(one.target, one.seq - 1, one.seq, one.expires_ms, one.frame, trace=one.trace, exclude=one.exclude)
-            for one in messages
-        ]
-        length = await self._intake.append(held, lines=lines, heads=heads, entry_ids=[], item_ids=[], trim=False)
-        metrics.RECOVERED.inc(len(lines))
+        lines = Lines(self._settings.read_max_bytes)
+        for one in messages:
+            what = one.body or one.frame
+            lines.add(one.target, (one.seq - 1, one.seq), one.expires_ms, what, trace=one.trace, exclude=one.exclude)
+        length = await self._intake.append(held, lines=lines.build(), heads=heads, entry_ids=[], item_ids=[], trim=False)
+        metrics.RECOVERED.inc(len(messages))
         await self._mind_high_water(length)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from router.collect import stages
 from router.collect.batch import Item
 from router.collect.intake import Place
-from router.lines import build_line
+from router.collect.joined import Lines
 from router.stored import Stored
 from router.trace import Stage, TraceEvent
 
@@ -23,7 +23,7 @@ class Settled:
     """Lines for `out`, and what else follows from a batch.
 
     Attributes:
-        lines: payload lines, per target in the order of their seqs.
+        lines: per target in the order of their seqs.
         heads: target → the highest seq that is in `out` when these lines are.
         before: target → what that was before them.
         dead: (entry id, reason) of what cannot be stored.
@@ -32,7 +32,7 @@ class Settled:
         alone: `pending` holds nothing but what this batch was given.
     """
 
-    lines: list[str] = field(default_factory=list)
+    lines: Lines
     heads: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     dead: list[tuple[str, str]] = field(default_factory=list)
@@ -54,9 +54,8 @@ class Settled:
         if stored.seq > head:
             prev = head
             self.heads[target] = stored.seq
-        trace = item.message.trace or stored.trace
-        line = build_line(target, prev, stored.seq, stored.expires_ms, stored.frame, trace=trace, exclude=stored.exclude)
-        self.lines.append(line)
+        trace, what = item.message.trace or stored.trace, stored.body or stored.frame
+        self.lines.add(target, (prev, stored.seq), stored.expires_ms, what, trace=trace, exclude=stored.exclude)
         self._tell(item, stage, stored.seq)
 
     def bury(self, item: Item, reason: str) -> None:
@@ -65,12 +64,12 @@ class Settled:
         self._tell(item, Stage.DEAD, why=reason)
 
     def pass_over(self, target: str, seq: int) -> None:
-        """Note a seq under which MongoDB has another message: the next line follows that one."""
+        """Note a seq under which MongoDB has another message, or one whose body is gone: the next line follows that one."""
         self.heads[target] = max(seq, self.heads[target])
 
     def follow_with(self, later: Settled) -> None:
         """Add what was settled after all this."""
-        self.lines += later.lines
+        self.lines.follow(later.lines)
         self.dead += later.dead
         self.events += later.events
         self.before = later.before | self.before

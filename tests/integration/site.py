@@ -6,6 +6,7 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Any
 
+from router.bodies import Bodies
 from router.collect.eras import Eras
 from router.inbox import Inbox
 from router.mongo_client import open_mongo
@@ -26,8 +27,13 @@ class Site(Workshop):
         self.documents = mongo[settings.mongo_database].inbox
 
     async def stored(self) -> list[Document]:
-        """Return all documents of the inbox."""
-        return [document async for document in self.documents.find({})]
+        """Return all documents of the inbox, those that have a body with their frame."""
+        documents = [document async for document in self.documents.find({})]
+        for document in documents:
+            if "body" in document:
+                found = await Bodies(self.mongo, self.settings).find([document["body"]])
+                document["frame"] = found[document["body"]].frame(document["target"], document["seq"])
+        return documents
 
     async def store_another(self, target: str, seq: int) -> None:
         """Store a message that was never collect's."""

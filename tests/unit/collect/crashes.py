@@ -21,14 +21,16 @@ from router.lines import TRANSIENT
 from router.outage import Outages
 from router.settings import Settings
 from router.stored import Document
-from tests.collecting import Cut, Cutting, MemoryInbox, Workshop
+from tests.collecting import Cut, Cutting, MemoryInbox, Workshop, ordinary
 from tests.unit.edge.outlets import KeptOutlet
 
 T = TypeVar("T")
 
 INBOX_CALLS: Final = ("insert", "find", "newest")
 INTAKE_CALLS: Final = ("begin_era", "confirm_era", "take", "sequence", "append", "bury")
-SETTINGS: Final = Settings(batch_max=4)
+SETTINGS: Final = Settings(batch_max=4, targets_inline_max=1)
+"""So that what goes to two targets has a body, and a batch of it more than one slice."""
+
 TARGETS: Final = ("user:a", "user:b", "all")
 
 _HELD_MAX_BYTES: Final = 1_000_000
@@ -107,7 +109,7 @@ class Listener:
         while (goal := self._position.goal) is not None:
             seqs = sorted(one["seq"] for one in self._inbox.stored.values() if one["target"] == self.target)
             self.got += [seq for seq in seqs if self._position.at < seq <= goal]
-            self.got += map(int, self._position.arrive(goal))
+            self.got += [int(frame) for frame, _ in self._position.arrive(goal)]
 
 
 class Shard:
@@ -207,9 +209,10 @@ class Shard:
         """Publish the first lines of `out`, and say how many; they stay where dispatch dies before it acknowledges them."""
         entries: Any = self.run(self.redis.xrange(self.keys.out(), count=count))
         for entry_id, fields in entries:
-            target, prev, seq, _ = fields[b"line"].decode().split(" ", 3)
-            if seq != TRANSIENT:
-                self._publish(target, int(prev), int(seq))
+            for line in ordinary(fields[b"line"].decode()):
+                target, prev, seq, _ = line.split(" ", 3)
+                if seq != TRANSIENT:
+                    self._publish(target, int(prev), int(seq))
             if acknowledged:
                 self.run(self.redis.xdel(self.keys.out(), entry_id))
         return len(entries)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from router.collect.batch import Plan, plan_batch, transient_line
-from router.collect.entries import Entry, read_message
+from router.collect.batch import Plan, plan_batch
+from router.collect.entries import Entry
+from router.lines import build_frame, build_line
 from router.settings import Settings
 from router.shards import shard_of_target
+from router.stored import make_body
 
 NOW_MS = 1_732_262_400_999
 FOUR = Settings(shards=4)
@@ -123,9 +125,8 @@ def test_transient_is_a_part_of_its_own() -> None:
         {"to": _to(0, 1), "text": "2", "id": "x", "transient": "1"},
         {"to": _to(0), "text": "3"},
     )
-    message = read_message(_entries({"to": _to(0), "text": "2", "id": "x", "transient": "1"})[0], 0, NOW_MS, FOUR)
-    assert plan.transient.lines == [transient_line(USERS[0], message)]
-    assert plan.transient.lines[0].startswith(f"{USERS[0]} - - exp={NOW_MS + 10_000} {{")
+    frame = build_frame(USERS[0], None, "x", NOW_MS, '"text":"2"')
+    assert plan.transient.lines.build() == [build_line(USERS[0], None, None, NOW_MS + 10_000, frame)]
     assert [forward.shard for forward in plan.transient.forwards] == [1]
     assert plan.transient.entry_ids == [f"{NOW_MS}-1"]
     assert plan.durable.entry_ids == [f"{NOW_MS}-0", f"{NOW_MS}-2"]
@@ -140,7 +141,7 @@ def test_batch_is_cut_where_its_messages_reach_the_most() -> None:
     ):
         entries = _entries(*({**fields} for _ in range(10)))
         plan, count = plan_batch(entries, 0, NOW_MS, Settings(batch_max=25))
-        assert (count, len(plan.items) + len(plan.transient.lines)) == (3, 30)
+        assert (count, len(plan.items) + plan.transient.lines.messages) == (3, 30)
         assert plan_batch(entries, 0, NOW_MS, Settings(batch_max=1))[1] == 1
     spread = _entries(*({"to": _to(1, 2, 3), "text": "hi"} for _ in range(10)))
     assert plan_batch(spread, 0, NOW_MS, Settings(shards=4, batch_max=25))[1] == 9
@@ -170,4 +171,37 @@ def test_dead_entries_behind_the_cut_are_left() -> None:
 
 def test_nothing_is_planned_of_nothing() -> None:
     """An empty batch is an empty plan."""
-    assert plan_batch([], 0, NOW_MS, FOUR) == (Plan(), 0)
+    plan, count = plan_batch([], 0, NOW_MS, FOUR)
+    assert (count, plan.dead, plan.items, plan.durable.entry_ids, plan.transient.entry_ids) == (0, [], [], [], [])
+
+
+def _wide(number: int, **fields: str) -> dict[str, str]:
+    return {"to": ",".join(f"user:x{n}" for n in range(number)), "text": "hi", "id": "w", **fields}
+
+
+def test_targets_share_a_body_where_they_are_many() -> None:
+    """Above `targets_inline_max` in this shard; the same entry always has the same body, another content another."""
+    eight, nine = (_plan(_wide(number), settings=Settings()) for number in (8, 9))
+    assert {item.body for item in eight.items} == {None}
+    (body,) = {item.body for item in nine.items}
+    assert body == make_body("w", NOW_MS, '"text":"hi"')
+    assert body.id.startswith("w ")
+    (other,) = {item.body for item in _plan(_wide(9, text="ho"), settings=Settings()).items}
+    assert other is not None
+    assert other.id != body.id
+
+
+def test_transient_message_to_many_is_one_line() -> None:
+    """Of its users; a topic and everybody have lines of their own."""
+    plan = _plan(_wide(9, transient="1", to=_wide(9)["to"] + ",topic:t,all"), settings=Settings())
+    many, topic, everybody = plan.transient.lines.build()
+    places = ",".join(f"user:x{n},-,-" for n in range(9))
+    assert many == f'many - - exp={NOW_MS + 10_000} {places} "id":"w","ts":{NOW_MS},"text":"hi"}}'
+    assert [line.split(" ")[0] for line in (topic, everybody)] == ["topic:t", "all"]
+    assert plan.transient.lines.messages == 11
+
+
+def test_content_that_is_shared_counts_once() -> None:
+    """So an entry to thousands is no reason to leave those behind it for later."""
+    entries = _entries(*(_wide(9, text="x" * 1_000, id=f"w{n}") for n in range(10)))
+    assert plan_batch(entries, 0, NOW_MS, Settings(read_max_bytes=5_000))[1] == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.collect.batch import Item, plan_batch
 from router.collect.entries import Entry, read_message
 from router.collect.intake import Place
+from router.collect.joined import Lines
 from router.collect.settled import Settled
 from router.settings import Settings
 from router.stored import Stored
@@ -38,7 +39,7 @@ def test_transient_is_appended_and_has_no_stored_stage() -> None:
     """One event a target, and a line whose opts go on asking for it."""
     plan, _ = plan_batch([_entry(to="user:a,user:b", text="hi", id="m", transient="1", trace="1")], 0, NOW_MS, SETTINGS)
     assert plan.events == [TraceEvent("m", to, "appended", (NOW_MS - 5) * 1_000) for to in ("user:a", "user:b")]
-    assert all(line.split(" ", 4)[3].endswith(";trace=1") for line in plan.transient.lines)
+    assert all(line.split(" ", 4)[3].endswith(";trace=1") for line in plan.transient.lines.build())
 
 
 def test_transient_that_is_too_old_is_expired() -> None:
@@ -64,7 +65,7 @@ def test_dead_letter_tells_the_reason() -> None:
 
 def test_settled_items_tell_how() -> None:
     """Stored or repeated with the seq, dead with the reason, each behind its append; traceparent is carried along."""
-    settled = Settled(at_us=7)
+    settled = Settled(Lines(1_000), at_us=7)
     item = _item(trace="1", traceparent="00-ab-cd-01")
     settled.begin([(item, Place(1, 2))])
     settled.add(item, Stored(2, 1, "{}", None, trace=True), Stage.STORED)
@@ -76,14 +77,14 @@ def test_settled_items_tell_how() -> None:
         ("dead", 7, None, "too large"),
     ]
     assert settled.events[::2] == [TraceEvent("m", "user:a", "appended", (NOW_MS - 5) * 1_000, traceparent="00-ab-cd-01")] * 3
-    assert settled.lines == ["user:a 1 2 trace=1 {}", "user:a 1 2 exp=5;trace=1 {}"]
+    assert settled.lines.build() == ["user:a 1 2 trace=1 {}", "user:a 1 2 exp=5;trace=1 {}"]
 
 
 def test_a_repeat_is_traced_when_either_asked_for_it() -> None:
     """The line goes on as the first was meant; only who asks now is told of the repeat."""
-    settled = Settled()
+    settled = Settled(Lines(1_000))
     item = _item()
     settled.begin([(item, Place(1, 2))])
     settled.add(item, Stored(2, 1, "{}", None, trace=True), Stage.REPEATED)
     assert settled.events == []
-    assert settled.lines == ["user:a 1 2 trace=1 {}"]
+    assert settled.lines.build() == ["user:a 1 2 trace=1 {}"]
