@@ -18,6 +18,7 @@ from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 
 from router.bodies import Bodies, WithBodies
+from router.collapse import collapsed
 from router.errors import SetupError
 from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
@@ -47,6 +48,9 @@ _NEWEST_SPANS_US: Final = (600_000_000, 43_200_000_000, 2_592_000_000_000, 2**53
 """How far back a target's newest message is looked for, one after the other: ten minutes, half a day, thirty days, everything.
 The embedded store reads all that lies in the span, and a target may have a hundred thousand; seqs are microseconds.
 """
+
+_NEWER_SPANS_US: Final = (1_000_000, 60_000_000, *_NEWEST_SPANS_US)
+"""The same for newer messages of a key, which mostly came a moment ago if they came at all."""
 
 _FORGET_MAX: Final = 20_000
 """Most messages that one look finds to be removed: for each look the embedded store reads all that the target has."""
@@ -134,10 +138,10 @@ class Inbox:
 
     @timed("with_id")
     @cancelled_once
-    async def with_id(self, message_id: str) -> list[Kept]:
-        """Return what is stored of the message of this id: one a target, by target."""
+    async def with_id(self, message_id: str, most: int) -> list[Kept]:
+        """Return what is stored of the message of this id: one a target, by target, so many at most."""
         fields = {"_id": 0, "frame": 0, "id": 0, "prev": 0}
-        found = self._documents.find({"id": message_id}, fields).sort("target", ASCENDING)
+        found = self._documents.find({"id": message_id}, fields).sort("target", ASCENDING).limit(most)
         return [
             Kept(
                 target=document["target"],
@@ -226,7 +230,7 @@ class Inbox:
 
     @timed("page")
     @cancelled_once
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
 
         Args:
@@ -235,14 +239,45 @@ class Inbox:
             until: the last seq of interest.
             most: most messages.
             most_bytes: most bytes of frames, passed by one frame.
+            head: the highest seq that will be read; what has a newer one of its key up to there is left out. None leaves out
+                nothing.
         """
+        page = await self._page(target, after, until, most, most_bytes)
+        if head is None or not page.collapse:
+            return page
+        return collapsed(page, await self._newer(target, set(page.collapse.values()), page.reached, head))
+
+    async def _newer(self, target: str, keys: set[str], after: int, head: int) -> set[str]:
+        """Return which of these keys a target has in messages with `after` < seq <= `head` whose time is not over.
+
+        The newest first: what is worth a key comes again and again. A filter by key would have the embedded store read all
+        that anybody has.
+        """
+        left, top, now = keys.copy(), head, datetime.now(UTC)
+        fields = {"_id": 0, "collapse": 1, "expires_at": 1}
+        for span_us in _NEWER_SPANS_US:
+            bottom = max(after, head - span_us)
+            wanted = {"target": target, "seq": {"$gt": bottom, "$lte": top}}
+            async with self._documents.find(wanted, fields).sort("seq", DESCENDING) as found:
+                async for document in found:
+                    if document["expires_at"] > now:
+                        left.discard(document.get("collapse", ""))
+                    if not left:
+                        return keys
+            if bottom == after:
+                break
+            top = bottom
+        return keys - left
+
+    async def _page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         messages: list[tuple[int, bytes]] = []
         size = count = 0
         reached = after
         now = datetime.now(UTC)
         traced: list[Traced] = []
         excluded: dict[int, str] = {}
-        fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1}
+        collapse: dict[int, str] = {}
+        fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1, "collapse": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
         async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
             async for document, body in WithBodies(found, self._bodies):
@@ -260,9 +295,12 @@ class Inbox:
                     traced.append(Traced(reached, frame, alive))
                 if whom := document.get("exclude"):
                     excluded[reached] = whom
+                if alive and (key := document.get("collapse")):
+                    collapse[reached] = key
                 if size >= most_bytes:
-                    return Page(messages, reached, whole=False, traced=traced, excluded=excluded)
-        return Page(messages, reached, whole=count < most, traced=traced, excluded=excluded)
+                    break
+        whole = count < most and size < most_bytes
+        return Page(messages, reached, whole=whole, traced=traced, excluded=excluded, collapse=collapse)
 
     @timed("forget")
     @cancelled_once

@@ -136,6 +136,8 @@ class Page:
         whole: nothing is left of what was asked for.
         traced: those to tell of, and those left out because their time is over, which are not `alive`.
         excluded: seq → whom the message passes by, where anybody.
+        collapse: seq → the message's key, where it has one.
+        left_out: how many have a newer one of their key (`router.collapse`), and are not among the messages.
     """
 
     messages: list[tuple[int, bytes]]
@@ -143,6 +145,8 @@ class Page:
     whole: bool
     traced: Sequence[Traced] = ()
     excluded: Mapping[int, str] = field(default_factory=dict)
+    collapse: Mapping[int, str] = field(default_factory=dict)
+    left_out: int = 0
 
 
 @dataclass(slots=True)
