@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from edge.closes import Closing
 from edge.feed import Hearing
@@ -92,6 +93,15 @@ class Hear:
 
 
 @dataclass(frozen=True, slots=True)
+class FindStanding:
+    """Look up what back ends have subscribed the user to, whenever that can be done; then call `standing`."""
+
+
+FIND_STANDING: Final = FindStanding()
+"""For everybody who comes: one object."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forgo:
     """Call `heard` no more for a target that was asked for."""
 
@@ -106,6 +116,19 @@ class Leave:
 
 
 Action = (
-    Send | Verify | Register | Hear | Forgo | Leave | FindCursor | MoveCursor | CatchUp | Challenge | Prove | Await | Disconnect
+    Send
+    | Verify
+    | Register
+    | Hear
+    | Forgo
+    | Leave
+    | FindCursor
+    | FindStanding
+    | MoveCursor
+    | CatchUp
+    | Challenge
+    | Prove
+    | Await
+    | Disconnect
 )
 Actions = tuple[Action, ...]

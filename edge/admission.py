@@ -28,6 +28,7 @@ from edge.ledger import Waiter
 from edge.position import Position
 from edge.replaced import Replaced, come, tell
 from edge.sessions import Sessions, TooManySessions
+from edge.standing import Standing
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
@@ -83,6 +84,7 @@ class Admission:
         heads: is asked for heads that Redis cannot tell.
         feeds: what all or many hear of.
         cursors: finds and moves the cursors of devices.
+        standing: finds what back ends have subscribed users to.
         catch_up: is told of positions that are behind.
         tasks: where checks of tokens run; cancelled with the edge.
 
@@ -100,6 +102,7 @@ class Admission:
         heads: Heads,
         feeds: Feeds,
         cursors: DeviceCursors,
+        standing: Standing,
         catch_up: CatchUp,
         tasks: TaskGroup,
     ) -> None:
@@ -112,6 +115,7 @@ class Admission:
         self._heads = heads
         self._feeds = feeds
         self._cursors = cursors
+        self._standing = standing
         self._catch_up = catch_up
         self._tasks = tasks
         self._emptied = anyio.Event()
@@ -168,6 +172,10 @@ class Admission:
         """Look a device's cursors up. The session's own deadline ends the wait."""
         self._cursors.find(begin_at, connection.resumed)
 
+    def find_standing(self, user: str) -> None:
+        """Look up what back ends have subscribed the user to."""
+        self._standing.look(user)
+
     def move_cursor(self, key: CursorKey, seq: int) -> None:
         """Have a device's cursor moved forward."""
         self._cursors.note(key, seq)
@@ -201,6 +209,8 @@ class Admission:
             self.leave(hearing)
         if self._sessions.remove(connection, user):
             self._routes.write(user)
+        if user not in self._sessions.users:
+            self._standing.withdraw(user)
         SESSIONS.set(len(self._sessions))
 
     def closed(self, connection: Connection) -> None:
@@ -235,7 +245,7 @@ class Admission:
     def _let_in(self, connection: Connection, claims: Claims) -> None:
         # The same leeway as at verification, or a token accepted by it would be refused at once.
         valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
-        connection.verified(claims.user, valid_s, claims.topics)
+        connection.verified(claims.user, valid_s, claims.topics, claims.subscribe)
         _ACCEPTED.inc()
 
 

@@ -28,6 +28,7 @@ from edge.actions import (
     Challenge,
     Disconnect,
     FindCursor,
+    FindStanding,
     Forgo,
     Hear,
     Leave,
@@ -78,6 +79,9 @@ class Host(Protocol):
 
     def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
         """Look up a device's cursors, or begin them; then call `resumed`."""
+
+    def find_standing(self, user: str) -> None:
+        """Look up what back ends have subscribed the user to; then call `standing` of all the user's connections."""
 
     def move_cursor(self, key: CursorKey, seq: int) -> None:
         """Have a device's cursor moved forward."""
@@ -220,9 +224,9 @@ class Connection(asyncio.Protocol):
 
     # -- called by the host ------------------------------------------------------------------------------------------
 
-    def verified(self, user: str, valid_s: float, topics: Sequence[str]) -> None:
-        """The token proves `user` for `valid_s` more seconds, and grants topics by these patterns."""
-        self._act(self.session.verified(user, valid_s, topics))
+    def verified(self, user: str, valid_s: float, topics: Sequence[str], subscribe: Sequence[str] = ()) -> None:
+        """The token proves `user` for `valid_s` more seconds, grants topics by these patterns, and names some to subscribe."""
+        self._act(self.session.verified(user, valid_s, topics, subscribe))
 
     def refused(self, reason: str) -> None:
         """The token proves nothing."""
@@ -254,6 +258,14 @@ class Connection(asyncio.Protocol):
     def resumed(self, cursors: Mapping[CursorKey, int] | None) -> None:
         """Cursors of the device were looked up; None when nobody could tell one of them."""
         self._act(self.session.resumed(cursors))
+
+    def standing(self, topics: Sequence[str]) -> None:
+        """What back ends have subscribed the user to was looked up."""
+        self._act(self.session.standing(topics))
+
+    def ended(self, topic: str) -> None:
+        """A back end has ended a topic for the user."""
+        self._act(self.session.ended(topic))
 
     def drain(self, retry_after_ms: int) -> None:
         """Send the client away: this edge is stopping."""
@@ -347,7 +359,9 @@ class Connection(asyncio.Protocol):
             case _:
                 self._ask_host(action)
 
-    def _ask_host(self, action: Verify | Register | Hear | Forgo | Leave | FindCursor | MoveCursor | CatchUp | Prove) -> None:
+    def _ask_host(  # noqa: C901 - a table
+        self, action: Verify | Register | Hear | Forgo | Leave | FindCursor | FindStanding | MoveCursor | CatchUp | Prove
+    ) -> None:
         match action:
             case Verify(token):
                 self._host.verify(self, token)
@@ -361,6 +375,8 @@ class Connection(asyncio.Protocol):
                 self._host.leave(hearing)
             case FindCursor(begin_at):
                 self._host.find_cursor(self, begin_at)
+            case FindStanding():
+                self._host.find_standing(self.session.user)
             case MoveCursor(key, seq):
                 self._host.move_cursor(key, seq)
             case CatchUp(position, announce):

@@ -7,7 +7,7 @@ stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ cursors wri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, cast
@@ -35,6 +35,7 @@ from edge.position import Outlet
 from edge.resync import Resync
 from edge.routes import Routes
 from edge.sessions import Sessions
+from edge.standing import Standing
 from edge.subscriber import Subscriber
 from edge.sweep import sweep
 from edge.tracing import Hearer, Tracing
@@ -51,6 +52,7 @@ from router.outage import Outages
 from router.redis_client import OUTAGE, open_redis
 from router.settings import Settings
 from router.stored import Document
+from router.subscriptions import END, READ_ANEW, Subscriptions
 from router.targets import ALL
 from router.trace import Tracer
 
@@ -108,15 +110,22 @@ async def _serve(
         node.beat_soon()
         routes.write_all()
         feeds.subscribed()
+        standing.look_at_all()
 
     def on_heard(channel: str) -> None:
         feeds.heard(channel)
 
     reading = anyio.CapacityLimiter(READERS)
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
+    standing = Standing(Subscriptions(mongo, settings), sessions, reading, Outages(Health(), settings, part="standing"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
-    notices = {replaced.WORD: partial(replaced.hear, sessions.find), kicked.WORD: partial(kicked.hear, sessions)}
+    notices: dict[bytes, Callable[[bytes], None]] = {
+        replaced.WORD: partial(replaced.hear, sessions.find),
+        kicked.WORD: partial(kicked.hear, sessions),
+        READ_ANEW.encode(): standing.hear_changed,
+        END.encode(): standing.hear_ended,
+    }
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed, on_heard)
     feeds_outages = Outages(Health(), settings, part="feeds")
@@ -128,10 +137,11 @@ async def _serve(
     verifier = JwksVerifier(settings)
 
     async with anyio.create_task_group() as tasks:
-        admission = Admission(settings, node.id, sessions, routes, verifier, heads, feeds, cursors, catch_up, tasks)
+        admission = Admission(settings, node.id, sessions, routes, verifier, heads, feeds, cursors, standing, catch_up, tasks)
         for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
-        tasks.start_soon(feeds.run)
+        for part in (feeds.run, standing.run):
+            tasks.start_soon(part)
         tasks.start_soon(tracing.run)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)

@@ -40,6 +40,7 @@ from enum import Enum, auto
 from typing import Final
 
 from edge.actions import (
+    FIND_STANDING,
     Actions,
     Await,
     CatchUp,
@@ -125,7 +126,10 @@ class Session:
         "_all",
         "_all_feed",
         "_early",
+        "_granted",
         "_head",
+        "_left",
+        "_looked",
         "_node",
         "_options",
         "_outlet",
@@ -156,6 +160,9 @@ class Session:
         self._early: tuple[bytes, ...] = ()
         self._head = 0
         self._patterns: Sequence[str] = ()
+        self._granted: Sequence[str] = ()
+        self._left: Sequence[str] = ()
+        self._looked = False
         self._all_feed: Feed | None = None
         self._all: Hearing | None = None
         self._topics: Subscriptions | None = None
@@ -194,14 +201,21 @@ class Session:
             return (Await(self._settings.connect_timeout_s),)
         return self._verify(upgrade.token)
 
-    def verified(self, user: str, valid_s: float, patterns: Sequence[str] = ()) -> Actions:
-        """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics by these patterns."""
+    def verified(self, user: str, valid_s: float, patterns: Sequence[str] = (), granted: Sequence[str] = ()) -> Actions:
+        """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics.
+
+        Args:
+            user: who it is.
+            valid_s: seconds.
+            patterns: of topics that the client may ask for.
+            granted: topics that it need not ask for.
+        """
         if self.state is not State.VERIFYING or self._outlet is None:
             return ()
         self.state = State.REGISTERING
         self.user = user
         self._valid_s = valid_s
-        self._patterns = patterns
+        self._patterns, self._granted = patterns, granted
         self.position = Position(self._outlet, USER_PREFIX + user, self._settings.send_buffer_max_bytes)
         return Await(self._settings.redis_timeout_s), Register(user, self._options.device, self.position)
 
@@ -282,7 +296,9 @@ class Session:
             *self._move_cursors(),
             *own,
             *then,
+            FIND_STANDING,
             *self._subscribe_all(self._options.topics),
+            *(self._make_topics(outlet).given() if self._granted else ()),
         )
 
     def _begin_behind(self, position: Position, since: int) -> list[bytes]:
@@ -424,16 +440,38 @@ class Session:
     def _subscribe(self, topic: str, since: int | None) -> Actions:
         if self.state is not State.LIVE or self._outlet is None:
             return self._keep_wish(topic, since)
+        return self._make_topics(self._outlet).subscribe(topic, since)
+
+    def standing(self, topics: Sequence[str]) -> Actions:
+        """Back ends have subscribed the user to these topics, as far as they are told just now."""
+        if self.state is not State.LIVE or self._outlet is None:
+            return ()
+        self._looked = True
+        # Nearly everybody has none.
+        return self._make_topics(self._outlet).standing(topics) if topics or self._topics else ()
+
+    def ended(self, topic: str) -> Actions:
+        """A back end has ended a topic for the user."""
+        return self._topics.ended(topic) if self._topics and self.state is State.LIVE else ()
+
+    def _make_topics(self, outlet: Outlet) -> Subscriptions:
+        """Return the session's topics; most sessions have none."""
         if self._topics is None:
-            said = {name: seq for name, seq in self._options.since.items() if name.startswith(TOPIC_PREFIX)}
-            self._topics = Subscriptions(self._settings, self._outlet, self.user, self._options.device, self._patterns, said)
-        return self._topics.subscribe(topic, since)
+            options = self._options
+            said = {name: seq for name, seq in options.since.items() if name.startswith(TOPIC_PREFIX)}
+            self._topics = Subscriptions(
+                self._settings, outlet, self.user, options.device, self._patterns, said, self._granted, self._left
+            )
+            if self._looked:
+                self._topics.standing(())
+        return self._topics
 
     def _keep_wish(self, topic: str, since: int | None) -> Actions:
         """Have a topic that is asked for before the welcome subscribed behind it."""
         options = self._options
         if len(options.topics) >= self._settings.subscriptions_session_max + _EARLY_MAX:
             return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
+        self._left = tuple(name for name in self._left if name != topic)
         said = {} if since is None else {TOPIC_PREFIX + topic: since}
         self._options = replace(options, topics=(*options.topics, topic), since={**options.since, **said})
         return ()
@@ -442,8 +480,9 @@ class Session:
         return tuple(action for topic in topics for action in self._subscribe(topic, None))
 
     def _unsubscribe(self, topic: str) -> Actions:
-        if self._topics is not None:
-            return self._topics.unsubscribe(topic)
+        if self.state is State.LIVE and self._outlet is not None:
+            return self._make_topics(self._outlet).unsubscribe(topic)
+        self._left = (*self._left, topic)
         self._options = replace(self._options, topics=tuple(name for name in self._options.topics if name != topic))
         return self._reply(Unsubscribed(topic))
 

@@ -4,6 +4,10 @@
                                            └─ FindCursor ─▶ found ─────────────────▶ joined
     unsubscribe, at any of these points ─▶ left: `unsubscribed`
 
+Some topics come unasked: those that the token names (`given`), and those that a back end has subscribed the user to
+(`standing`). They take the same way, whatever the patterns grant. What the client leaves it is not given again in this session;
+what a back end ends is over, whoever asked for it (`ended`).
+
 Where a topic begins, the later word wins: `since` in the frame; `since` of the connect frame, which counts once, for the first
 subscription of that topic; the device's cursor; what comes from now on. Both frames are answered every time, so that a client
 that does not know whether it was heard may ask again.
@@ -14,6 +18,8 @@ Pure; part of `edge.session`, which it belongs to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 from edge.actions import Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor, Send
 from edge.feed import Feed, Hearing
@@ -24,6 +30,8 @@ from router.cursors import CursorKey
 from router.grants import covers
 from router.settings import Settings
 from router.targets import TOPIC_PREFIX
+
+_NONE: Final[AbstractSet[str]] = frozenset()
 
 
 def begin_hearing(
@@ -62,13 +70,30 @@ class Subscriptions:
         device: whose cursors count; None where the server keeps none.
         patterns: the topics that the token grants.
         since: `topic:<name>` → the last seq that the client has, as it said at connecting.
+        granted: topics that the token names, patterns or not.
+        left: topics that the client has left before it was welcome.
 
     Attributes:
         wished: targets asked for and not joined yet → where they are to begin; None leaves it open.
         hearings: target → the place in its feed.
     """
 
-    __slots__ = ("_device", "_feeds", "_outlet", "_patterns", "_settings", "_since", "_user", "hearings", "wished")
+    __slots__ = (
+        "_came",
+        "_device",
+        "_feeds",
+        "_granted",
+        "_left",
+        "_outlet",
+        "_patterns",
+        "_settings",
+        "_since",
+        "_standing",
+        "_told_full",
+        "_user",
+        "hearings",
+        "wished",
+    )
 
     def __init__(
         self,
@@ -78,6 +103,8 @@ class Subscriptions:
         device: str | None,
         patterns: Sequence[str],
         since: Mapping[str, int],
+        granted: Sequence[str] = (),
+        left: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._outlet = outlet
@@ -85,6 +112,12 @@ class Subscriptions:
         self._device = device
         self._patterns = patterns
         self._since = dict(since)
+        self._granted = granted
+        self._standing: AbstractSet[str] | None = None
+        # Of those that stand: what is heard for that reason alone, and what the client has left.
+        self._came: AbstractSet[str] = _NONE
+        self._left: AbstractSet[str] = frozenset(left) if left else _NONE
+        self._told_full = False
         self._feeds: dict[str, Feed] = {}
         self.wished: dict[str, int | None] = {}
         self.hearings: dict[str, Hearing] = {}
@@ -92,6 +125,10 @@ class Subscriptions:
     def subscribe(self, topic: str, since: int | None) -> Actions:
         """The client asks for a topic."""
         target = TOPIC_PREFIX + topic
+        if self._left:
+            self._left -= {topic}
+        if self._standing:
+            self._note_wish(topic)
         if target in self.hearings:
             return (_send(Subscribed(topic, self.hearings[target].feed.head)),)
         if target in self.wished:
@@ -125,25 +162,92 @@ class Subscriptions:
 
     def unsubscribe(self, topic: str) -> Actions:
         """The client wants a topic no longer."""
+        if topic in self._standing if self._standing is not None else len(self._left) < self._most:
+            self._left |= {topic}
+        self._came -= {topic}
+        return *self._stop(topic), _send(Unsubscribed(topic))
+
+    def _stop(self, topic: str) -> Actions:
         target = TOPIC_PREFIX + topic
-        told = _send(Unsubscribed(topic))
         hearing = self.hearings.pop(target, None)
         if hearing is not None:
-            return Leave(hearing), told
+            return (Leave(hearing),)
         if target in self.wished:
             del self.wished[target]
             # The feed may end with this wish; a cursor that is still looked up for it is not for the next one.
             self._feeds.pop(target, None)
-            return Forgo(target), told
-        return (told,)
+            return (Forgo(target),)
+        return ()
+
+    # -- unasked -----------------------------------------------------------------------------------------------------
+
+    def given(self) -> Actions:
+        """The session begins: the token names topics."""
+        return tuple(action for topic in self._granted for action in self._take(topic))
+
+    def standing(self, topics: Sequence[str]) -> Actions:
+        """A back end has subscribed the user to these topics, now; what was said before is over."""
+        now = frozenset(topics)
+        over = sorted(self._came - now)
+        self._standing, self._came, self._left = now, self._came & now, self._left & now
+        actions = [action for topic in over for action in self._end(topic)]
+        for topic in topics:
+            taken = self._take(topic)
+            if TOPIC_PREFIX + topic in self.wished and taken:
+                self._came |= {topic}
+            actions += taken
+        return tuple(actions)
+
+    def ended(self, topic: str) -> Actions:
+        """A back end has ended a topic, whoever asked for it. Where it stands again, that is news."""
+        self._came, self._left = self._came - {topic}, self._left - {topic}
+        if self._standing:
+            self._standing -= {topic}
+        return self._end(topic)
+
+    def _end(self, topic: str) -> Actions:
+        stopped = self._stop(topic)
+        return (*stopped, _send(Unsubscribed(topic))) if stopped else ()
+
+    def _take(self, topic: str) -> Actions:
+        """Return what begins a topic that was not asked for; nothing where it is heard, or was left."""
+        target = TOPIC_PREFIX + topic
+        if topic in self._left or target in self.hearings or target in self.wished:
+            return ()
+        if self._is_full:
+            # Told once: what stands is read again and again.
+            told, self._told_full = self._told_full, True
+            return () if told else (_send(self._too_many()),)
+        self.wished[target] = self._since.pop(target, None)
+        return (Hear(target),)
+
+    def _note_wish(self, topic: str) -> None:
+        """Keep a topic that stands beyond that where the client asks for it by a right of its own."""
+        if self._may_ask(topic):
+            self._came -= {topic}
+        elif self._standing and topic in self._standing:
+            self._came |= {topic}
+
+    # -- what is granted ---------------------------------------------------------------------------------------------
 
     def _problem_with(self, topic: str) -> Error | None:
-        if not covers(self._patterns, topic):
+        if not (self._may_ask(topic) or (self._standing and topic in self._standing)):
             return Error("forbidden", f"subscribe: the token does not grant the topic {topic}")
-        most = self._settings.subscriptions_session_max
-        if len(self.hearings) + len(self.wished) >= most:
-            return Error("too_many_topics", f"subscribe: a session has at most {most} topics")
-        return None
+        return self._too_many() if self._is_full else None
+
+    def _may_ask(self, topic: str) -> bool:
+        return topic in self._granted or covers(self._patterns, topic)
+
+    @property
+    def _most(self) -> int:
+        return self._settings.subscriptions_session_max
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.hearings) + len(self.wished) >= self._most
+
+    def _too_many(self) -> Error:
+        return Error("too_many_topics", f"subscribe: a session has at most {self._most} topics")
 
     def _join(self, feed: Feed, since: int | None) -> Actions:
         target = feed.position.target

@@ -33,6 +33,7 @@ from router.mongo_client import cancelled_once, durable_collection, timed
 from router.notices import notice, tell_nodes
 from router.redis_client import OUTAGE
 from router.settings import Settings
+from router.targets import is_id
 
 READ_ANEW: Final = "topics"
 """The word of the notice that what stands for a user may have changed."""
@@ -183,4 +184,4 @@ def _now() -> dict[str, Any]:
 def _topics_in(document: dict[str, Any] | None) -> list[str]:
     """Return the topics in a document; one that somebody has spoilt has none."""
     topics = document.get("topics") if document else None
-    return [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []
+    return [topic for topic in topics if isinstance(topic, str) and is_id(topic)] if isinstance(topics, list) else []

@@ -178,7 +178,7 @@ async def test_a_spoilt_document_is_one_users_trouble(site: Site, subscriptions:
     await subscriptions.add("bob", "news")
     async with open_mongo(site.settings) as mongo:
         collection = mongo[site.settings.mongo_database].subscriptions
-        await collection.insert_many([{"_id": "a", "topics": 7}, {"_id": "b"}, {"_id": "c", "topics": [1, "news"]}])
+        await collection.insert_many([{"_id": "a", "topics": 7}, {"_id": "b"}, {"_id": "c", "topics": [1, "a b", "news"]}])
     assert await subscriptions.topics_of_many(["a", "b", "c", "bob"]) == {"bob": ["news"], "c": ["news"]}
 
 

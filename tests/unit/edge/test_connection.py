@@ -255,6 +255,25 @@ class FakeFeeds:
         hearing.feed.leave(hearing)
 
 
+class FakeStanding:
+    """Keeps who is to be looked up.
+
+    Attributes:
+        users: in the order of their asking.
+    """
+
+    def __init__(self) -> None:
+        self.users: list[str] = []
+
+    def look(self, user: str) -> None:
+        """Keep a user."""
+        self.users.append(user)
+
+    def withdraw(self, user: str) -> None:
+        """Forget a user."""
+        self.users = [one for one in self.users if one != user]
+
+
 class Desk:
     """An admission with fakes around it."""
 
@@ -270,7 +289,11 @@ class Desk:
         verifier = FakeVerifier()
         self.feeds = FakeFeeds(self.sessions.feeds)
         feeds: Any = self.feeds
-        self.admission = Admission(settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, catch_up, tasks)
+        self.standing = FakeStanding()
+        standing: Any = self.standing
+        self.admission = Admission(
+            settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, standing, catch_up, tasks
+        )
         notices = {
             replaced.WORD: partial(replaced.hear, self.sessions.find),
             kicked.WORD: partial(kicked.hear, self.sessions),
