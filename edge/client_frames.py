@@ -51,10 +51,11 @@ class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ack"):
 
 
 class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="subscribe"):
-    """Send the messages of a topic too."""
+    """Send the messages of a topic too; with `presence`, also who else is there, until it is unsubscribed."""
 
     topic: str
     since: Seq | None = None
+    presence: bool = False
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unsubscribe"):
@@ -84,11 +85,13 @@ class Options:
         device: names the cursors kept on the server; None is a session without any.
         since: `user`, `all` or `topic:<name>` → the last seq the client has.
         topics: names to subscribe to.
+        watched: those of them to be told the members of; asked for by frames that came before the welcome.
     """
 
     device: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
+    watched: frozenset[str] = frozenset()
 
 
 NO_OPTIONS: Final = Options()

@@ -25,6 +25,7 @@ from edge.members import MEMBERS, WATCHED, Telling, Told, Watched
 from edge.position import Outlet
 from edge.watches import Saying, Watches
 from router.keys import Keys
+from router.metrics import WATCHED_TOPICS
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -68,6 +69,7 @@ class Watching:
         self._publishing = anyio.Lock()
         self._due = anyio.Event()
         self._watched = anyio.Event()
+        WATCHED_TOPICS.set_function(lambda: len(self._watches.topics))
 
     # -- called by feeds and sessions --------------------------------------------------------------------------------
 

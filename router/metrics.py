@@ -38,6 +38,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 LABELS: Final[Mapping[str, str]] = {
     "code": "the close code ([protocol.md](protocol.md)); `other` for one that only a back end chooses",
+    "event": "`offline` or `gone` ([presence.md](presence.md))",
     "method": "of HTTP; `other` for what is none",
     "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
     "reason": "`lost` (the connection ended), `probe` (the edge was deaf), `sunsubscribe` (Redis took a channel back)",
@@ -135,6 +136,14 @@ MOVED: Final = Counter(
     "pushway_moved", "Entries of the fast lane appended to the shard they belong to. Do producers choose the wrong one?"
 )
 OFFLINE: Final = Counter("pushway_offline", "Durable messages reported to the offline stream. How much finds nobody connected?")
+PRESENCE_EVENTS: Final = Counter(
+    "pushway_presence_events", "Events that dispatch has written to events. Who leaves, and which nodes have died?", ["event"]
+)
+LEAVING: Final = Gauge(
+    "pushway_leaving",
+    "Users without a live route whose grace is not over. Do many leave at once, or is nobody looking?",
+    ["shard"],
+)
 
 # -- the edge --------------------------------------------------------------------------------------------------------
 
@@ -184,6 +193,16 @@ RESUBSCRIBED: Final = Counter(
 PROBE_AGE_SECONDS: Final = Gauge(
     "pushway_probe_age_seconds", "Since the edge was last sure that it hears each of its channels. Is it deaf?"
 )
+ANSWERS_DROPPED: Final = Counter(
+    "pushway_answers_dropped", "Questions who of a topic is here that the edge did not answer. Does somebody ask too much?"
+)
+WATCHED_TOPICS: Final = Gauge(
+    "pushway_watched_topics", "Topics whose members the edge tells to its clients. How much is presence of topics used?"
+)
+EVENTS_DROPPED: Final = Counter(
+    "pushway_events_dropped",
+    "Events subscribed and unsubscribed never written, because too many waited. Does whoever reads them miss some?",
+)
 TRACE_LOST: Final = Counter(
     "pushway_trace_lost", "Trace events that could not be written; the messages themselves went on. Is a trace incomplete?"
 )
@@ -224,6 +243,8 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
         MOVED,
         EXPIRED,
         OFFLINE,
+        PRESENCE_EVENTS,
+        LEAVING,
         DEAD,
     ),
     "edge": (
@@ -231,6 +252,7 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
         *(SESSIONS, CONNECTIONS, SUBSCRIPTIONS, FEEDS, CLOSES, TOKENS_CHECKED, DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
         *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),
         *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
+        *(ANSWERS_DROPPED, WATCHED_TOPICS, EVENTS_DROPPED),
     ),
 }
 """Service → the figures that it shows. The process' own (`process_…`, `python_…`) come with each."""
@@ -238,6 +260,8 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
 BUILD.labels(version=__version__).set(1)
 for _source in ("in", "out", "fast"):
     DEAD.labels(source=_source)
+for _event in ("offline", "gone"):
+    PRESENCE_EVENTS.labels(event=_event)
 for _server in ("redis", "mongo"):
     OUTAGES.labels(server=_server)
 for _result in ("accepted", "expired", "refused", "unavailable"):
