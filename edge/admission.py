@@ -207,7 +207,9 @@ class Admission:
             self._feeds.withdraw(target, connection)
         for hearing in connection.session.hearings:
             self.leave(hearing)
-        if self._sessions.remove(connection, user):
+        devices = self._sessions.devices(user)
+        # Others may ask with which devices a user is here.
+        if self._sessions.remove(connection, user) or self._sessions.devices(user) != devices:
             self._routes.write(user)
         if user not in self._sessions.users:
             self._standing.withdraw(user)

@@ -90,7 +90,7 @@ class Node:
             RedisError, OSError: when Redis is away; the heartbeat lapses by itself.
         """
         for keys in self._keys:
-            await self._leave_script(keys=[keys.nodes(), keys.info(self.id)], args=[self.id])
+            await self._leave_script(keys=[keys.nodes(), keys.info(self.id), keys.on(self.id)], args=[self.id])
 
     async def _beat(self) -> None:
         fields: dict[str, str | int] = {

@@ -77,6 +77,7 @@ class Routes:
         settings: shards, `route_ttl_ms`.
         node: the node id.
         users: who has a session here; the live table, read at each write.
+        devices: returns the devices with which a user is here.
         subscribed: returns when the node's channels are subscribed.
         resync: told of each user whose route had lapsed or is written anew after a loss.
         outages: waits between failed tries.
@@ -88,6 +89,7 @@ class Routes:
         settings: Settings,
         node: str,
         users: Collection[str],
+        devices: Callable[[str], Sequence[str]],
         subscribed: Callable[[], Awaitable[None]],
         resync: Resync,
         outages: Outages,
@@ -95,9 +97,10 @@ class Routes:
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         renew_s = settings.route_ttl_ms / _RENEWALS_A_LIFE / 1000
         self._ledgers = [Ledger(renew_s) for _ in self._keys]
-        self._ttl_ms = settings.route_ttl_ms
+        self._rules = (settings.route_ttl_ms, settings.offline_grace_ms, settings.events_max)
         self._node = node
         self._users = users
+        self._devices = devices
         self._subscribed = subscribed
         self._resync = resync
         self._outages = outages
@@ -188,8 +191,10 @@ class Routes:
         routes = [keys.route(write.user) for write in writes]
         seqs = [keys.seq(USER_PREFIX + write.user) for write in writes]
         come = ["\n".join(filter(None, write.waiters.values())) for write in writes]
-        args: list[str | int] = [self._node, self._ttl_ms, *map(int, held), *come]
-        at_us, era, *flat = await self._script(keys=[keys.era(), *routes, *seqs], args=args)
+        devices = [",".join(self._devices(write.user)) for write in writes]
+        args: list[str | int] = [self._node, *self._rules, *map(int, held), *come, *devices]
+        presence = [keys.nodes(), keys.online(), keys.on(self._node), keys.leaving(), keys.events()]
+        at_us, era, *flat = await self._script(keys=[keys.era(), *presence, *routes, *seqs], args=args)
         return at_us, era, [_written(was_live, head) for was_live, head in zip(flat[::2], flat[1::2], strict=True)]
 
     def _note_era(self, shard: int, era: bytes) -> None:

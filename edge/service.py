@@ -132,7 +132,10 @@ async def _serve(
     feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages)
     feeds.keep(ALL)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
-    routes = Routes(redis, settings, node.id, sessions.users, subscriber.subscribed, resync.check, routes_outages)
+    routes = Routes(
+        *(redis, settings, node.id, sessions.users, sessions.devices),
+        *(subscriber.subscribed, resync.check, routes_outages),
+    )
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = JwksVerifier(settings)
 

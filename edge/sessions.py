@@ -66,6 +66,10 @@ class Sessions(Generic[C]):
         """Return who holds sessions of that device, in the order of their coming."""
         return [holder for holder, (named, _) in self._users.get(user, {}).items() if named == device]
 
+    def devices(self, user: str) -> list[str]:
+        """Return the devices with which a user is here, sorted. Sessions without one are not named."""
+        return sorted({named for named, _ in self._users.get(user, {}).values() if named is not None})
+
     def add(self, holder: C, user: str, device: str | None, position: Position) -> None:
         """Take a session in.
 

@@ -6,7 +6,7 @@
 -- ARGV[2]   ttl    how long it counts as alive, ms
 -- ARGV[3…]         field and value of `info`, in turn
 --
--- Returns 1 when the node counted as alive before, else 0. Nodes whose heartbeat has lapsed are removed on the way.
+-- Returns 1 when the node counted as alive before, else 0. Nodes whose heartbeat has lapsed stay for dispatch (node_gone.lua).
 -- Errors: none of its own. Cost: O(log(nodes) + fields).
 --
 -- redis-cli --eval lua/node_beat.lua 'push:{0}:nodes' 'push:{0}:info:edge-1.k3f9' , edge-1.k3f9 7000 state live
@@ -18,9 +18,9 @@ local FIRST_FIELD = 3
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- A write that Redis allows when memory is full comes first, so that those behind it are allowed too.
-redis.call('ZREMRANGEBYSCORE', nodes, '-inf', string.format('%.0f', now))
-local was_live = redis.call('ZSCORE', nodes, node) and 1 or 0
+-- It changes nothing. But Redis allows it when memory is full, and what is behind it is then allowed too.
+redis.call('PERSIST', nodes)
+local was_live = tonumber(redis.call('ZSCORE', nodes, node) or 0) > now and 1 or 0
 redis.call('ZADD', nodes, string.format('%.0f', now + ttl), node)
 if ARGV[FIRST_FIELD] then
   redis.call('HSET', info, unpack(ARGV, FIRST_FIELD))

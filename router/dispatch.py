@@ -30,6 +30,7 @@ from router.backlog import Backlog, Stream
 from router.fitness import await_redis
 from router.keys import Keys
 from router.lease import Lease
+from router.leavers import Leavers, Leaving
 from router.ops import Health
 from router.outage import Outages
 from router.own_connection import OwnConnection, pack
@@ -92,6 +93,7 @@ class Dispatched:
         dead: entries moved to the dead-letter stream by the script.
         expired: entries dropped because their time was over.
         moved: entries that are for the caller to append to their shards; they are in Redis no longer.
+        more: how many messages more than one the lines of many stood for that are done.
     """
 
     taken: int
@@ -104,6 +106,7 @@ class Dispatched:
     dead: int = 0
     expired: int = 0
     moved: tuple[Moved, ...] = ()
+    more: int = 0
 
 
 class Outlet:
@@ -144,13 +147,14 @@ class Outlet:
                 # The ordinary way, which loads the script and makes the group. Where it was asked to ring, the answer to that
                 # is still to come; it comes at once where there was anything to do.
                 reply = await self._dispatch_at_first(held, most, lane)
-        taken, done, published, offline, failed_id, failure, waited_ms, dead, expired, moved = reply
+        taken, done, published, offline, failed_id, failure, waited_ms, dead, expired, moved, more = reply
         return Dispatched(
             *(taken, done, published, offline, failed_id.decode()),
             # It quotes the entry, which may hold any bytes.
             failure.decode(errors="replace"),
             *(waited_ms, dead, expired),
             tuple(Moved(shard, flat) for shard, *flat in moved),
+            more,
         )
 
     async def _dispatch_at_first(self, held: str, most: int, lane: Lane) -> Any:  # noqa: ANN401 - a script's reply
@@ -288,7 +292,7 @@ def _count(lane: Lane, result: Dispatched) -> None:
         return
     _BATCH_SIZE.observe(result.taken)
     _WAIT_SECONDS[lane].observe(result.waited_ms / 1000)
-    handed_on = result.done - result.dead - result.expired - len(result.moved)
+    handed_on = result.done + result.more - result.dead - result.expired - len(result.moved)
     metrics.DISPATCHED.inc(handed_on)
     if lane is Lane.FAST:
         metrics.FAST.inc(handed_on)
@@ -318,10 +322,13 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Outages(health, settings, shard=shard),
                 settings,
             )
+            leavers = Leavers(
+                Leaving(redis, keys, settings), shard, settings, Outages(Health(), settings, shard=shard, part="leavers")
+            )
             lease = Lease(redis, keys, ROLE, settings, health)
             backlog = Backlog(
                 redis,
                 shard,
                 [Stream("out", keys.out(), GROUP), Stream("fast", keys.fast(), GROUP), Stream("offline", keys.offline())],
             )
-            tasks.start_soon(lease.hold, backlog.beside(dispatcher.run))
+            tasks.start_soon(lease.hold, backlog.beside(leavers.beside(dispatcher.run)))

@@ -26,7 +26,7 @@ async def beat(shard: Shard, node: str = NODE, **fields: str) -> int:
 async def leave(shard: Shard, node: str = NODE) -> int:
     """Call node_leave as `edge.node` does."""
     script = shard.redis.register_script(lua.source("node_leave"))
-    was_live: int = await script(keys=[shard.keys.nodes(), shard.keys.info(node)], args=[node])
+    was_live: int = await script(keys=[shard.keys.nodes(), shard.keys.info(node), shard.keys.on(node)], args=[node])
     return was_live
 
 
@@ -41,11 +41,23 @@ async def test_a_beat_says_until_when_a_node_lives_and_what_it_is(shard: Shard) 
     assert 0 < await shard.redis.pttl(shard.keys.info(NODE)) <= TTL_MS
 
 
-async def test_lapsed_nodes_are_cleared_away(shard: Shard) -> None:
-    """By anybody's beat; those that live stay."""
-    await shard.redis.zadd(shard.keys.nodes(), {OTHER: now_ms() - 1, "edge-3.cccccc": now_ms() + TTL_MS})
+async def test_lapsed_nodes_stay_for_dispatch(shard: Shard) -> None:
+    """Nobody's beat removes them, and one that comes back did not count as alive."""
+    await shard.redis.zadd(shard.keys.nodes(), {OTHER: now_ms() - 1, NODE: now_ms() - 1})
+    assert await beat(shard) == 0
+    assert await beat(shard) == 1
+    assert sorted(await shard.redis.zrange(shard.keys.nodes(), 0, -1)) == [NODE.encode(), OTHER.encode()]
+
+
+async def test_a_leave_keeps_the_node_while_somebody_stands_on_it(shard: Shard) -> None:
+    """It should not be; but then dispatch finds them, as if it had died."""
     await beat(shard)
-    assert sorted(await shard.redis.zrange(shard.keys.nodes(), 0, -1)) == [NODE.encode(), b"edge-3.cccccc"]
+    await shard.redis.hset(shard.keys.on(NODE), "a", "phone")
+    assert await leave(shard) == 1
+    assert await shard.redis.zscore(shard.keys.nodes(), NODE) <= now_ms()
+    await shard.redis.delete(shard.keys.on(NODE))
+    assert await leave(shard) == 1
+    assert await shard.redis.zcard(shard.keys.nodes()) == 0
 
 
 async def test_a_leave_takes_the_node_out_and_no_other(shard: Shard) -> None:

@@ -23,8 +23,11 @@ async def call(shard: Shard, held: dict[str, bool], node: str, ttl_ms: int, come
     """Call the script as `edge.routes` does."""
     routes, seqs = [shard.keys.route(user) for user in held], [shard.keys.seq(f"user:{user}") for user in held]
     script = shard.redis.register_script(lua.source("route_set"))
-    args = [node, ttl_ms, *map(int, held.values()), *(come.get(user, "") for user in held)]
-    reply: list[Any] = await script(keys=[shard.keys.era(), *routes, *seqs], args=args)
+    rules = [ttl_ms, shard.settings.offline_grace_ms, shard.settings.events_max]
+    args = [node, *rules, *map(int, held.values()), *(come.get(user, "") for user in held), *("phone" for _ in held)]
+    keys = shard.keys
+    presence = [keys.nodes(), keys.online(), keys.on(node), keys.leaving(), keys.events()]
+    reply: list[Any] = await script(keys=[keys.era(), *presence, *routes, *seqs], args=args)
     return reply
 
 

@@ -46,12 +46,16 @@ class Site:
         self.compared: list[tuple[str, int | None]] = []
         self.told = anyio.Event()
         self.routes = Routes(
-            self.redis, QUICK, "edge-1.aaaaaa", {"alice"}, self.subscribed, self.resync, Outages(Health(), QUICK)
+            self.redis, QUICK, "edge-1.aaaaaa", {"alice"}, self.devices, self.subscribed, self.resync, Outages(Health(), QUICK)
         )
 
     async def begin_era(self, number: int) -> None:
         """Begin an era, as collect does; fakeredis has no replication id."""
         await self.redis.hset(KEYS.era(), mapping={"server": "-", "era": str(number)})
+
+    def devices(self, user: str) -> list[str]:
+        """Alice is here with two."""
+        return {"alice": ["phone", "tablet"]}[user]
 
     async def subscribed(self) -> None:
         """Return at once."""
