@@ -8,7 +8,7 @@ bounds.py    how much is taken on at once
 heads.py     the head of a target
 health.py    /readyz, for the whole of a system that runs on one machine
 history.py   what is stored for a user, a topic or everybody
-messages.py  GET /v1/messages/{id}
+messages.py  /v1/messages/{id}
 nodes.py     GET /v1/nodes
 openapi.py   what the API says of itself; how to add an operation
 page.py      the page at the root and what it asks for, in development

@@ -14,7 +14,7 @@ from router.api.append.post import POST_MESSAGES, Append
 from router.api.away import away
 from router.api.health import GET_READYZ, Readiness
 from router.api.history import GET_ALL_MESSAGES, GET_TOPIC_MESSAGES, GET_USER_MESSAGES, History
-from router.api.messages import GET_MESSAGE, Messages
+from router.api.messages import DELETE_MESSAGE, GET_MESSAGE, Messages
 from router.api.nodes import GET_NODES, Nodes
 from router.api.openapi import ABOUT
 from router.api.page import Page
@@ -27,6 +27,7 @@ from router.cursors import Cursors
 from router.http.app import Handler, http_app
 from router.http.operations import Operation
 from router.inbox import Inbox
+from router.later import Later
 from router.ops import Health
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -41,22 +42,26 @@ class Stores(NamedTuple):
         inbox: what is stored.
         cursors: what devices have acknowledged.
         subscriptions: what stands for users.
+        later: what waits for its time.
     """
 
     redis: Redis
     inbox: Inbox
     cursors: Cursors
     subscriptions: Subscriptions
+    later: Later
 
 
 def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
-    redis, inbox, cursors, subscriptions = stores
+    redis, inbox, cursors, subscriptions, later = stores
     history, users, topics = History(inbox), Users(redis, inbox, cursors, settings), Topics(redis, inbox, settings)
+    messages = Messages(redis, inbox, cursors, later, settings)
     presence, standing = Presences(redis, settings), StandingSubscriptions(redis, subscriptions, settings)
     handlers: dict[Operation, Handler] = {
         POST_MESSAGES: append.post,
-        GET_MESSAGE: Messages(redis, inbox, cursors, settings).get,
+        GET_MESSAGE: messages.get,
+        DELETE_MESSAGE: messages.delete,
         GET_USER: users.get,
         GET_USER_MESSAGES: history.of_user,
         DELETE_SESSIONS: Sessions(redis, settings).delete,

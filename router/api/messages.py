@@ -1,4 +1,4 @@
-"""GET /v1/messages/{id}: what has become of a message, for each of its targets.
+"""/v1/messages/{id}: what has become of a message, for each of its targets; and calling back one that waits for its time.
 
 MongoDB says what is stored and which devices have acknowledged; the trace stream, of a message sent with `trace 1`, what
 happened on the way. An id that is not stored may be anything: the answer says what it may be, and looks among the newest dead
@@ -8,27 +8,36 @@ letters.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
 
 from router.api.openapi import AWAY
-from router.api.times import rfc3339
+from router.api.times import rfc3339, rfc3339_of_ms
 from router.cursors import Cursors, DeviceCursor
 from router.http.operations import JSON, Answer, Id, Operation, Parameter, Time
 from router.http.problems import Problem
 from router.inbox import Inbox
 from router.keys import Keys
+from router.later import Later
 from router.settings import Settings
 from router.stored import Kept
 from router.targets import USER_PREFIX, check_id
 from router.trace import TraceEvent, describe, read_events
+from router.waiting import Waiting
+
+TARGETS_MAX: Final = 1_000
+"""Most targets of a message that are told of."""
+
+WITH_DEVICES_MAX: Final = 100
+"""Most targets of a message whose devices are told of: each is a query."""
 
 _DEVICES_MAX: Final = 1_000
 """Most devices of a user that are told of."""
@@ -37,6 +46,13 @@ _DEAD_SCANNED_MAX: Final = 1_000
 """Newest dead letters of each shard that are looked through for an id that is not stored."""
 
 _DEAD_AT_ONCE: Final = 50
+
+_NONE_WAITS: Final = (
+    "no message of this id waits: there was none, it is sent, or it was called back. One that has just been appended waits as "
+    "soon as it is accepted; GET tells."
+)
+
+log = structlog.get_logger(__name__)
 
 
 class DeviceState(msgspec.Struct, frozen=True):
@@ -48,13 +64,18 @@ class DeviceState(msgspec.Struct, frozen=True):
 
 
 class TargetState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What has become of a message for one target; `acked` and `not_acked` are there for users only."""
+    """What has become of a message for one target; `acked` and `not_acked` are there for users only.
+
+    Attributes:
+        at: when it is sent, while it waits for that. Then it has no place, and is not stored for the target.
+    """
 
     to: str
-    state: Literal["stored", "expired"]
-    seq: int
-    stored_at: Time
-    expires_at: Time
+    state: Literal["stored", "expired", "waiting", "sending"]
+    seq: int | msgspec.UnsetType = msgspec.UNSET
+    stored_at: Time | msgspec.UnsetType = msgspec.UNSET
+    expires_at: Time | msgspec.UnsetType = msgspec.UNSET
+    at: Time | msgspec.UnsetType = msgspec.UNSET
     carried: Mapping[str, str] = {}
     acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
     not_acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
@@ -76,11 +97,29 @@ class TraceState(msgspec.Struct, frozen=True):
 
 
 class MessageState(msgspec.Struct, frozen=True):
-    """What has become of a message; `trace` is there when one of its targets was stored with it."""
+    """What has become of a message; `trace` is there when one of its targets was stored with it.
+
+    Attributes:
+        more_targets: there are more than those told of.
+    """
 
     id: Id
     targets: tuple[TargetState, ...]
+    more_targets: bool
     trace: tuple[TraceState, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Called(msgspec.Struct, frozen=True):
+    """What was called back.
+
+    Attributes:
+        cancelled: how many targets it will not be sent to.
+        sending: how many it is just being sent to: those get it.
+    """
+
+    id: Id
+    cancelled: int
+    sending: int
 
 
 _TIMES = ("2026-11-22T17:14:30.698Z", "2026-12-22T17:14:30.698Z")
@@ -96,6 +135,7 @@ _EXAMPLE = MessageState(
             not_acked=(),
         ),
     ),
+    more_targets=False,
 )
 
 GET_MESSAGE: Final = Operation(
@@ -104,11 +144,27 @@ GET_MESSAGE: Final = Operation(
     path="/v1/messages/{id}",
     summary="What has become of a message",
     description="For each target: whether it is stored, its place in the target's order, and which of a user's devices have "
-    "acknowledged it; of a message sent with `trace`, its events. The id is the producer's, or the one that the API or collect "
-    "made.",
+    "acknowledged it; of a message that waits for its `at`, when that is; of one sent with `trace`, its events. The id is the "
+    f"producer's, or the one that the API or collect made. {TARGETS_MAX:,} targets are told of at most, and devices where "
+    f"there are no more than {WITH_DEVICES_MAX}.",
     parameters=(Parameter("id", "path", Id, "The message's id, percent-encoded.", example="order-4711", slashes=True),),
-    answers=(Answer(HTTPStatus.OK, MessageState, "The message is stored.", example=_EXAMPLE),),
+    answers=(Answer(HTTPStatus.OK, MessageState, "The message is stored, or waits.", example=_EXAMPLE),),
     problems={HTTPStatus.NOT_FOUND: "No message of that id is stored; `detail` says what that may mean.", **AWAY},
+)
+
+DELETE_MESSAGE: Final = Operation(
+    id="cancel_message",
+    method="DELETE",
+    path="/v1/messages/{id}",
+    summary="Call a message back",
+    description="Takes back a message that waits for its `at`, for all of its targets. What is sent is not called back.",
+    parameters=(Parameter("id", "path", Id, "The message's id, percent-encoded.", example="reminder-7", slashes=True),),
+    answers=(Answer(HTTPStatus.OK, Called, "It will not be sent.", example=Called("reminder-7", cancelled=2, sending=0)),),
+    problems={
+        HTTPStatus.NOT_FOUND: "No message of that id waits: there was none, it is sent, or it was called back.",
+        HTTPStatus.CONFLICT: "It is just being sent.",
+        **AWAY,
+    },
 )
 
 _ENTRY_ID: Final = re.compile(r"\d{13,}-\d+")
@@ -126,13 +182,15 @@ class Messages:
         redis: where traces and dead letters are.
         inbox: what is stored.
         cursors: what devices have acknowledged.
+        later: what waits for its time.
         settings: prefix and shards.
     """
 
-    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, settings: Settings) -> None:
+    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, later: Later, settings: Settings) -> None:
         self._redis = redis
         self._inbox = inbox
         self._cursors = cursors
+        self._later = later
         self._settings = settings
 
     async def get(self, request: Request) -> Response:
@@ -144,16 +202,37 @@ class Messages:
             PyMongoError, RedisError: in an outage.
         """
         message_id = check_id(request.path_params["id"], "id")
-        found = await self._inbox.with_id(message_id)
-        if not found:
+        # What waits first: what is sent between the two is found stored.
+        waiting = await self._later.waiting_with_id(message_id)
+        found = await self._inbox.with_id(message_id, TARGETS_MAX + 1)
+        if not found and not waiting:
             raise await self._missing(message_id)
         now = datetime.now(UTC)
-        targets = tuple([await self._target(kept, now) for kept in found])
+        devices = len(found) <= WITH_DEVICES_MAX
+        targets = [await self._target(kept, now, devices=devices) for kept in found]
+        targets += _waiting(waiting, {kept.target for kept in found})
         trace = await self._trace(message_id) if any(kept.trace for kept in found) else msgspec.UNSET
-        answer = MessageState(message_id, targets, trace)
+        answer = MessageState(message_id, tuple(targets[:TARGETS_MAX]), len(targets) > TARGETS_MAX, trace)
         return Response(msgspec.json.encode(answer), media_type=JSON)
 
-    async def _target(self, kept: Kept, now: datetime) -> TargetState:
+    async def delete(self, request: Request) -> Response:
+        """Call a message back that waits for its time.
+
+        Raises:
+            RuleBroken: when the id is none.
+            Problem: 404 when none waits, 409 when it is being sent.
+            PyMongoError: in an outage; it is unknown what was called back.
+        """
+        message_id = check_id(request.path_params["id"], "id")
+        done = await self._later.cancel(message_id)
+        if not done.targets and done.sending:
+            raise Problem(HTTPStatus.CONFLICT, "the message is just being sent, and cannot be called back", field="id")
+        if not done.targets:
+            raise Problem(HTTPStatus.NOT_FOUND, _NONE_WAITS, field="id")
+        log.info("message_cancelled", id=message_id, targets=done.targets, sending=done.sending)
+        return Response(msgspec.json.encode(Called(message_id, done.targets, done.sending)), media_type=JSON)
+
+    async def _target(self, kept: Kept, now: datetime, *, devices: bool) -> TargetState:
         state = TargetState(
             to=kept.target,
             state="stored" if kept.expires_at > now else "expired",
@@ -162,10 +241,10 @@ class Messages:
             expires_at=rfc3339(kept.expires_at),
             carried=kept.carried,
         )
-        if not kept.target.startswith(USER_PREFIX):
+        if not devices or not kept.target.startswith(USER_PREFIX):
             return state
         user = kept.target.removeprefix(USER_PREFIX)
-        return _with_devices(state, await self._cursors.of_user(user, kept.target, _DEVICES_MAX))
+        return _with_devices(state, kept.seq, await self._cursors.of_user(user, kept.target, _DEVICES_MAX))
 
     async def _trace(self, message_id: str) -> tuple[TraceState, ...]:
         return tuple(map(_told, await read_events(self._redis, self._settings, message_id)))
@@ -209,13 +288,23 @@ def _find_letter(letters: Iterable[Any], message_id: bytes) -> tuple[str, str] |
     return None
 
 
-def _with_devices(state: TargetState, devices: Sequence[DeviceCursor]) -> TargetState:
+def _waiting(waiting: Iterable[Waiting], stored: Collection[str]) -> list[TargetState]:
+    """Return what waits, but for what is stored by now."""
+    return [
+        TargetState(target, "sending" if one.in_hand else "waiting", at=rfc3339_of_ms(one.at_ms))
+        for one in waiting
+        for target in one.targets
+        if target not in stored
+    ]
+
+
+def _with_devices(state: TargetState, seq: int, devices: Sequence[DeviceCursor]) -> TargetState:
     """Tell who has acknowledged, and who is yet to. A device that began behind the message is none of its own."""
-    own = [device for device in devices if device.began < state.seq]
+    own = [device for device in devices if device.began < seq]
     return msgspec.structs.replace(
         state,
-        acked=tuple(_device(device) for device in own if device.seq >= state.seq),
-        not_acked=tuple(_device(device) for device in own if device.seq < state.seq),
+        acked=tuple(_device(device) for device in own if device.seq >= seq),
+        not_acked=tuple(_device(device) for device in own if device.seq < seq),
     )
 
 

@@ -17,6 +17,7 @@ from router.fitness import await_inbox, await_redis
 from router.http.server import serve_http
 from router.inbox import Inbox
 from router.keys import Keys
+from router.later import Later
 from router.lease import Lease
 from router.mongo_client import open_mongo
 from router.ops import Health
@@ -46,7 +47,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_inbox(inbox, settings, health)
         append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
         page = Page(append, settings) if settings.api_page else None
-        api = api_app(settings, health, Stores(redis, inbox, cursors, Subscriptions(mongo, settings)), append, page)
+        stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
+        api = api_app(settings, health, stores, append, page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):

@@ -14,6 +14,7 @@ from router.api.app import Stores, api_app
 from router.api.append.post import Append
 from router.cursors import CursorKey, Cursors
 from router.http.server import serve_http
+from router.later import Later
 from router.mongo_client import open_mongo
 from router.ops import Health
 from router.redis_client import open_redis
@@ -56,7 +57,7 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
-        stores = Stores(redis, site.inbox, cursors, Subscriptions(mongo, settings))
+        stores = Stores(redis, site.inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
         app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)

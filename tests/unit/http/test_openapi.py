@@ -183,7 +183,7 @@ def test_limits_of_the_settings() -> None:
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
     nothing = cast("Any", _Nothing())
-    return api_app(settings, Health(), Stores(nothing, nothing, nothing, nothing), nothing)
+    return api_app(settings, Health(), Stores(nothing, nothing, nothing, nothing, nothing), nothing)
 
 
 class _Nothing:
