@@ -9,18 +9,20 @@
 -- append-only file, only to drop it in the same call. The group's position tells how far dispatch has come, for people and for
 -- lua/forget.lua's caller.
 --
--- Contents: reading; looking up and grouping; traces; the fast lane, whose functions are made only for a call that needs them;
+-- Contents: reading; looking up and grouping; lines of many; traces; the fast lane, whose functions are made only for a call that needs them;
 -- the call itself: read and group, publish, report, tell and trim.
 --
 -- KEYS[1] lease        string: "<owner> <token>"
--- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>
+-- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>; or one of many users:
+--                      many - - <opts> <target>,<prev>,<seq>,… <rest of the frame>; see "Lines of many" below
 --                      `fast`: what producers append, of which the line is made here; see "The fast lane" below
 -- KEYS[3] nodes        sorted set: node → expiry, Unix ms, of its heartbeat
 -- KEYS[4] offline      stream, capped
 -- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
 -- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
 -- ARGV[1] held         what the lease must say
--- ARGV[2] max          most entries to take, which bounds the look-ups too (one target an entry)
+-- ARGV[2] max          most entries to take, which bounds the look-ups too: one target an entry, and all in all 8,192 with
+--                      those of lines of many, unless the first alone has more
 -- ARGV[3] read_first   how many of them to read at first: nobody knows an entry's size before it is read
 -- ARGV[4] read_max     about how many bytes to take
 -- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
@@ -34,16 +36,16 @@
 -- ARGV[12] age_max     how long after it was appended a message is handed on, ms
 -- ARGV[13] ttl_max     longest ttl, seconds
 --
--- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved}. `done` entries, the first of
+-- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved, more}. `done` entries, the first of
 -- those taken, are deleted; the rest are the first that the next call finds. The first of those taken had waited for `waited` ms
 -- in the stream. When an entry of `out` is at fault, what precedes it is done, and its id and what is wrong with
 -- it come in failed_id and failed_text ('' otherwise). One of `fast` is done with by then: `dead` are in the dead-letter
 -- stream, failed_id and failed_text tell of the last of them, and what surrounds them goes on. `expired` were dropped because
 -- their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …} each, for the
--- caller to append to that shard's `fast`.
+-- caller to append to that shard's `fast`. Lines of many stood for `more` messages than there were of them.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
 -- ACL failure, when the caller may not read routes or publish.
--- Cost: O(entries × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target that has no route.
+-- Cost: O(targets × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target that has no route.
 --
 -- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 10 1048576 1048576 10000 10000 out
 local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -189,6 +191,7 @@ end
 
 -- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
 -- (nil where a payload is full).
+local MANY, group_many = 'many', nil
 local function group(at, line)
   local space = string.find(line, ' ', 1, true)
   if not space then
@@ -197,6 +200,9 @@ local function group(at, line)
   local target = string.sub(line, 1, space - 1)
   local found, err = payloads_of[target], nil
   if not found then
+    if target == MANY then
+      return group_many(at, line)
+    end
     found, err = look_up(target)
     if not found then
       return false, err
@@ -208,6 +214,85 @@ local function group(at, line)
   if is_traced(line, space) then
     traced[#traced + 1] = {at = at, payloads = found}
   end
+  return true
+end
+
+---- Lines of many -------------------------------------------------------------------------------------------------------------
+
+-- A line of many stands for as many messages that differ in target, prev and seq alone, and none of them is traced:
+--
+--   many - - <opts> user:a,<prev>,<seq>,user:b,<prev>,<seq>,… "id":…,"ts":…,"body":…}
+--
+-- Each node gets one such line, with the places of its own users. wide[at] is what is needed for reports.
+local wide, looked, reportable, more = {}, 0, 0, 0
+local LOOK_UPS_MAX = 8192
+
+-- Returns what a line of many says, or nil and what is wrong with it.
+local function read_many(line)
+  local opts, places, rest = string.match(line, '^many %- %- (%S+) (%S+) (.*)$')
+  if not opts then
+    return nil, 'not a payload line'
+  end
+  local many = {opts = opts, rest = rest, targets = {}, numbers = {}, count = 0, reasons = {}}
+  for target, numbers in string.gmatch(places, '([^,]+),([^,]+,[^,]+)') do
+    if string.sub(target, 1, 5) ~= 'user:' then
+      return nil, 'not a user: ' .. target
+    end
+    local n = many.count + 1
+    many.targets[n], many.numbers[n], many.count = target, numbers, n
+  end
+  return many
+end
+
+-- Adds a line of many to the payloads of its users' nodes. Returns as `group` does.
+function group_many(at, line)
+  local many, err = read_many(line)
+  if not many then
+    return false, err
+  end
+  local targets, numbers, count = many.targets, many.numbers, many.count
+  -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
+  local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
+  if at > 1 and (max + looked + count > LOOK_UPS_MAX or reportable + frames > read_max) then
+    return false
+  end
+  local parts = {}
+  for i = 1, count do
+    -- A route that cannot be read is this user's own trouble, and none of the others'.
+    local found = payloads_of[targets[i]] or look_up(targets[i]) or {}
+    if #found == 0 then
+      many.reasons[i], reports[at] = 'no_route', 'no_route'
+    end
+    for _, payload in ipairs(found) do
+      local part = parts[payload] or {}
+      part[#part + 1] = i
+      parts[payload] = part
+    end
+  end
+  local head = 'many - - ' .. many.opts .. ' '
+  for payload, part in pairs(parts) do
+    if #part == count then
+      part.line = line
+    else
+      local places = {}
+      for n, i in ipairs(part) do
+        places[n] = targets[i] .. ',' .. numbers[i]
+      end
+      part.line = head .. table.concat(places, ',') .. ' ' .. many.rest
+    end
+    if payload.bytes > 0 and payload.bytes + #part.line > publish_max then
+      reports[at] = nil
+      return false
+    end
+  end
+  for payload, part in pairs(parts) do
+    local n = payload.count + 1
+    payload.lines[n], payload.entries[n], payload.count = part.line, at, n
+    payload.bytes = payload.bytes + #part.line + 1
+    payload.parts = payload.parts or {}
+    payload.parts[n] = part
+  end
+  wide[at], looked, reportable, more = many, looked + count, reportable + frames, more + count - 1
   return true
 end
 
@@ -640,7 +725,7 @@ if #taken == 0 then
   -- A write all the same: a replica has to refuse it, or dispatch would wait there for what is appended elsewhere. It takes out
   -- of the group what was taken through it by an earlier version, and is gone.
   redis.call('XAUTOCLAIM', stream, GROUP, GROUP, 0, '0-0', 'COUNT', 1000, 'JUSTID')
-  return {0, 0, 0, 0, '', '', 0, 0, 0, {}}
+  return {0, 0, 0, 0, '', '', 0, 0, 0, {}, 0}
 end
 -- The first write: it fails where the group is missing, before anything is done. Redis allows it when memory is full, and those
 -- behind it are then allowed too.
@@ -673,11 +758,21 @@ local function judge_node(payload, heard)
   if not payload.lapsed and heard > 0 then
     return
   end
-  for _, at in ipairs(payload.entries) do
+  for n, at in ipairs(payload.entries) do
+    local many, dropped = wide[at], nil
     reports[at] = payload.lapsed and 'node_lapsed' or 'nobody_listening'
+    if many then
+      dropped = {}
+      for i, place in ipairs(payload.parts[n]) do
+        many.reasons[place], dropped[i] = reports[at], many.targets[place]
+      end
+    else
+      dropped = {string.match(taken[at][2][2], '^(user:%S+)')}
+    end
     if payload.lapsed and heard == 0 then
-      local user = string.match(taken[at][2][2], '^user:(%S+)')
-      redis.call('ZREM', base .. 'route:' .. user, payload.node)
+      for _, target in ipairs(dropped) do
+        redis.call('ZREM', route_key .. string.sub(target, 6), payload.node)
+      end
     end
   end
 end
@@ -705,16 +800,32 @@ end
 
 -- What is transient is never reported.
 local offline_count = 0
+local function report(target, seq, opts, reason, frame)
+  local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
+  if seq and seq ~= '-' and not (expiry and expiry <= now_ms) then
+    redis.call('XADD', offline, 'MAXLEN', '~', offline_max, '*',
+      'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
+    offline_count = offline_count + 1
+  end
+end
+
+local function report_many(many)
+  for i = 1, many.count do
+    if many.reasons[i] then
+      local target, seq = many.targets[i], string.match(many.numbers[i], '[^,]+$')
+      local frame = '{"type":"message","to":"' .. target .. '","seq":' .. seq .. ',' .. many.rest
+      report(target, seq, many.opts, many.reasons[i], frame)
+    end
+  end
+end
+
 for at = 1, is_fast and 0 or done do
   local reason = reports[at]
-  if reason then
+  if reason and wide[at] then
+    report_many(wide[at])
+  elseif reason then
     local target, seq, opts, frame = string.match(taken[at][2][2], '^(%S+) %S+ (%S+) (%S+) (.*)$')
-    local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
-    if seq and seq ~= '-' and not (expiry and expiry <= now_ms) then
-      redis.call('XADD', offline, 'MAXLEN', '~', offline_max, '*',
-        'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
-      offline_count = offline_count + 1
-    end
+    report(target, seq, opts, reason, frame)
   end
 end
 
@@ -744,4 +855,4 @@ if done > 0 then
   redis.call('XDEL', stream, taken[done][1])
 end
 local waited = math.max(0, now_ms - tonumber(string.match(taken[1][1], '^%d+')))
-return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved}
+return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved, more}
