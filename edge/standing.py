@@ -146,10 +146,11 @@ class Standing:
             ValueError: when that is no such line.
         """
         ended = _read_ended(payload)
-        # What a query under way says of it is older.
-        self._asked_for.pop(ended.user, None)
-        for holder in self._table.of_user(ended.user):
-            self.look(ended.user)
+        holders = self._table.of_user(ended.user)
+        if holders:
+            # What a query under way says of it is older.
+            self._look_again(ended.user)
+        for holder in holders:
             holder.ended(ended.topic)
 
     # -- run by the edge ---------------------------------------------------------------------------------------------
