@@ -109,6 +109,13 @@ class Forgo:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Have the session told who else has subscribed to a topic that it has joined, until it leaves."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """End the session's hearing of a feed."""
 
@@ -122,6 +129,7 @@ Action = (
     | Hear
     | Forgo
     | Leave
+    | Watch
     | FindCursor
     | FindStanding
     | MoveCursor

@@ -29,6 +29,7 @@ from edge.position import Position
 from edge.replaced import Replaced, come, tell
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
+from edge.watching import Watching
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
@@ -86,6 +87,7 @@ class Admission:
         cursors: finds and moves the cursors of devices.
         standing: finds what back ends have subscribed users to.
         catch_up: is told of positions that are behind.
+        watching: tells clients who else has subscribed to a topic.
         tasks: where checks of tokens run; cancelled with the edge.
 
     Attributes:
@@ -104,6 +106,7 @@ class Admission:
         cursors: DeviceCursors,
         standing: Standing,
         catch_up: CatchUp,
+        watching: Watching,
         tasks: TaskGroup,
     ) -> None:
         self.settings = settings
@@ -117,6 +120,7 @@ class Admission:
         self._cursors = cursors
         self._standing = standing
         self._catch_up = catch_up
+        self._watching = watching
         self._tasks = tasks
         self._emptied = anyio.Event()
 
@@ -167,6 +171,10 @@ class Admission:
         if hearing.own is not None:
             self._catch_up.forget(hearing.own)
         self._feeds.leave(hearing)
+
+    def watch(self, connection: Connection, topic: str) -> None:
+        """Have a session told who else has subscribed to a topic."""
+        self._watching.watch(topic, connection)
 
     def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
         """Look a device's cursors up. The session's own deadline ends the wait."""

@@ -37,6 +37,7 @@ from edge.actions import (
     Register,
     Send,
     Verify,
+    Watch,
 )
 from edge.closes import Close, Closing, counted_as
 from edge.feed import Feed, Hearing
@@ -76,6 +77,9 @@ class Host(Protocol):
 
     def leave(self, hearing: Hearing) -> None:
         """End a session's hearing of a feed."""
+
+    def watch(self, connection: Connection, topic: str) -> None:
+        """Have a session told who else has subscribed to a topic that it hears."""
 
     def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
         """Look up a device's cursors, or begin them; then call `resumed`."""
@@ -360,7 +364,8 @@ class Connection(asyncio.Protocol):
                 self._ask_host(action)
 
     def _ask_host(  # noqa: C901 - a table
-        self, action: Verify | Register | Hear | Forgo | Leave | FindCursor | FindStanding | MoveCursor | CatchUp | Prove
+        self,
+        action: Verify | Register | Hear | Forgo | Leave | Watch | FindCursor | FindStanding | MoveCursor | CatchUp | Prove,
     ) -> None:
         match action:
             case Verify(token):
@@ -381,6 +386,8 @@ class Connection(asyncio.Protocol):
                 self._host.move_cursor(key, seq)
             case CatchUp(position, announce):
                 self._host.catch_up(position, announce)
+            case Watch(topic):
+                self._host.watch(self, topic)
             case Prove(device):
                 self._host.prove(self, device)
 

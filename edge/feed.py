@@ -63,17 +63,25 @@ class Roll(Protocol):
         """A session has left."""
 
 
-class _Untold:
-    """The roll of a feed whose sessions nobody asks for, such as that of `all`."""
+class Rolls:
+    """Several as one."""
+
+    def __init__(self, *rolls: Roll) -> None:
+        self._rolls = rolls
 
     def came(self, feed: Feed, outlet: Outlet) -> None:
-        """Nobody is told."""
+        """Tell each of them."""
+        for roll in self._rolls:
+            roll.came(feed, outlet)
 
     def went(self, feed: Feed, outlet: Outlet) -> None:
-        """Nobody is told."""
+        """Tell each of them."""
+        for roll in self._rolls:
+            roll.went(feed, outlet)
 
 
-UNTOLD: Final = _Untold()
+UNTOLD: Final = Rolls()
+"""Of a feed whose sessions nobody asks for, such as that of `all`."""
 
 
 class Feed:

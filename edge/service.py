@@ -7,7 +7,7 @@ stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ cursors wri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, cast
@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from edge import kicked, replaced
 from edge.admission import Admission
+from edge.answers import Answers
 from edge.catch_up import CatchUp
 from edge.connection import Connection
 from edge.cursors import DeviceCursors
@@ -27,9 +28,10 @@ from edge.deafness import CONDITION as PROBES
 from edge.deafness import Deafness
 from edge.delivery import Delivery
 from edge.drain import drain
-from edge.feed import Feed
+from edge.feed import Feed, Rolls
 from edge.feeds import Feeds
 from edge.heads import READERS, Heads
+from edge.members import MEMBERS, WATCHED
 from edge.node import Node
 from edge.position import Outlet
 from edge.resync import Resync
@@ -38,7 +40,9 @@ from edge.sessions import Sessions
 from edge.standing import Standing
 from edge.subscriber import Subscriber
 from edge.sweep import sweep
+from edge.topic_events import TopicEvents
 from edge.tracing import Hearer, Tracing
+from edge.watching import Watching
 from router.auth.jwks import JwksVerifier
 from router.cursor_cache import CursorCache
 from router.cursors import Cursors
@@ -46,6 +50,7 @@ from router.errors import SetupError
 from router.fitness import await_redis
 from router.inbox import Inbox
 from router.keys import Keys
+from router.members import WORD as ASKED
 from router.mongo_client import open_mongo
 from router.ops import Health
 from router.outage import Outages
@@ -110,6 +115,7 @@ async def _serve(
         node.beat_soon()
         routes.write_all()
         feeds.subscribed()
+        watching.subscribed()
         standing.look_at_all()
 
     def on_heard(channel: str) -> None:
@@ -119,17 +125,22 @@ async def _serve(
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
     standing = Standing(Subscriptions(mongo, settings), sessions, reading, Outages(Health(), settings, part="standing"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
+    # By name, for the feeds come later: they tell these who joins.
+    answers, watching, events = _tellers(redis, settings, node.id, lambda topic: map(_user_of, feeds.outlets(topic)))
     catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
     notices: dict[bytes, Callable[[bytes], None]] = {
         replaced.WORD: partial(replaced.hear, sessions.find),
         kicked.WORD: partial(kicked.hear, sessions),
         READ_ANEW.encode(): standing.hear_changed,
         END.encode(): standing.hear_ended,
+        ASKED: answers.hear,
+        WATCHED: watching.hear_watched,
+        MEMBERS: watching.hear_members,
     }
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
     subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed, on_heard)
     feeds_outages = Outages(Health(), settings, part="feeds")
-    feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages)
+    feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages, Rolls(watching, events))
     feeds.keep(ALL)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(
@@ -140,12 +151,13 @@ async def _serve(
     verifier = JwksVerifier(settings)
 
     async with anyio.create_task_group() as tasks:
-        admission = Admission(settings, node.id, sessions, routes, verifier, heads, feeds, cursors, standing, catch_up, tasks)
+        admission = Admission(
+            settings, node.id, sessions, routes, verifier, heads, feeds, cursors, standing, catch_up, watching, tasks
+        )
         for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
-        for part in (feeds.run, standing.run):
+        for part in (feeds.run, standing.run, answers.run, watching.run, events.run, tracing.run):
             tasks.start_soon(part)
-        tasks.start_soon(tracing.run)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
         try:
@@ -155,8 +167,8 @@ async def _serve(
             health.set(DRAINING, ok=False, why="draining")
             node.drain()
             await drain(admission, settings)
-            await cursors.flush()
-            await tracing.flush()
+            for flush in (cursors.flush, tracing.flush, watching.flush, events.flush):
+                await flush()
             await _leave(routes, node, settings)
         finally:
             admission.cut_all()
@@ -181,6 +193,22 @@ async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[
         yield
     finally:
         server.close()
+
+
+def _tellers(
+    redis: Redis, settings: Settings, node: str, users_of: Callable[[str], Iterable[str]]
+) -> tuple[Answers, Watching, TopicEvents]:
+    """Return those who tell others of a topic's users here."""
+    watching = Outages(Health(), settings, part="watching")
+    return (
+        Answers(redis, settings, node, users_of),
+        Watching(redis, settings, node, lambda topic: {*users_of(topic)}, watching),
+        TopicEvents(redis, settings, node, _user_of, Outages(Health(), settings, part="topic_events")),
+    )
+
+
+def _user_of(outlet: Outlet) -> str:
+    return cast(Connection, outlet).session.user
 
 
 def _hearer_of(outlet: Outlet) -> Hearer | None:

@@ -373,7 +373,7 @@ class Session:
             case Ack():
                 return self._ack(frame)
             case Subscribe():
-                return self._subscribe(checked_topic(frame), frame.since)
+                return self._subscribe(checked_topic(frame), frame.since, presence=frame.presence)
             case Unsubscribe():
                 return self._unsubscribe(checked_topic(frame))
             case _:
@@ -437,10 +437,10 @@ class Session:
         """The targets that it may wait to hear of."""
         return [ALL, *(self._topics.wished if self._topics else ())]
 
-    def _subscribe(self, topic: str, since: int | None) -> Actions:
+    def _subscribe(self, topic: str, since: int | None, *, presence: bool = False) -> Actions:
         if self.state is not State.LIVE or self._outlet is None:
-            return self._keep_wish(topic, since)
-        return self._make_topics(self._outlet).subscribe(topic, since)
+            return self._keep_wish(topic, since, presence=presence)
+        return self._make_topics(self._outlet).subscribe(topic, since, presence=presence)
 
     def standing(self, topics: Sequence[str]) -> Actions:
         """Back ends have subscribed the user to these topics, as far as they are told just now."""
@@ -466,24 +466,28 @@ class Session:
                 self._topics.standing(())
         return self._topics
 
-    def _keep_wish(self, topic: str, since: int | None) -> Actions:
+    def _keep_wish(self, topic: str, since: int | None, *, presence: bool) -> Actions:
         """Have a topic that is asked for before the welcome subscribed behind it."""
         options = self._options
         if len(options.topics) >= self._settings.subscriptions_session_max + _EARLY_MAX:
             return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
         self._left = tuple(name for name in self._left if name != topic)
         said = {} if since is None else {TOPIC_PREFIX + topic: since}
-        self._options = replace(options, topics=(*options.topics, topic), since={**options.since, **said})
+        watched = options.watched | {topic} if presence else options.watched
+        self._options = replace(options, topics=(*options.topics, topic), since={**options.since, **said}, watched=watched)
         return ()
 
     def _subscribe_all(self, topics: Sequence[str]) -> Actions:
-        return tuple(action for topic in topics for action in self._subscribe(topic, None))
+        watched = self._options.watched
+        return tuple(action for topic in topics for action in self._subscribe(topic, None, presence=topic in watched))
 
     def _unsubscribe(self, topic: str) -> Actions:
         if self.state is State.LIVE and self._outlet is not None:
             return self._make_topics(self._outlet).unsubscribe(topic)
         self._left = (*self._left, topic)
-        self._options = replace(self._options, topics=tuple(name for name in self._options.topics if name != topic))
+        options = self._options
+        topics = tuple(name for name in options.topics if name != topic)
+        self._options = replace(options, topics=topics, watched=options.watched - {topic})
         return self._reply(Unsubscribed(topic))
 
     def _topics_found(self, target: str, cursor: int) -> Actions:

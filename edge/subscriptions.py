@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from edge.actions import Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor, Send
+from edge.actions import Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor, Send, Watch
 from edge.feed import Feed, Hearing
 from edge.frames import CaughtUp, Error, ServerFrame, Subscribed, Unsubscribed, encode
 from edge.position import Outlet
@@ -91,6 +91,7 @@ class Subscriptions:
         "_standing",
         "_told_full",
         "_user",
+        "_watched",
         "hearings",
         "wished",
     )
@@ -119,24 +120,29 @@ class Subscriptions:
         self._left: AbstractSet[str] = frozenset(left) if left else _NONE
         self._told_full = False
         self._feeds: dict[str, Feed] = {}
+        # Targets wished for whose members are to be told.
+        self._watched: AbstractSet[str] = _NONE
         self.wished: dict[str, int | None] = {}
         self.hearings: dict[str, Hearing] = {}
 
-    def subscribe(self, topic: str, since: int | None) -> Actions:
-        """The client asks for a topic."""
+    def subscribe(self, topic: str, since: int | None, *, presence: bool = False) -> Actions:
+        """The client asks for a topic, and maybe for who else is there."""
         target = TOPIC_PREFIX + topic
         if self._left:
             self._left -= {topic}
         if self._standing:
             self._note_wish(topic)
         if target in self.hearings:
-            return (_send(Subscribed(topic, self.hearings[target].feed.head)),)
+            told = _send(Subscribed(topic, self.hearings[target].feed.head))
+            return (told, Watch(topic)) if presence else (told,)
         if target in self.wished:
             self.wished[target] = self.wished[target] if since is None else since
+            self._watched |= {target} if presence else _NONE
             return ()
         if problem := self._problem_with(topic):
             return (_send(problem),)
         self.wished[target] = self._since.pop(target, None) if since is None else since
+        self._watched |= {target} if presence else _NONE
         return (Hear(target),)
 
     def heard(self, feed: Feed, at_us: int) -> Actions:
@@ -169,6 +175,7 @@ class Subscriptions:
 
     def _stop(self, topic: str) -> Actions:
         target = TOPIC_PREFIX + topic
+        self._watched -= {target}
         hearing = self.hearings.pop(target, None)
         if hearing is not None:
             return (Leave(hearing),)
@@ -254,8 +261,10 @@ class Subscriptions:
         asked = self.wished.pop(target)
         hearing, told, then = begin_hearing(feed, self._outlet, since, self._settings.retention_s)
         self.hearings[target] = hearing
-        first = Subscribed(target.removeprefix(TOPIC_PREFIX), feed.head)
-        actions: Actions = (Send(b"".join(map(encode, [first, *told]))), *then)
+        topic = target.removeprefix(TOPIC_PREFIX)
+        watch = (Watch(topic),) if target in self._watched else ()
+        self._watched -= {target}
+        actions: Actions = (Send(b"".join(map(encode, [Subscribed(topic, feed.head), *told]))), *then, *watch)
         if asked is None or self._device is None:
             return actions
         # What the client came with is its device's.

@@ -38,6 +38,7 @@ from edge.client_frames import (
         ({"type": "ack", "seq": 5}, Ack(5)),
         ({"type": "ack", "seq": SEQ_MAX, "to": "all"}, Ack(SEQ_MAX, "all")),
         ({"type": "subscribe", "topic": "news", "since": 1}, Subscribe("news", 1)),
+        ({"type": "subscribe", "topic": "news", "presence": True}, Subscribe("news", presence=True)),
         ({"type": "unsubscribe", "topic": "news"}, Unsubscribe("news")),
         ({"type": "token", "token": "t"}, Token("t")),
         ({"type": "ping"}, Ping()),
@@ -70,6 +71,7 @@ def test_the_frames_of_the_protocol_are_read(sent: dict[str, Any], frame: Client
         b'{"type":"connect","token":"t","topic":"news"}',
         b'{"type":"connect","token":"t","since":{"user":null}}',
         b'{"type":"subscribe","topic":"\xff"}',
+        b'{"type":"subscribe","topic":"news","presence":1}',
         b'{"a":' + b"[" * 60_000 + b"]" * 60_000 + b',"type":"ping"}',
     ],
 )

@@ -25,6 +25,7 @@ from edge.connection import Connection
 from edge.cursors import Waiter as CursorWaiter
 from edge.delivery import Delivery
 from edge.feed import Feed, Hearing
+from edge.frames import text_frame
 from edge.handshake import Handshake
 from edge.heads import Tell
 from edge.ledger import Waiter
@@ -291,8 +292,10 @@ class Desk:
         feeds: Any = self.feeds
         self.standing = FakeStanding()
         standing: Any = self.standing
+        self.watched: list[tuple[str, Outlet]] = []
+        watching: Any = self
         self.admission = Admission(
-            settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, standing, catch_up, tasks
+            settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, standing, catch_up, watching, tasks
         )
         notices = {
             replaced.WORD: partial(replaced.hear, self.sessions.find),
@@ -303,6 +306,10 @@ class Desk:
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Keep who is behind."""
         self.behind.append((position, announce))
+
+    def watch(self, topic: str, outlet: Outlet) -> None:
+        """Keep who watches."""
+        self.watched.append((topic, outlet))
 
     def forget(self, position: Position) -> None:
         """Keep who is behind and still there."""
@@ -350,6 +357,13 @@ def seqs(frames: list[str]) -> list[int]:
     return [int(frame.partition('"seq":')[2].partition(",")[0]) for frame in frames if '"message"' in frame]
 
 
+async def test_who_asks_for_presence_is_entered_as_a_watcher(desk: Desk) -> None:
+    """With the topic, and the connection that is to be written to."""
+    connection, socket = await desk.live("ann")
+    socket.say('{"type":"subscribe","topic":"news","presence":true}')
+    assert desk.watched == [("news", connection)]
+
+
 async def test_what_comes_before_the_head_is_known_follows_the_welcome(desk: Desk) -> None:
     """The session hears from the moment the route may stand; what the head covers is not sent."""
     _, socket = await desk.registering("alice")
@@ -361,6 +375,17 @@ async def test_what_comes_before_the_head_is_known_follows_the_welcome(desk: Des
     frames = socket.frames()
     assert '"welcome"' in frames[0]
     assert seqs(frames) == [11, 12, 13]
+
+
+async def test_what_is_for_all_but_this_session(desk: Desk) -> None:
+    """By the id that its welcome tells, or by its device; another user's device of that name is another one."""
+    connection, socket = await desk.live_device("alice", "phone")
+    assert connection.names == (f"session:{connection.session.id}", "device:alice,phone")
+    socket.frames()
+    for exclude in (*connection.names, "device:bob,phone", ""):
+        connection.put(text_frame(exclude.encode()), exclude)
+    assert connection.flush() == 2
+    assert socket.frames() == ["device:bob,phone", ""]
 
 
 async def test_nothing_follows_a_close_frame(desk: Desk) -> None:

@@ -31,6 +31,7 @@ from edge.actions import (
     Register,
     Send,
     Verify,
+    Watch,
 )
 from edge.closes import Close, Closing
 from edge.handshake import SUBPROTOCOL, Upgrade
@@ -453,6 +454,47 @@ def test_topics_that_are_refused() -> None:
         session.text(b'{"type":"subscribe","topic":"team.%d"}' % number)
     assert frames(session.text(b'{"type":"subscribe","topic":"team.x"}'))[0]["code"] == "too_many_topics"
     assert closes(session.text(b'{"type":"subscribe","topic":"a b"}')) == [Close.BAD_FRAME]
+
+
+def test_who_asks_for_presence_watches_once_the_topic_is_heard() -> None:
+    """Behind `subscribed`; asking again is answered again, and asking without it changes nothing."""
+    session = live(10, "*")
+    ask = b'{"type":"subscribe","topic":"news","presence":true}'
+    assert session.text(ask) == (Hear("topic:news"),)
+    actions = session.heard(feed("topic:news"))
+    assert [frame["type"] for frame in frames(actions)] == ["subscribed"]
+    assert actions[-1] == Watch("news")
+    assert session.text(ask)[-1] == Watch("news")
+    assert len(session.text(b'{"type":"subscribe","topic":"news"}')) == 1
+    session.text(b'{"type":"subscribe","topic":"sport"}')
+    session.text(b'{"type":"subscribe","topic":"sport","presence":true}')
+    assert session.heard(feed("topic:sport"))[-1] == Watch("sport")
+
+
+def test_presence_that_was_asked_for_in_vain_is_forgotten() -> None:
+    """A wish that is taken back takes it with it, before the welcome and behind it."""
+    session, early = live(10, "*"), new()
+    session.text(b'{"type":"subscribe","topic":"news","presence":true}')
+    session.text(b'{"type":"unsubscribe","topic":"news"}')
+    early.upgraded(Upgrade("t", {}, (SUBPROTOCOL,)))
+    early.verified("alice", 60.0, ["*"])
+    for frame in ("subscribe", "unsubscribe"):
+        more = ',"presence":true' if frame == "subscribe" else ""
+        early.text(b'{"type":"%b","topic":"news"%b}' % (frame.encode(), more.encode()))
+    come(early, 10)
+    for one in (session, early):
+        one.text(b'{"type":"subscribe","topic":"news"}')
+        assert not [action for action in one.heard(feed("topic:news")) if isinstance(action, Watch)]
+
+
+def test_presence_asked_for_before_the_welcome_is_watched_behind_it() -> None:
+    """As the topic is subscribed."""
+    session = new()
+    session.upgraded(Upgrade("t", {}, (SUBPROTOCOL,)))
+    session.verified("alice", 60.0, ["*"])
+    session.text(b'{"type":"subscribe","topic":"news","presence":true}')
+    come(session, 10)
+    assert session.heard(feed("topic:news"))[-1] == Watch("news")
 
 
 def test_topics_asked_for_before_the_welcome() -> None:
