@@ -9,6 +9,8 @@ What makes it fast, in the order of what it saves:
   over the fast lane is read, once (`edge.fast`), and opts only where they are not those of the line before.
 - Per session and message there is one comparison, that of `Position.take`. All else is in the branches behind it.
 
+What many users here share comes as one line (`router.lines`), and is put out as the lines that it stands for.
+
 A line that nobody here hears of is passed over: its route is older than the session's end, or it is this edge's own probe,
 whose arrival alone is what matters (`edge.deafness`).
 """
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,13 +28,17 @@ from edge.fast import fault_of
 from edge.figures import write_out
 from edge.frames import text_frame
 from edge.position import DELIVER, NOWHERE, Outlet, Position, Verdict
-from router.lines import NO_OPTS, TRANSIENT, read_opts
+from router.lines import MANY, NO_OPTS, TRANSIENT, read_opts, split_many
 from router.metrics import EXPIRED, REFUSED
 
 log = structlog.get_logger(__name__)
 
 _NO_OPTS = NO_OPTS.encode()
 _TRANSIENT = TRANSIENT.encode()
+_MANY = MANY.encode()
+
+_MANY_MAX_BYTES: Final = 1_048_576
+"""About how many bytes of frames a line of many becomes before they are written: 64 KiB for 1,000 users are 64 MiB."""
 
 
 class Tells(Protocol):
@@ -106,7 +113,10 @@ class Delivery:
                 target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
                 audience = audiences.get(target)
                 if audience is None:
-                    self._note(target, payload)
+                    if target == _MANY:
+                        self._deliver_many(opts, payload, dirty)
+                    else:
+                        self._note(target, payload)
                     continue
                 transient = seq_text == _TRANSIENT
                 prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
@@ -140,6 +150,21 @@ class Delivery:
                     self._catch_up(position)
                 elif verdict is Verdict.OVERFULL:
                     self._overfull.append(position.outlet)
+
+    def _deliver_many(self, opts: bytes, payload: bytes, dirty: list[Outlet]) -> None:
+        """Deliver the lines that a line of many stands for, and write out before their frames become too much.
+
+        Raises:
+            ValueError: when it is none.
+        """
+        lines = split_many(opts, payload)
+        at_once = 1 + _MANY_MAX_BYTES // (len(payload) - payload.index(b" "))
+        while some := list(islice(lines, at_once)):
+            self._deliver(some, dirty)
+            if len(some) == at_once:
+                # Between two lines nobody walks an audience.
+                write_out(dirty)
+                dirty.clear()
 
     def _deliver_unusual(self, line: bytes, audience: Sequence[Position], dirty: list[Outlet], now_ms: int) -> None:
         """Deliver a line that is traced, or do not as its time is over; apart, so that all others pay nothing for it."""
