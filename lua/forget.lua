@@ -4,7 +4,8 @@
 -- person. An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is
 -- kept too: it breaks a rule, and what is left of it would not.
 --
--- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`
+-- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`; of `events`, whose
+--                   first field is `event`, by `user`
 -- ARGV[1] target    user:<id>
 -- ARGV[2] from      '-', or '(' and the id that a call has returned
 -- ARGV[3] until     the last id to look at, or '+'
@@ -45,10 +46,13 @@ end
 -- Tells whether the fields name the target, and returns them without it; nil when there is nobody else.
 local function judge(fields)
   local named, rest, alone = false, {}, true
+  local of_presence = fields[1] == 'event'
   for at = 1, #fields - 1, 2 do
     local name, value = fields[at], fields[at + 1]
     if type(value) ~= 'string' then
       value = ''
+    elseif of_presence and name == 'user' and 'user:' .. value == target then
+      return true
     elseif name == 'line' and string.sub(value, 1, #target + 1) == target .. ' ' then
       return true
     elseif name == 'fields' then

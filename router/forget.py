@@ -70,7 +70,7 @@ class Forgotten(msgspec.Struct, frozen=True):
         messages: documents of the inbox.
         cursors: documents of the cursors.
         routes: those that led to no living node any more; the others are removed by the nodes themselves.
-        keys: keys of Redis: counters, copied cursors; and seqs given to a batch in hand.
+        keys: keys of Redis: counters, copied cursors; seqs given to a batch in hand; and entries of presence.
         entries: stream → entries removed.
         replaced: stream → entries that are addressed to others too, and now to them alone.
         left: in words.
@@ -148,6 +148,7 @@ class Forgetting:
         self._shards = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._own = self._shards[shard_of_id(user, settings.shards)]
         self._script = redis.register_script(lua.source("forget"))
+        self._presence = redis.register_script(lua.source("presence_forget"))
         self._count = _Count()
 
     async def run(self, wait_s: float = WAIT_S) -> Forgotten:
@@ -196,10 +197,12 @@ class Forgetting:
                 ("dead", keys.dead()),
                 ("offline", keys.offline()),
                 ("trace", keys.trace()),
+                ("events", keys.events()),
             ):
                 await self._scan(name, stream, _REPLACE)
         await self._remove_keys()
         await self._remove_routes()
+        await self._remove_presence()
         while removed := await self._inbox.forget(self._target):
             self._count.messages += removed
         self._count.cursors += await self._cursors.forget(self._user)
@@ -237,6 +240,12 @@ class Forgetting:
         gone = [route.node for route in routes if not route.live]
         if gone:
             self._count.routes += await self._redis.zrem(self._own.route(self._user), *gone)
+
+    async def _remove_presence(self) -> None:
+        """Take the person out of who is there; what that tells in `events` for whoever watches, the next pass removes."""
+        keys, user = self._own, self._user
+        names = [keys.nodes(), keys.online(), keys.leaving(), keys.events(), keys.route(user)]
+        self._count.keys += await self._presence(keys=names, args=[user, self._settings.events_max])
 
     # -- between two passes ------------------------------------------------------------------------------------------
 

@@ -89,8 +89,8 @@ _EXAMPLE_FORGOTTEN = Forgotten(
     cursors=2,
     routes=0,
     keys=2,
-    entries={"in": 1, "fast": 0, "out": 0, "dead": 3, "offline": 12, "trace": 0},
-    replaced={"in": 0, "fast": 0, "out": 0, "dead": 1, "offline": 0, "trace": 0},
+    entries={"in": 1, "fast": 0, "out": 0, "dead": 3, "offline": 12, "trace": 0, "events": 4},
+    replaced={"in": 0, "fast": 0, "out": 0, "dead": 1, "offline": 0, "trace": 0, "events": 0},
 )
 GET_USER: Final = Operation(
     id="get_user",

@@ -77,6 +77,11 @@ async def _litter(site: Site, user: str) -> None:
     await CursorCache(redis, site.settings).advance(cursors)
     now_ms = time.time_ns() // 1_000_000
     await redis.zadd(mine.route(user), {"edge-1.dead": now_ms + 60_000, "edge-2.lapsed": now_ms - 1})
+    await redis.zadd(mine.nodes(), {"edge-1.dead": now_ms - 1})
+    await redis.hset(mine.on("edge-1.dead"), user, "phone")
+    await redis.hset(mine.online(), user, "5")
+    await redis.zadd(mine.leaving(), {user: now_ms + 60_000})
+    await redis.xadd(mine.events(), {"event": "online", "user": user, "node": "edge-1.dead"})
     await redis.hset(mine.pending(), f"{target} left-behind", "5")
     for shard in range(site.settings.shards):
         keys = site.keys(shard)
@@ -105,8 +110,8 @@ async def test_nothing_is_left_of_a_person(two_shards: Site) -> None:
     assert await _of_other(site) == before
     assert (done.complete, done.left, done.nodes) == (True, (), ("edge-1.dead",))
     assert (done.messages, done.cursors, done.routes) == (300, 2, 2)
-    assert done.entries == {"in": 2, "fast": 2, "out": 302, "dead": 2, "offline": 2, "trace": 1}
-    assert done.replaced == {"in": 0, "fast": 0, "out": 0, "dead": 2, "offline": 0, "trace": 0}
+    assert done.entries == {"in": 2, "fast": 2, "out": 302, "dead": 2, "offline": 2, "trace": 1, "events": 2}
+    assert done.replaced == {"in": 0, "fast": 0, "out": 0, "dead": 2, "offline": 0, "trace": 0, "events": 0}
     again = await _forget(site)
     assert again == Forgotten(USER, True, (), 0, 0, 0, 0, dict.fromkeys(done.entries, 0), dict.fromkeys(done.entries, 0))
 
@@ -120,6 +125,10 @@ async def _of_other(site: Site) -> tuple[int, ...]:
     return (
         *(text.count(OTHER_TARGET) for text in texts),
         await redis.exists(mine.route(OTHER), mine.seq(OTHER_TARGET), mine.ack(OTHER)),
+        int(await redis.hexists(mine.online(), OTHER)),
+        int(await redis.hexists(mine.on("edge-1.dead"), OTHER)),
+        int(await redis.zscore(mine.leaving(), OTHER)),
+        (await _content(redis, mine.events().encode())).count(OTHER),
         await site.documents.count_documents({"target": OTHER_TARGET}),
         len(await _cursors(site).all_of_user(OTHER, 10)),
     )

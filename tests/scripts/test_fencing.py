@@ -10,6 +10,7 @@ import pytest
 from router.collect.eras import NONE_YET
 from router.dispatch import Lane
 from router.errors import Fenced
+from router.leavers import Leaving
 from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, STALE, Shard, item, line
 
@@ -29,6 +30,9 @@ CALLS: dict[str, Call] = {
     "bury in": lambda shard, held: shard.intake.bury(held, [("1-0", "no")]),
     "dispatch": lambda shard, held: shard.outlet.dispatch(held, 10),
     "dispatch fast": lambda shard, held: shard.outlet.dispatch(held, 10, Lane.FAST),
+    "see to node": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).see_to_node(held),
+    "say offline": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).say(held),
+    "check online": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).check(held, 0),
     "bury out": lambda shard, held: shard.outlet.bury(held, "1-0", "no"),
 }
 
@@ -45,6 +49,10 @@ async def _fill(shard: Shard) -> None:
     await shard.redis.hset(shard.keys.pending(), "user:a 0", "5")
     await shard.count("user:a", given=5, handed=4)
     await shard.route("a", "edge.1", node_ms=-1)
+    await shard.redis.zadd(shard.keys.nodes(), {"edge.0": 1})
+    await shard.redis.hset(shard.keys.online(), mapping={"b": 1, "c": 1})
+    await shard.redis.hset(shard.keys.on("edge.0"), "b", "phone")
+    await shard.redis.zadd(shard.keys.leaving(), {"b": 1})
 
 
 async def _everything(shard: Shard) -> dict[str, Any]:
@@ -58,9 +66,11 @@ async def _everything(shard: Shard) -> dict[str, Any]:
             await shard.pending_ids(stream, group),
             info[0]["last-delivered-id"],
         )
-    for key in (shard.keys.pending(), shard.keys.seq("user:a"), shard.keys.era()):
+    for key in (shard.keys.pending(), shard.keys.seq("user:a"), shard.keys.era(), shard.keys.online(), shard.keys.on("edge.0")):
         seen[key] = await shard.redis.hgetall(key)
     seen["routes"] = await shard.nodes_of("a")
+    seen["leaving"] = await shard.redis.zrange(shard.keys.leaving(), 0, -1)
+    seen["events"] = await shard.ids(shard.keys.events())
     seen["keys"] = sorted(set(await shard.redis.keys()) - {shard.keys.lease(role).encode() for role in ("collect", "dispatch")})
     return seen
 

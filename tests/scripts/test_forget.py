@@ -61,6 +61,20 @@ async def test_lines_go_by_their_first_word(shard: Shard) -> None:
     assert await shard.lines_out() == kept
 
 
+async def test_events_go_by_their_user(shard: Shard) -> None:
+    """What else comes of a node or a topic of that name is nobody's; elsewhere a field `user` names nobody either."""
+    events = shard.keys.events()
+    for event in ("online", "subscribed", "offline"):
+        await _add(shard, events, "event", event, "user", "a", "node", "edge.1")
+    await _add(shard, events, "event", "online", "user", "ab", "node", "edge.1")
+    await _add(shard, events, "event", "subscribed", "user", "b", "topic", "a", "node", "user:a")
+    await _add(shard, events, "event", "gone", "node", "a")
+    assert await forget(shard, events) == ["", 3, 0, 0, ""]
+    assert len(await shard.ids(events)) == 3
+    await _add(shard, shard.keys.dead(), "reason", "no", "to", "user:b", "user", "a")
+    assert await forget(shard, shard.keys.dead()) == ["", 0, 0, 0, ""]
+
+
 async def test_a_gap_of_half_a_megabyte_costs_what_it_is_long(shard: Shard) -> None:
     """Redis serves nobody else meanwhile, so the time must not grow with the square of what somebody wrote."""
     gap = " " * 500_000
