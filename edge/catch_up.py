@@ -24,7 +24,7 @@ from bson.errors import BSONError
 
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
-from edge.position import Position
+from edge.position import Outlet, Position
 from edge.stride import Stride
 from edge.tracing import Tracing
 from router.inbox import Inbox
@@ -32,6 +32,7 @@ from router.metrics import REPLAYED
 from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 from router.settings import Settings
+from router.stored import Page, Traced
 
 log = structlog.get_logger(__name__)
 
@@ -174,18 +175,18 @@ class CatchUp:
             # By other targets of the session, read at the same time: a page each might be more than it may have.
             return False
         replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)
-        outlet.out.extend(text_frame(frame) for _, frame in page.messages)
+        _put_page(outlet, page)
         position.read(page.reached)
-        REPLAYED.inc(len(page.messages) * outlet.sessions)
         if self._tracing is not None and page.traced:
-            self._tracing.replayed(position, page.traced)
+            self._tracing.replayed(position, _not_passing(outlet, page))
         if page.whole:
-            outlet.out.extend(position.arrive(until))
+            for frame, exclude in position.arrive(until):
+                outlet.put(frame, exclude)
         arrived = position.goal is None
-        if arrived and replay.announce:
-            outlet.out.append(encode(CaughtUp(position.target, position.at)))
+        told = [encode(CaughtUp(position.target, position.at))] if arrived and replay.announce else []
+        outlet.out.extend(told)
         if outlet.out:
-            outlet.flush()
+            REPLAYED.inc(outlet.flush() - len(told))
         return arrived
 
     async def _unpark(self) -> None:
@@ -197,3 +198,17 @@ class CatchUp:
             await anyio.sleep(_LOOK_AGAIN_S)
             for position in [position for position in self._parked if not self._is_full(position)]:
                 self._put(position, self._parked.pop(position))
+
+
+def _put_page(outlet: Outlet, page: Page) -> None:
+    """Put a page's messages out, each but for whom it passes by."""
+    if not page.excluded:
+        outlet.out.extend([text_frame(frame) for _, frame in page.messages])
+        return
+    for seq, frame in page.messages:
+        outlet.put(text_frame(frame), page.excluded.get(seq, ""))
+
+
+def _not_passing(outlet: Outlet, page: Page) -> list[Traced]:
+    """Return what is traced of a page and does not pass an outlet by."""
+    return [one for one in page.traced if page.excluded.get(one.seq, "") not in outlet.names]

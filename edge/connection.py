@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -114,9 +114,6 @@ class Connection(asyncio.Protocol):
         out: message frames of the chunk in hand.
     """
 
-    sessions: ClassVar = 1
-    """How many a flush writes to."""
-
     __slots__ = (
         "_challenge",
         "_deadline_s",
@@ -207,11 +204,22 @@ class Connection(asyncio.Protocol):
         """Whether nothing can be sent any more."""
         return not self._open
 
-    def flush(self) -> None:
-        """Write the frames in `out` in one go."""
-        data = b"".join(self.out)
+    @property
+    def names(self) -> Collection[str]:
+        """What a producer calls it by who has a message pass it by."""
+        return self.session.names
+
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put a frame into `out`, unless it passes this session by."""
+        if not exclude or exclude not in self.session.names:
+            self.out.append(frame)
+
+    def flush(self) -> int:
+        """Write the frames in `out` in one go, and return how many those were."""
+        count, data = len(self.out), b"".join(self.out)
         self.out.clear()
         self.write(data)
+        return count
 
     def write(self, data: bytes) -> None:
         """Write frames, unless the closing handshake has begun."""

@@ -122,7 +122,7 @@ class Delivery:
                 prev, seq = (0, 0) if transient else (int(prev_text), int(seq_text))
                 if opts != opts_before:
                     wishes = read_opts(opts)
-                    opts_before, unusual, unchecked = opts, wishes.traced or wishes.is_over(now_ms), wishes.fast
+                    opts_before, unusual, unchecked = opts, wishes.is_unusual(now_ms), wishes.fast
             except ValueError:
                 # Only a collect of another make writes such a line; the lines around it are good.
                 log.exception("line_refused", head=line[:64])
@@ -167,24 +167,46 @@ class Delivery:
                 dirty.clear()
 
     def _deliver_unusual(self, line: bytes, audience: Sequence[Position], dirty: list[Outlet], now_ms: int) -> None:
-        """Deliver a line that is traced, or do not as its time is over; apart, so that all others pay nothing for it."""
-        target, prev, seq_text, opts, frame = line.split(b" ", 4)
+        """Deliver a line that is traced, or passes somebody by, or do not as its time is over.
+
+        Apart, so that all others pay nothing for it.
+        """
+        target, prev_text, seq_text, opts, payload = line.split(b" ", 4)
         seq = None if seq_text == _TRANSIENT else int(seq_text)
+        prev = 0 if seq is None else int(prev_text)
         wishes = read_opts(opts)
         tells = self._tracing if wishes.traced else None
         if wishes.is_over(now_ms):
-            self._pass_over(audience, *((0, 0) if seq is None else (int(prev), seq)))
+            self._pass_over(audience, prev, seq or 0)
             if tells is not None:
-                tells.expired(target.decode(), seq, frame)
+                tells.expired(target.decode(), seq, payload)
             return
-        if wishes.fast and (fault := fault_of(frame)):
+        if wishes.fast and (fault := fault_of(payload)):
             _refuse(target, fault)
             return
-        had = [len(position.outlet.out) for position in audience]
-        self._deliver([b" ".join((target, prev, seq_text, _NO_OPTS, frame))], dirty)
-        if tells is not None:
-            for position, length in zip(audience, had, strict=True):
-                tells.came(position, seq, frame, put_out=len(position.outlet.out) > length)
+        frame = text_frame(payload)
+        for position in audience:
+            had = len(position.outlet.out)
+            self._put_out(position, (prev, seq), frame, wishes.exclude, dirty)
+            if tells is not None and not (wishes.exclude and wishes.exclude in position.outlet.names):
+                tells.came(position, seq, payload, put_out=len(position.outlet.out) > had)
+
+    def _put_out(
+        self, position: Position, place: tuple[int, int | None], frame: bytes, exclude: str, dirty: list[Outlet]
+    ) -> None:
+        """Do what `_deliver` does, for one position, with a frame that may pass somebody by; `place` is (prev, seq)."""
+        prev, seq = place
+        outlet = position.outlet
+        verdict = position.take_transient(frame, exclude) if seq is None else position.take(prev, seq, frame, exclude)
+        if verdict is DELIVER:
+            had_none = not outlet.out
+            outlet.put(frame, exclude)
+            if had_none and outlet.out:
+                dirty.append(outlet)
+        elif verdict is Verdict.GAP:
+            self._catch_up(position)
+        elif verdict is Verdict.OVERFULL:
+            self._overfull.append(outlet)
 
     def _pass_over(self, audience: Sequence[Position], prev: int, seq: int) -> None:
         EXPIRED.inc()

@@ -2,7 +2,8 @@
 
 A feed is the node's own place in the target's order (`position`), and the sessions that stand exactly there: its members. A
 message is judged once, by that position; what it lets through is joined once a chunk, and written to each member in one pass.
-What the node has missed is read once, and every member has it.
+What the node has missed is read once, and every member has it. Whom a message passes by (`exclude`) is looked for among the
+members when a chunk is written, once for all that it holds.
 
 Who comes back with a cursor stands elsewhere, and has a position of its own until it has caught up:
 
@@ -108,6 +109,7 @@ class Feed:
         "_members",
         "_own",
         "_paging",
+        "_passing",
         "_roll",
         "_written_at",
         "audience",
@@ -131,16 +133,13 @@ class Feed:
         self._behind = behind
         self._roll = roll
         self._paging = False
+        # (index of a frame in `out`, whom it passes by), ascending.
+        self._passing: list[tuple[int, str]] = []
         self._written_at = 0
 
     def __len__(self) -> int:
         """How many sessions hear of the target, or wait to."""
         return len(self._members) + len(self._own) + len(self.waiting)
-
-    @property
-    def sessions(self) -> int:
-        """How many sessions a flush writes to."""
-        return len(self._members)
 
     @property
     def outlets(self) -> Collection[Outlet]:
@@ -198,24 +197,55 @@ class Feed:
         """Nothing: what waits, waits in the members' own buffers."""
         return 0
 
+    @property
+    def names(self) -> Collection[str]:
+        """None: it is its members that may be passed by."""
+        return ()
+
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put a frame into `out`, and note whom it passes by."""
+        if exclude:
+            self._passing.append((len(self.out), exclude))
+        self.out.append(frame)
+
     def write(self, data: bytes) -> None:
         """Send frames to every member."""
         # A copy: whose buffer that fills ends, and leaves within the call.
         for outlet in list(self._members):
             outlet.write(data)
 
-    def flush(self) -> None:
-        """Send what is in `out` to every member."""
-        data = b"".join(self.out)
-        self.out.clear()
+    def flush(self) -> int:
+        """Send what is in `out` to every member whom it does not pass by, and return how many frames each got, summed up."""
+        frames, self.out = self.out, []
+        passing, self._passing = self._passing, []
+        data = b"".join(frames)
         if self._is_too_much(data):
             self._go_back()
-            return
+            return 0
         if len(data) > _UNREAD_MAX_BYTES:
             self._part_slow()
-        self.write(data)
+        written = len(frames) * len(self._members)
+        if passing:
+            written -= self._write_passing(data, frames, passing)
+        else:
+            self.write(data)
         self._settle()
         self._written_at = self.position.at
+        return written
+
+    def _write_passing(self, data: bytes, frames: list[bytes], passing: list[tuple[int, str]]) -> int:
+        """Send each member the frames that do not pass it by, and return how many were left out."""
+        whoms, left_out = {whom for _, whom in passing}, 0
+        for outlet in list(self._members):
+            if whoms.isdisjoint(outlet.names):
+                outlet.write(data)
+                continue
+            names = outlet.names
+            without = {index for index, whom in passing if whom in names}
+            left_out += len(without)
+            if len(without) < len(frames):
+                outlet.write(b"".join([frame for index, frame in enumerate(frames) if index not in without]))
+        return left_out
 
     def overfull(self) -> None:
         """The head does not come: what was held is given up, and the head is to be asked anew."""

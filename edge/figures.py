@@ -27,18 +27,16 @@ for _reason in (LOST, PROBE, REVOKED):
 
 
 def write_out(dirty: Sequence[Outlet]) -> None:
-    """Write a chunk's frames to the sessions that get some of them, and count them.
+    """Write a chunk's frames to the sessions that get some of them, and count what was written.
 
     Args:
         dirty: those sessions; the first frame in each one's `out` is a message's.
     """
     if not dirty:
         return
-    delivered = sum([len(outlet.out) * outlet.sessions for outlet in dirty])
-    DELIVERED.inc(delivered)
     first = dirty[0].out[0]
-    for outlet in dirty:
-        outlet.flush()
+    delivered = sum([outlet.flush() for outlet in dirty])
+    DELIVERED.inc(delivered)
     _CHUNKS.observe(delivered)
     appended_ms = appended_ms_of(first)
     if appended_ms is not None:

@@ -18,11 +18,15 @@ to a bound, so that it arrives although messages never cease; a hundred thousand
 While a session registers, its position holds what arrives. Only Redis can tell the head, and a message published between
 its answer and the welcome must neither overtake the welcome nor get lost; `start` sorts it out.
 
+A message that passes somebody by (`exclude`) is judged like any other, so that the one behind it shows no gap. Only where it is
+put out, now or out of what was kept, the outlet is asked for its names.
+
 Pure: takes values and returns judgements; the figures kept in memory are all it touches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -56,18 +60,22 @@ NOWHERE: Final = 2**63
 """`last` of a position that is not live: above any seq, so that the one comparison sends it down the slow path."""
 
 
+_Kept = tuple[int, int, bytes, str]
+"""A live message that waits: prev, seq, frame, whom it passes by."""
+
+
 class Outlet(Protocol):
     """What a position belongs to: something that frames can be put into.
 
     Attributes:
-        out: frames of the chunk in hand; emptied by `flush`.
+        out: frames of the chunk in hand, message frames first; emptied by `flush`.
     """
 
     out: list[bytes]
 
     @property
-    def sessions(self) -> int:
-        """How many sessions a flush writes to: one, or those of a feed."""
+    def names(self) -> Collection[str]:
+        """What a producer calls it by who has a message pass it by: `session:<id>`, `device:<user>,<device>`."""
 
     @property
     def backlog_bytes(self) -> int:
@@ -77,8 +85,11 @@ class Outlet(Protocol):
     def gone(self) -> bool:
         """Whether nothing can be sent any more."""
 
-    def flush(self) -> None:
-        """Send what is in `out`."""
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put a frame into `out`, but not for whom it passes by; "" for nobody."""
+
+    def flush(self) -> int:
+        """Send what is in `out`, and return how many frames that were: each as often as there are sessions that got it."""
 
     def write(self, data: bytes) -> None:
         """Send whole frames."""
@@ -125,10 +136,10 @@ class Position:
         self.last = NOWHERE
         self.goal: int | None = None
         self._at = 0
-        self._held: list[tuple[int, int, bytes]] | None = []
+        self._held: list[_Kept] | None = []
         self._held_bytes = 0
         self._held_max_bytes = held_max_bytes
-        self._tail: list[tuple[int, int, bytes]] = []
+        self._tail: list[_Kept] = []
         self._tail_bytes = 0
 
     @property
@@ -141,23 +152,30 @@ class Position:
         """The last seq put out, or passed over, live or not."""
         return self._at if self.last == NOWHERE else self.last
 
-    def take(self, prev: int, seq: int, frame: bytes) -> Verdict:
-        """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER."""
+    def take(self, prev: int, seq: int, frame: bytes, exclude: str = "") -> Verdict:
+        """Judge a message with a seq. The caller sends the frame when the verdict is DELIVER.
+
+        Args:
+            prev: of the message.
+            seq: of the message.
+            frame: what is kept where it cannot be sent now.
+            exclude: whom it passes by. That changes nothing of the verdict: it is for the caller to leave out, then or now.
+        """
         if prev <= self.last < seq:
             self.last = seq
             return DELIVER
         if self._held is not None:
-            return self._hold(self._held, prev, seq, frame)
+            return self._hold(self._held, (prev, seq, frame, exclude))
         if self.goal is not None:
             self.goal = max(self.goal, seq)
-            self._keep(prev, seq, frame)
+            self._keep((prev, seq, frame, exclude))
             return Verdict.BEHIND
         if seq <= self.last:
             DUPLICATES.inc()
             return Verdict.DUPLICATE
         GAPS.inc()
         self.fall_behind(seq)
-        self._keep(prev, seq, frame)
+        self._keep((prev, seq, frame, exclude))
         return Verdict.GAP
 
     def pass_over(self, prev: int, seq: int) -> bool:
@@ -175,9 +193,9 @@ class Position:
             return True
         return False
 
-    def take_transient(self, frame: bytes) -> Verdict:
+    def take_transient(self, frame: bytes, exclude: str = "") -> Verdict:
         """Judge a message without a seq: it has no order to keep, but does not overtake the welcome either."""
-        return DELIVER if self._held is None else self._hold(self._held, 0, 0, frame)
+        return DELIVER if self._held is None else self._hold(self._held, (0, 0, frame, exclude))
 
     def start(self, head: int) -> list[bytes]:
         """Begin behind `head` and return the frames that were held and are due now, in order; it may be behind after that.
@@ -189,17 +207,17 @@ class Position:
         goal, self.goal = self.goal, None
         self.began = self.last = head
         held.sort(key=lambda message: message[1])
-        due = [frame for prev, seq, frame in held if seq == 0 or self.take(prev, seq, frame) is DELIVER]
+        due = [one for one in held if one[1] == 0 or self.take(*one) is DELIVER]
         self._aim_at(goal)
-        return due
+        return self._frames(due)
 
     def start_after(self, since: int, head: int) -> list[bytes]:
         """Begin behind `since`, which the client has; it is behind when there is more. Return the transient frames due."""
         held, self._held = self._held or [], None
         goal, self.goal = self.goal, None
         self.began = self.last = since
-        self._aim_at(max((goal or 0, head, *(seq for _, seq, _ in held))))
-        return [frame for _, seq, frame in held if seq == 0]
+        self._aim_at(max((goal or 0, head, *(seq for _, seq, _, _ in held))))
+        return self._frames([one for one in held if one[1] == 0])
 
     def fall_behind(self, goal: int) -> None:
         """Take nothing live until `goal` is reached."""
@@ -220,10 +238,10 @@ class Position:
         """Note that the inbox has been read and sent up to `seq`."""
         self._at = max(seq, self._at)
 
-    def arrive(self, until: int) -> list[bytes]:
+    def arrive(self, until: int) -> list[tuple[bytes, str]]:
         """Note that the inbox has nothing more up to `until`, and return the live frames that follow.
 
-        If that reaches the goal, the position is live from here on, and `goal` is None.
+        Each comes with whom it passes by. If that reaches the goal, the position is live from here on, and `goal` is None.
         """
         self._at = max(until, self._at)
         due = self._follow()
@@ -232,20 +250,24 @@ class Position:
             self._tail, self._tail_bytes = [], 0
         return due
 
-    def _follow(self) -> list[bytes]:
-        due: list[bytes] = []
-        for prev, seq, frame in sorted(self._tail):
+    def _follow(self) -> list[tuple[bytes, str]]:
+        due: list[tuple[bytes, str]] = []
+        for prev, seq, frame, exclude in sorted(self._tail):
             if prev <= self._at < seq:
                 self._at = seq
-                due.append(frame)
+                due.append((frame, exclude))
         return due
 
-    def _keep(self, prev: int, seq: int, frame: bytes) -> None:
-        self._tail_bytes += len(frame)
+    def _frames(self, due: list[_Kept]) -> list[bytes]:
+        return [frame for _, _, frame, exclude in due if not exclude or exclude not in self.outlet.names]
+
+    def _keep(self, one: _Kept) -> None:
+        size = len(one[2])
+        self._tail_bytes += size
         if self._tail_bytes > _TAIL_MAX_BYTES:
             # The newest are of no use without those before them: begin anew, what is dropped will be read.
-            self._tail, self._tail_bytes = [], len(frame)
-        self._tail.append((prev, seq, frame))
+            self._tail, self._tail_bytes = [], size
+        self._tail.append(one)
 
     def _aim_at(self, goal: int | None) -> None:
         if goal is not None and self.goal is None and goal > self.last:
@@ -253,10 +275,10 @@ class Position:
         elif goal is not None and self.goal is not None:
             self.raise_goal(goal)
 
-    def _hold(self, held: list[tuple[int, int, bytes]], prev: int, seq: int, frame: bytes) -> Verdict:
-        self._held_bytes += len(frame)
+    def _hold(self, held: list[_Kept], one: _Kept) -> Verdict:
+        self._held_bytes += len(one[2])
         if self._held_bytes > self._held_max_bytes:
             held.clear()  # the session ends, so that none of it will be sent
             return Verdict.OVERFULL
-        held.append((prev, seq, frame))
+        held.append(one)
         return Verdict.HELD

@@ -178,6 +178,12 @@ class Session:
         return CursorKey(self.user, device, USER_PREFIX + self.user) if device is not None and self.user else None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What a producer calls it by who has a message pass it by."""
+        session, device = f"session:{self.id}", self._options.device
+        return (session,) if device is None else (session, f"device:{self.user},{device}")
+
+    @property
     def cursors(self) -> list[CursorKey]:
         """All cursors that acks move: of the user's own messages, of `all` and of topics."""
         key = self.cursor

@@ -5,14 +5,14 @@ Redis between them and the edge (`Wire`), cursors kept by the server, and the us
 a client library.
 
 Every frame is held against the one promise the moment it is put out: a session gets what is accepted behind its start, in
-the order of seqs, each once, and passes over nothing but what has expired.
+the order of seqs, each once, and passes over nothing but what has expired and what passes its device by.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,6 +36,12 @@ from tests.unit.edge.outlets import feed
 
 USER: Final = "ann"
 TARGET: Final = f"user:{USER}"
+DESK: Final = "desk"
+"""The device that has a name, which the server keeps a cursor for."""
+
+BUT_DESK: Final = f"device:{USER},{DESK}"
+"""The `exclude` of a message for all but that one."""
+
 FIRST_SEQ: Final = 16 * 10**14
 """In 2020, as µs: what a session makes of cursors older than is kept, and of those from the future, is not the matter here."""
 
@@ -53,12 +59,14 @@ class Accepted:
 
     Attributes:
         before: the seq of the message accepted before it.
+        exclude: whom it passes by; "" for nobody.
         expired: its time is over.
         removed: MongoDB has dropped it.
     """
 
     before: int
     seq: int
+    exclude: str = ""
     expired: bool = False
     removed: bool = False
 
@@ -69,7 +77,7 @@ class Accepted:
 
     def line(self, prev: int) -> bytes:
         """Return a payload line; any `prev` from `before` up to the seq is a true one."""
-        return build_line(TARGET, prev, self.seq, 1 if self.expired else None, self.frame).encode()
+        return build_line(TARGET, prev, self.seq, 1 if self.expired else None, self.frame, exclude=self.exclude).encode()
 
 
 @dataclass(slots=True)
@@ -101,13 +109,13 @@ class Store:
         """Return what is accepted up to a seq."""
         return [one for one in self.accepted if one.seq <= seq]
 
-    def accept(self, step: int) -> None:
+    def accept(self, step: int, exclude: str = "") -> None:
         """Store one message, whose seq lies so much above the one before it."""
-        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step))
+        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step, exclude))
 
-    def between(self, after: int, until: int) -> list[Accepted]:
-        """Return what is accepted with after < seq <= until and has not expired."""
-        return [one for one in self.accepted if after < one.seq <= until and not one.expired]
+    def between(self, after: int, until: int, names: Collection[str] = ()) -> list[Accepted]:
+        """Return what is accepted with after < seq <= until, has not expired and passes nobody of these names by."""
+        return [one for one in self.accepted if after < one.seq <= until and not one.expired and one.exclude not in names]
 
     async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         """Look now, and tell when the test says so."""
@@ -115,7 +123,8 @@ class Store:
         found = [one for one in self.accepted if after < one.seq <= until and not one.removed][: self.page_max]
         messages = [(one.seq, one.frame.encode()) for one in found if not one.expired]
         reached = max([after, *(one.seq for one in found)])
-        page: Page = await self._query(Page(messages, reached, whole=len(found) < self.page_max))
+        excluded = {one.seq: one.exclude for one in found if one.exclude}
+        page: Page = await self._query(Page(messages, reached, whole=len(found) < self.page_max, excluded=excluded))
         return page
 
     async def newest_above(self, target: str, above: int) -> int:
@@ -197,8 +206,6 @@ class Link:
         caught_up: how many frames said so.
     """
 
-    sessions = 1
-
     def __init__(self, cluster: Cluster, query: dict[str, str]) -> None:
         self.out: list[bytes] = []
         self.gone = False
@@ -244,11 +251,22 @@ class Link:
         """Take the client's word for what it has."""
         self._act(self.session.text(b'{"type":"ack","seq":%d}' % seq))
 
-    def flush(self) -> None:
+    @property
+    def names(self) -> Sequence[str]:
+        """What its session is called."""
+        return self.session.names
+
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put out what does not pass it by."""
+        if exclude not in self.names:
+            self.out.append(frame)
+
+    def flush(self) -> int:
         """Put the frames of the chunk on their way."""
-        data = b"".join(self.out)
+        count, data = len(self.out), b"".join(self.out)
         self.out.clear()
         self.write(data)
+        return count
 
     def write(self, data: bytes) -> None:
         """Put frames on their way."""
@@ -303,18 +321,22 @@ class Link:
             self.end()  # a slow consumer: what it has not read is lost with the connection
 
     def _hold_against_promise(self, frame: dict[str, Any]) -> None:
-        kind = frame["type"]
+        kind, between = frame["type"], self._cluster.store.between
         assert (kind == "welcome") == (self.welcomed is None), f"{kind} first, or a second welcome"
         if kind == "welcome":
             self.welcomed = frame["seq"]
         elif kind == "caught_up":
             self.caught_up += 1
             assert frame["seq"] >= self.at
-            assert self._cluster.store.between(self.at, max(frame["seq"], self.welcomed or 0)) == [], "not caught up"
+            assert between(self.at, max(frame["seq"], self.welcomed or 0), self.names) == [], "not caught up"
         elif kind == "message" and "seq" in frame:
+            (message,) = (one for one in self._cluster.store.accepted if one.seq == frame["seq"])
+            assert message.exclude not in self.names, f"{frame['seq']} was to pass by"
             assert frame["seq"] > self.at, f"{frame['seq']} after {self.at}"
-            assert self._cluster.store.between(self.at, frame["seq"] - 1) == [], f"a gap between {self.at} and {frame['seq']}"
+            assert between(self.at, frame["seq"] - 1, self.names) == [], f"a gap between {self.at} and {frame['seq']}"
             self.at = frame["seq"]
+        elif kind == "message":
+            assert frame["text"] not in self.names, "what is transient was to pass by"
 
 
 @dataclass(slots=True)

@@ -16,19 +16,24 @@ def feed(target: str = ALL, head: int = 0) -> Feed:
 class KeptOutlet:
     """Keeps each flush as one write."""
 
-    sessions = 1
-
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self.names = names
         self.out: list[bytes] = []
         self.writes: list[list[bytes]] = []
         self.ended = 0
         self.backlog_bytes = 0
         self.gone = False
 
-    def flush(self) -> None:
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put out what does not pass it by."""
+        if exclude not in self.names:
+            self.out.append(frame)
+
+    def flush(self) -> int:
         """Keep what is out."""
         self.writes.append(self.out.copy())
         self.out.clear()
+        return len(self.writes[-1])
 
     def write(self, data: bytes) -> None:
         """Keep it."""

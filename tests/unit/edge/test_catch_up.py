@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from prometheus_client import REGISTRY
 from pymongo.errors import AutoReconnect
 
 from edge.catch_up import CatchUp
@@ -34,6 +35,7 @@ class FakeInbox:
     def __init__(self, **seqs: list[int]) -> None:
         self.seqs = {f"user:{user}": numbers for user, numbers in seqs.items()}
         self.failures = 0
+        self.excluded: dict[int, str] = {}
         self.queries: list[str] = []
         self.meanwhile: Callable[[int], object] = lambda _seq: None
         self.most_at_once = 0
@@ -53,7 +55,8 @@ class FakeInbox:
         found = [seq for seq in self.seqs[target] if after < seq <= until]
         most = min(most, most_bytes // 500)
         page = found[:most]
-        return Page([(seq, b"%d" % seq) for seq in page], max([after, *page]), whole=len(found) < most)
+        messages = [(seq, b"%d" % seq) for seq in page]
+        return Page(messages, max([after, *page]), whole=len(found) < most, excluded=self.excluded)
 
 
 def behind(user: str, at: int, goal: int) -> tuple[Position, KeptOutlet]:
@@ -106,6 +109,42 @@ async def test_tells_the_client_when_asked() -> None:
         catch_up.ask(position, announce=True)
         await until_live(position)
     assert outlet.frames == [*wire(1, 2), encode(CaughtUp("user:a", 2))]
+
+
+async def test_whom_a_message_passes_by_reads_on_without_it() -> None:
+    """Of a page, and of what came live behind it; it stands where everybody stands, and only what was sent is counted."""
+    inbox = FakeInbox(a=[1, 2, 3])
+    inbox.excluded = {1: "device:a,phone", 3: "device:a,phone"}
+    (position, phone), (other, desk) = behind("a", 0, 3), behind("a", 0, 3)
+    phone.names = ("session:1", "device:a,phone")
+    for one in (position, other):
+        one.take(3, 4, text_frame(b"4"), "device:a,phone")
+        one.goal = 3
+    before = _replayed()
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position, announce=True)
+        catch_up.ask(other)
+        await until_live(position, other)
+    assert phone.frames == [*wire(2), encode(CaughtUp("user:a", 4))]
+    assert desk.frames == wire(1, 2, 3, 4)
+    assert position.at == other.at == 4
+    assert _replayed() - before == 5
+
+
+async def test_a_page_that_passes_a_client_by() -> None:
+    """Nothing is written, and the position arrives."""
+    inbox = FakeInbox(a=[1, 2])
+    inbox.excluded = {1: "session:1", 2: "session:1"}
+    position, outlet = behind("a", 0, 2)
+    outlet.names = ("session:1",)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(position)
+        await until_live(position)
+    assert (outlet.writes, position.at) == ([], 2)
+
+
+def _replayed() -> float:
+    return REGISTRY.get_sample_value("pushway_replayed_total") or 0.0
 
 
 async def test_long_backlog_waits_its_turn() -> None:
@@ -247,9 +286,9 @@ async def test_pages_of_one_session_that_are_read_at_once() -> None:
     second.outlet = outlet
     flush = outlet.flush
 
-    def fill() -> None:
+    def fill() -> int:
         outlet.backlog_bytes = 10**9
-        flush()
+        return flush()
 
     outlet.flush = fill  # type: ignore[method-assign]
     async with catching_up(inbox) as catch_up:

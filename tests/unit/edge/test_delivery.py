@@ -49,9 +49,9 @@ def frame(user: str, seq: int | None) -> str:
     return build_frame(f"user:{user}", seq, f"m{seq}", 0, '"text":"a b"')
 
 
-def line(user: str, prev: int, seq: int, expires_ms: int | None = None) -> str:
+def line(user: str, prev: int, seq: int, expires_ms: int | None = None, exclude: str = "") -> str:
     """Return a payload line."""
-    return build_line(f"user:{user}", prev, seq, expires_ms, frame(user, seq))
+    return build_line(f"user:{user}", prev, seq, expires_ms, frame(user, seq), exclude=exclude)
 
 
 def wire(user: str, seq: int | None) -> bytes:
@@ -92,6 +92,43 @@ def test_a_transient_message_has_no_seq() -> None:
     hearers = Hearers(alice=1).started()
     hearers.receive(build_line("user:alice", None, None, None, frame("alice", None)))
     assert hearers.outlets["alice"][0].frames == [wire("alice", None)]
+
+
+def test_a_message_passes_a_session_by() -> None:
+    """All others get it; to that one it counts as seen, so that what follows shows no gap, and as nothing written."""
+    hearers = Hearers(alice=2, bob=1).started()
+    phone, desk = hearers.outlets["alice"]
+    phone.names = ("session:1", "device:alice,phone")
+    transient = build_line("user:alice", None, None, None, frame("alice", None), exclude="session:1")
+    hearers.receive(
+        line("alice", 0, 1, exclude="device:alice,phone"),
+        line("bob", 0, 1, exclude="device:alice,phone"),
+        line("alice", 1, 2),
+        transient,
+        line("alice", 2, 3, exclude="device:alice,pad"),
+        line("alice", 3, 4, exclude="session:1"),
+    )
+    assert phone.writes == [[wire("alice", 2), wire("alice", 3)]]
+    assert desk.writes == [[wire("alice", 1), wire("alice", 2), wire("alice", None), wire("alice", 3), wire("alice", 4)]]
+    assert hearers.outlets["bob"][0].frames == [wire("bob", 1)]
+    assert [position.at for position in hearers.positions["alice"]] == [4, 4]
+    assert hearers.behind == []
+
+
+def test_a_message_for_others_shows_a_gap() -> None:
+    """What was missed before it did not pass the session by."""
+    hearers = Hearers(alice=1).started()
+    hearers.outlets["alice"][0].names = ("session:1",)
+    hearers.receive(line("alice", 4, 5, exclude="session:1"), line("alice", 4, 5, exclude="session:1"))
+    assert hearers.behind == hearers.positions["alice"]
+    assert (hearers.outlets["alice"][0].writes, hearers.positions["alice"][0].goal) == ([], 5)
+
+
+def test_who_registers_too_long_is_ended_by_what_is_for_others_too() -> None:
+    """It is held like the rest, since whom it passes by is asked when it is due."""
+    hearers = Hearers(alice=1)
+    hearers.receive(*(line("alice", seq - 1, seq, exclude="session:1") for seq in range(1, 200)))
+    assert hearers.outlets["alice"][0].ended > 0
 
 
 def test_an_expired_message_shows_a_gap() -> None:

@@ -1,16 +1,21 @@
-"""edge.feed: what many hear is judged once, and each of them gets all of it, in order, each once."""
+"""edge.feed: what many hear is judged once, and each whom it does not pass by gets all of it, in order, each once."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from prometheus_client import REGISTRY
 
+from edge.delivery import Delivery
 from edge.feed import Feed, Hearing
-from edge.position import DELIVER, Outlet, Position, Verdict
+from edge.frames import text_frame
+from edge.position import Outlet, Position, Verdict
 from edge.resync import compare
+from router.lines import build_line
 
 TARGET = "topic:news"
 LARGE = 40_000
@@ -20,26 +25,37 @@ LARGE = 40_000
 BUFFER_MAX_BYTES = 100_000
 """Which takes two such frames."""
 
+PHONE = "device:ann,phone"
+
+WHOM = st.sampled_from(["", PHONE, "session:0"])
+
 
 class Client:
     """A session's outlet and its client: keeps what it is written, as seqs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self.names = names
         self.out: list[bytes] = []
         self.seqs: list[int] = []
         self.backlog_bytes = 0
         self.gone = False
         self.ended = False
-        self.sessions = 1
+
+    def put(self, frame: bytes, exclude: str) -> None:
+        """Put out what does not pass it by."""
+        if exclude not in self.names:
+            self.out.append(frame)
 
     def write(self, data: bytes) -> None:
         """Read the frames, each a seq in a field of its own width."""
-        self.seqs += [int(part.strip(b".")) for part in data.split(b";") if part]
+        self.seqs += map(int, re.findall(rb"<([0-9]+)\.*>", data))
 
-    def flush(self) -> None:
+    def flush(self) -> int:
         """Write what is out."""
+        count = len(self.out)
         self.write(b"".join(self.out))
         self.out.clear()
+        return count
 
     def overfull(self) -> None:
         """End."""
@@ -74,48 +90,51 @@ def test_the_roll_is_told_of_who_joins_and_leaves() -> None:
     assert roll.told == [("came", now, 1), ("came", behind, 2), ("went", now, 1), ("went", behind, 0)]
 
 
-def frame_of(seq: int, *, large: bool = False) -> bytes:
+def frame_of(seq: int, *, large: bool = False) -> str:
     """Return a frame that a `Client` can read."""
-    return (b"%d" % seq).ljust(LARGE if large else 3, b".") + b";"
+    return f"<{seq}".ljust(LARGE if large else 4, ".") + ">"
 
 
 class Node:
-    """Delivery and catch-up of one target, step by step; MongoDB is the list of what was accepted."""
+    """Delivery, and catch-up of one target, step by step; MongoDB is the list of what was accepted.
+
+    Attributes:
+        accepted: seq → frame.
+        excluded: seq → whom it passes by, where anybody.
+    """
 
     def __init__(self, head: int = 0) -> None:
-        self.accepted: dict[int, bytes] = {}
+        self.accepted: dict[int, str] = {}
+        self.excluded: dict[int, str] = {}
         self.behind: dict[Position, None] = {}
         self.feed = Feed(TARGET, BUFFER_MAX_BYTES, self.catch_up)
         self.feed.start(head)
+        self.delivery = Delivery({TARGET.encode(): self.feed.audience}, self.catch_up)
         self.top = head
 
     def catch_up(self, position: Position) -> None:
         """Have a position read on."""
         self.behind[position] = None
 
-    def accept(self, *, large: bool = False) -> tuple[int, int, bytes]:
+    def accept(self, *, large: bool = False, exclude: str = "") -> str:
         """Store a message, and return its line."""
         prev, self.top = self.top, self.top + 1
         self.accepted[self.top] = frame_of(self.top, large=large)
-        return prev, self.top, self.accepted[self.top]
+        if exclude:
+            self.excluded[self.top] = exclude
+        return build_line(TARGET, prev, self.top, None, self.accepted[self.top], exclude=exclude)
 
-    def deliver(self, *lines: tuple[int, int, bytes]) -> None:
+    def deliver(self, *lines: str) -> None:
         """Deliver a chunk."""
-        dirty: list[Outlet] = []
-        for prev, seq, frame in lines:
-            for position in self.feed.audience:
-                verdict = position.take(prev, seq, frame)
-                if verdict is DELIVER:
-                    dirty += [] if position.outlet.out else [position.outlet]
-                    position.outlet.out.append(frame)
-                elif verdict is Verdict.GAP:
-                    self.catch_up(position)
-        for outlet in dirty:
-            outlet.flush()
+        self.delivery.receive(["\n".join(lines).encode()])
 
-    def join(self, since: int | None) -> tuple[Client, Hearing]:
+    def owed(self, client: Client, began: int) -> list[int]:
+        """Return what a client is to have that began behind a seq."""
+        return [seq for seq in self.accepted if began < seq and self.excluded.get(seq) not in client.names]
+
+    def join(self, since: int | None, *names: str) -> tuple[Client, Hearing]:
         """Have a client join, and read on if it is behind."""
-        client = Client()
+        client = Client(*names)
         hearing = self.feed.join(client, since)
         if hearing.own is not None and hearing.own.goal is not None:
             self.catch_up(hearing.own)
@@ -130,10 +149,12 @@ class Node:
             return
         page = [seq for seq in self.accepted if position.at < seq <= goal][:most]
         whole = len(page) < most
-        outlet.out.extend(self.accepted[seq] for seq in page)
+        due = [(text_frame(self.accepted[seq].encode()), self.excluded.get(seq, "")) for seq in page]
         position.read(max([position.at, *page]))
         if whole:
-            outlet.out.extend(position.arrive(goal))
+            due += position.arrive(goal)
+        for frame, exclude in due:
+            outlet.put(frame, exclude)
         if outlet.out:
             outlet.flush()
         if position.goal is not None:
@@ -156,7 +177,7 @@ def test_one_judgement_for_all() -> None:
     node.deliver(node.accept())
     assert (ann.seqs, bob.seqs, late.seqs) == ([1, 2, 3], [1, 2, 3], [3])
     assert node.feed.audience == [node.feed.position]
-    assert (len(node.feed), node.feed.sessions) == (3, 3)
+    assert len(node.feed) == 3
 
 
 def test_a_client_that_comes_back_reads_by_itself_and_then_joins() -> None:
@@ -165,7 +186,7 @@ def test_a_client_that_comes_back_reads_by_itself_and_then_joins() -> None:
     ann, _ = node.join(None)
     node.deliver(node.accept(), node.accept())
     back, hearing = node.join(0)
-    assert (hearing.at, node.feed.sessions) == (0, 1)
+    assert (hearing.at, node.feed.audience) == (0, [node.feed.position, hearing.own])
     node.deliver(node.accept())
     while node.behind:
         node.read_page(2)
@@ -214,7 +235,7 @@ def test_a_client_that_ends_while_it_is_written_to() -> None:
     node.deliver(node.accept())
     node.deliver(node.accept())
     assert before.seqs == behind.seqs == [1, 2]
-    assert (full.seqs, node.feed.sessions) == ([], 2)
+    assert (full.seqs, len(node.feed)) == ([], 2)
 
 
 def test_a_slow_client_is_sent_no_more_than_it_takes() -> None:
@@ -273,8 +294,51 @@ def test_unreadable() -> None:
     assert reader.ended
 
 
+def test_whom_a_message_passes_by() -> None:
+    """Of a chunk it gets the rest, in order; everybody else, all of it; and all stand at the same place."""
+    node = Node()
+    (phone, here), (desk, there) = node.join(None, "session:1", PHONE), node.join(None, "session:2", "device:ann,desk")
+    before = _delivered()
+    node.deliver(node.accept(), node.accept(exclude=PHONE), node.accept(exclude="session:2"), node.accept(exclude="session:9"))
+    node.deliver(node.accept(exclude="session:1"))
+    assert phone.seqs == [1, 3, 4]
+    assert desk.seqs == [1, 2, 4, 5]
+    assert here.at == there.at == node.feed.head == 5
+    assert _delivered() - before == 3 + 4
+
+
+def test_passed_by_although_it_was_missed() -> None:
+    """Neither of a page nor of what came live behind it; nor by a session that reads by itself."""
+    node = Node()
+    (phone, here), (desk, _) = node.join(None, PHONE), node.join(None)
+    node.accept(exclude=PHONE)
+    node.deliver(node.accept(), node.accept(exclude=PHONE))
+    back, own = node.join(0, PHONE)
+    while node.behind:
+        node.read_page(1)
+    node.deliver(node.accept(exclude=PHONE), node.accept())
+    assert (phone.seqs, desk.seqs, back.seqs) == ([2, 5], [1, 2, 3, 4, 5], [2, 5])
+    assert here.at == own.at == 5
+
+
+def test_what_is_read_in_pages_is_not_counted_as_delivered() -> None:
+    """A chunk that no buffer takes counts when it is read; so it is counted once."""
+    node = Node()
+    node.join(None)
+    before = _delivered()
+    node.deliver(*[node.accept(large=True) for _ in range(6)])
+    assert _delivered() == before
+
+
+def _delivered() -> float:
+    return REGISTRY.get_sample_value("pushway_delivered_total") or 0.0
+
+
 class FeedMachine(RuleBasedStateMachine):
-    """Whatever happens in whatever order: each session is put out what follows its start, in order, each once, all of it."""
+    """Whatever happens in whatever order: each session is put out what follows its start and does not pass it by.
+
+    All of that, in order, each once; and each stands where all others stand.
+    """
 
     @initialize(head=st.integers(0, 3))
     def begin(self, head: int) -> None:
@@ -283,15 +347,15 @@ class FeedMachine(RuleBasedStateMachine):
         self.sessions: list[tuple[Client, Hearing, int]] = []
         self.late: list[Any] = []
 
-    @rule(large=st.booleans(), count=st.integers(1, 4))
-    def publish(self, count: int, *, large: bool) -> None:
+    @rule(large=st.booleans(), excludes=st.lists(WHOM, min_size=1, max_size=4))
+    def publish(self, excludes: list[str], *, large: bool) -> None:
         """Messages come."""
-        self.node.deliver(*[self.node.accept(large=large) for _ in range(count)])
+        self.node.deliver(*[self.node.accept(large=large, exclude=exclude) for exclude in excludes])
 
-    @rule(keep=st.booleans())
-    def miss(self, *, keep: bool) -> None:
+    @rule(keep=st.booleans(), exclude=WHOM)
+    def miss(self, exclude: str, *, keep: bool) -> None:
         """One does not come, or comes again much later."""
-        line = self.node.accept()
+        line = self.node.accept(exclude=exclude)
         self.late += [line] if keep else []
 
     @rule()
@@ -300,11 +364,11 @@ class FeedMachine(RuleBasedStateMachine):
         if self.late:
             self.node.deliver(self.late.pop())
 
-    @rule(since=st.none() | st.integers(0, 30))
-    def join(self, since: int | None) -> None:
+    @rule(since=st.none() | st.integers(0, 30), device=WHOM)
+    def join(self, since: int | None, device: str) -> None:
         """A session begins; a cursor is never above what was accepted."""
         since = None if since is None else min(since, self.node.top)
-        client, hearing = self.node.join(since)
+        client, hearing = self.node.join(since, *filter(None, [f"session:{len(self.sessions)}", device]))
         self.sessions.append((client, hearing, hearing.at))
 
     @rule(data=st.data())
@@ -335,13 +399,13 @@ class FeedMachine(RuleBasedStateMachine):
         self.node.settle()
         for client, hearing, began in self.sessions:
             assert hearing.at == self.node.top
-            assert client.seqs == [seq for seq in self.node.accepted if seq > began]
+            assert client.seqs == self.node.owed(client, began)
 
     @invariant()
     def in_order_each_once(self) -> None:
         """No session is put out anything but what follows what it has."""
         for client, hearing, began in getattr(self, "sessions", []):
-            expected = [seq for seq in self.node.accepted if began < seq]
+            expected = self.node.owed(client, began)
             assert client.seqs == expected[: len(client.seqs)]
             assert hearing.at >= max([began, *client.seqs])
 

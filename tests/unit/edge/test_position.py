@@ -28,7 +28,7 @@ def test_the_worked_example_of_the_module() -> None:
     assert (at.at, at.goal) == (11, 13)
     assert at.take(13, 14, b"14") is Verdict.BEHIND
     at.read(13)
-    assert at.arrive(13) == [b"14"]
+    assert at.arrive(13) == [(b"14", "")]
     assert at.goal is None
     assert at.take(14, 15, b"") is Verdict.DELIVER
 
@@ -87,6 +87,28 @@ def test_what_comes_while_registering_is_held_for_the_start() -> None:
     assert at.last == 12
 
 
+def test_what_passes_it_by_is_not_held_for_it() -> None:
+    """Neither at a head nor behind a cursor; its place in the order is taken all the same."""
+    for since, due in ((None, [b"11", b"t"]), (10, [b"t"])):
+        at = Position(KeptOutlet("session:1"), "user:a", LIMIT)
+        for frame, whom in ((b"t", "session:2"), (b"x", "session:1")):
+            assert at.take_transient(frame, whom) is Verdict.HELD
+        assert at.take(10, 11, b"11", "session:2") is Verdict.HELD
+        assert at.take(11, 12, b"12", "session:1") is Verdict.HELD
+        frames = at.start(10) if since is None else at.start_after(since, 10)
+        assert sorted(frames) == due
+        assert max(at.at, at.goal or 0) == 12
+
+
+def test_what_is_kept_while_behind_says_whom_it_passes_by() -> None:
+    """The position may be that of many, so that it is for its outlet to leave it out."""
+    at = position(10)
+    at.fall_behind(12)
+    assert at.take(12, 13, b"13", "session:1") is Verdict.BEHIND
+    assert at.take(13, 14, b"14") is Verdict.BEHIND
+    assert at.arrive(12) == [(b"13", "session:1"), (b"14", "")]
+
+
 def test_a_transient_message_leaves_the_order_alone() -> None:
     """It has no seq to remember."""
     at = position(10)
@@ -117,7 +139,7 @@ def read_page(at: Position) -> list[int]:
     found = [seq for seq in range(at.at + 1, NEWEST + 1) if seq <= until]
     if found[:PAGE]:
         at.read(found[:PAGE][-1])
-    return found[:PAGE] + (list(map(int, at.arrive(until))) if len(found) < PAGE else [])
+    return found[:PAGE] + ([int(frame) for frame, _ in at.arrive(until)] if len(found) < PAGE else [])
 
 
 @given(

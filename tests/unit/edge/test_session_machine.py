@@ -15,11 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pymongo.errors import AutoReconnect
 
 from edge import catch_up, position
-from tests.unit.edge.cluster import TARGET, USER, Accepted, Cluster, Device, Link, until
+from router.lines import build_line
+from tests.unit.edge.cluster import BUT_DESK, DESK, TARGET, USER, Accepted, Cluster, Device, Link, until
 
 COUNTS = st.integers(1, 6)
-STEPS = st.lists(st.integers(1, 3), min_size=1, max_size=5)
-"""How far the seqs of new messages lie apart."""
+STEPS = st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["", BUT_DESK])), min_size=1, max_size=5)
+"""How far the seqs of new messages lie apart, and whom each passes by."""
+
+Steps = list[tuple[int, str]]
 
 BACK = st.integers(0, 8)
 """How many messages back from the newest."""
@@ -47,7 +50,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.cluster = Cluster()
         self.store, self.wire = self.cluster.store, self.cluster.wire
         # The first two keep their cursors themselves; one wants all there is, one what comes from now on.
-        self.devices = [Device(""), Device("", began=0), Device("desk")]
+        self.devices = [Device(""), Device("", began=0), Device(DESK)]
         self.heads: list[tuple[int | None, int]] = []
         """(head, how many losses came before it was read) of each that has not been compared yet."""
         self.losses = 0
@@ -71,7 +74,7 @@ class SessionMachine(RuleBasedStateMachine):
         return [device.link for device in self.devices if device.link is not None and not device.link.gone]
 
     @initialize(ending=st.sampled_from(["no more than needed", "resync", "resync without a head", "recovery"]), steps=STEPS)
-    def begin(self, ending: str, steps: list[int]) -> None:
+    def begin(self, ending: str, steps: Steps) -> None:
         """There are messages already, and sessions.
 
         `ending` is what brings everybody to the end. With "no more than needed" that is no resync at all where there was one
@@ -84,10 +87,10 @@ class SessionMachine(RuleBasedStateMachine):
     # -- collect, MongoDB, dispatch ----------------------------------------------------------------------------------
 
     @rule(steps=STEPS)
-    def accept(self, steps: list[int]) -> None:
+    def accept(self, steps: Steps) -> None:
         """Messages are stored; nobody is told yet."""
-        for step in steps:
-            self.store.accept(step)
+        for step, exclude in steps:
+            self.store.accept(step, exclude)
 
     @precondition(lambda self: self.store.top > self.wire.handed)
     @rule(count=COUNTS)
@@ -118,7 +121,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.losses += 1
 
     @rule(steps=STEPS)
-    def publish(self, steps: list[int]) -> None:
+    def publish(self, steps: Steps) -> None:
         """Messages go all the way, as on a good day."""
         self.accept(steps)
         self.hand_on(len(self.store.accepted))
@@ -126,7 +129,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.receive(len(self.wire.channel))
 
     @rule(steps=STEPS)
-    def miss(self, steps: list[int]) -> None:
+    def miss(self, steps: Steps) -> None:
         """Messages go all the way while the edge is cut off; it hears again before the heads are compared."""
         self.lose_redis()
         self.publish(steps)
@@ -141,10 +144,11 @@ class SessionMachine(RuleBasedStateMachine):
         one.expired = True
 
     @precondition(lambda self: self.wire.hears)
-    @rule()
-    def send_transient(self) -> None:
-        """A message without a seq is published."""
-        self.wire.channel.append(f'{TARGET} - - - {{"type":"message","to":"{TARGET}","text":"t"}}'.encode())
+    @rule(exclude=st.sampled_from(["", BUT_DESK]))
+    def send_transient(self, exclude: str) -> None:
+        """A message without a seq is published; its text says whom it passes by."""
+        frame = f'{{"type":"message","to":"{TARGET}","text":"{exclude}"}}'
+        self.wire.channel.append(build_line(TARGET, None, None, None, frame, exclude=exclude).encode())
 
     # -- the edge and Redis --------------------------------------------------------------------------------------------
 
@@ -236,7 +240,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.wire.hears and self.apart)
     @rule(steps=STEPS, missed=st.booleans(), known=st.booleans())
-    def join_amid_traffic(self, steps: list[int], missed: bool, known: bool) -> None:
+    def join_amid_traffic(self, steps: Steps, missed: bool, known: bool) -> None:
         """Messages come, or are missed and the heads compared, after the head was read and before it reaches the session."""
         self.connect(self.apart[0], 0)
         self.write_route(len(self.joining) - 1, 0)
@@ -330,9 +334,11 @@ class SessionMachine(RuleBasedStateMachine):
         assert device.began is not None
         assert link.caught_up == link.resumes
         perhaps = {one.seq for one in self.store.accepted if one.expired}
-        owed = [one.seq for one in self.store.between(device.began, self.store.top)]
+        owed = [one.seq for one in self.store.between(device.began, self.store.top, link.names)]
         assert device.taken == sorted(set(device.taken))
         assert [seq for seq in device.taken if seq not in perhaps] == owed
+        # What passes a device by counts as seen there: it may be acknowledged, and nothing is to be read behind it.
+        assert link.position.at == self.store.top
 
     def _head(self, back: int) -> int:
         handed: list[Accepted] = self.store.until(self.wire.handed)

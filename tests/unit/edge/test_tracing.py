@@ -101,6 +101,19 @@ async def test_a_duplicate_is_told_once(redis: Any) -> None:  # noqa: ANN401 - a
     assert await scene.stages() == [("delivered", "s0", 1)]
 
 
+async def test_nothing_is_told_of_whom_it_passes_by(redis: Any) -> None:  # noqa: ANN401 - a driver's client
+    """Neither that it was delivered, at once or later, nor acknowledged."""
+    scene = Scene(redis, sessions=3)
+    for outlet in scene.outlets[:2]:
+        outlet.names = ("device:alice,phone",)
+    for position in scene.positions[::2]:
+        position.start(0)
+    scene.receive(build_line(TARGET, 0, 1, None, _frame(1), trace=True, exclude="device:alice,phone"))
+    scene.positions[1].start(0)
+    scene.acked = [1, 1, 1]
+    assert await scene.stages() == [("delivered", "s2", 1), ("acked", "s2", 1)]
+
+
 async def test_transient(redis: Any) -> None:  # noqa: ANN401 - a driver's client
     """It has no seq, and nothing is acknowledged of it; one that is held is told when the session starts."""
     scene = Scene(redis, sessions=2)
