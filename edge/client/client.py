@@ -63,6 +63,9 @@ from edge.client.topics import Asked, Topics
 
 _PAUSES: Final = Pauses()
 
+GIVEN_MAX: Final = 128
+"""Most topics that nobody asked for of which a connection is told where to begin; as many as a session has."""
+
 
 class Client:
     """An asynchronous iterator over the messages of one user, and the context that it lives in.
@@ -74,7 +77,8 @@ class Client:
         urls: where edges accept connections; tried in turn, beginning with the first.
         token: asked for a token before each connect. It may answer from a cache if `fresh_token` is given.
         fresh_token: asked instead when a token has expired or is about to; must not answer from a cache.
-        topics: names of topics to hear, beside the user's own messages and those to `all`; see `subscribe`.
+        topics: names of topics to hear, beside the user's own messages, those to `all`, and those of the topics that back ends
+            or the token have subscribed the user to; see `subscribe`.
         device: names this device to the cluster, which keeps its cursors: the client acknowledges what is handled, and
             where it has no cursor itself it begins behind that. A second session of a device ends the first.
         cursors: where the client's own cursors are kept; in memory unless given. They win over those of the device.
@@ -202,15 +206,18 @@ class Client:
     async def unsubscribe(self, topic: str) -> None:
         """Hear a topic no longer, and forget its cursor: to subscribe again is to begin anew, or where the device is.
 
-        From any task, between messages too. No message of it is handed out any more. A cancelled call counts.
+        From any task, between messages too. No message of it is handed out any more, also where a back end has subscribed the
+        user to it. A cancelled call counts.
 
         Raises:
             RuntimeError: outside the client's context.
         """
         cursors = self._cursors
-        if self._topics.wanted.pop(topic, None) is None:
+        target = TOPIC_PREFIX + topic
+        if topic not in self._topics.wanted and target not in cursors.cursors and not self._asked.knows(topic):
             return
-        unacked = cursors.unsubscribe(TOPIC_PREFIX + topic, time.monotonic())
+        self._topics.give_up(topic)
+        unacked = cursors.unsubscribe(target, time.monotonic())
         if unacked is not None:
             self._asked.acknowledge_last(topic, unacked)
         await self._say_topics_now()
@@ -245,24 +252,31 @@ class Client:
         return self._link
 
     async def _open_by_header(self, token: str) -> Link:
-        self._asked = Asked(self._topics)
-        if len(self._address()) > ADDRESS_MAX_CHARS:
+        self._asked, given_max = Asked(self._topics), GIVEN_MAX
+        if len(self._address(given_max)) > ADDRESS_MAX_CHARS:
             self._asked = Asked(self._topics, at_once=False)
-        return await open_link(self._address(), token=token, proxy=self._proxy)
+        # The latest of them, where not all fit; of the others the edge has the device's cursor, if there is a device.
+        while given_max and len(self._address(given_max)) > ADDRESS_MAX_CHARS:
+            given_max //= 2
+        return await open_link(self._address(given_max), token=token, proxy=self._proxy)
 
-    def _address(self) -> str:
-        topics = self._asked.topics
-        return connect_address(self._url, self._device, self._cursors.since(topics), topics)
+    def _address(self, given_max: int) -> str:
+        return connect_address(self._url, self._device, self._since(given_max), self._asked.topics)
 
     async def _open_by_frame(self, token: str) -> Link:
         link = await open_link(self._url, token=None, proxy=self._proxy)
         try:
             asked = self._asked = Asked(self._topics)
-            await link.send(connect_frame(token, self._device, self._cursors.since(asked.topics), asked.topics))
+            await link.send(connect_frame(token, self._device, self._since(), asked.topics))
         except BaseException:
             await link.close()
             raise
         return link
+
+    def _since(self, given_max: int = GIVEN_MAX) -> dict[str, int]:
+        """Return behind which seqs to begin: also of topics that the session may be given unasked, as the one before was."""
+        given = [topic for topic in self._cursors.topics if topic not in self._topics.wanted]
+        return self._cursors.since([*self._asked.topics, *given[len(given) - min(given_max, len(given)) :]])
 
     async def _part(self, code: int, why: str) -> None:
         """Leave the connection, and either plan the next one or end the iteration."""
@@ -319,11 +333,14 @@ class Client:
         match frame:
             case {"type": "subscribed"} if told := read_subscribed(frame):
                 topic, head = told
+                self._asked.subscribed(topic)
                 if self._asked.hears(TOPIC_PREFIX + topic):
                     self._cursors.subscribed(TOPIC_PREFIX + topic, head, time.monotonic())
                     self._tell(Subscribed(topic, head))
             case {"type": "unsubscribed", "topic": str(topic)}:
-                self._asked.unsubscribed(topic)
+                if self._asked.unsubscribed(topic):
+                    # It may be given again, and begins anew then.
+                    self._cursors.unsubscribe(TOPIC_PREFIX + topic, time.monotonic())
                 self._tell(Unsubscribed(topic))
             case {"type": "error", "code": str(code), "message": str(why)}:
                 self._tell(Refused(code, why))

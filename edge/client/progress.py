@@ -100,6 +100,11 @@ class Progress:
         self._forgotten: set[str] = set()
         self._left: dict[str, int | None] = {}
 
+    @property
+    def topics(self) -> list[str]:
+        """The topics of which there is a cursor, in the order in which they began."""
+        return [to.removeprefix(TOPIC_PREFIX) for to in self.cursors if to.startswith(TOPIC_PREFIX)]
+
     def since(self, topics: Iterable[str] = ()) -> dict[str, int]:
         """Return what to say at connecting: `user`, `all` or `topic:<name>`, of these topics → seq."""
         asked = {OWN, ALL, *(TOPIC_PREFIX + topic for topic in topics)}

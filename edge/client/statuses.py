@@ -39,7 +39,10 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """A topic is heard, in this session; `head` is where its order stood then. What was missed follows."""
+    """A topic is heard, in this session: asked for, or given unasked by a back end or the token.
+
+    `head` is where its order stood then. What was missed follows.
+    """
 
     topic: str
     head: int
@@ -47,7 +50,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribed:
-    """A topic is heard no longer, as was asked for."""
+    """A topic is heard no longer, as was asked for, or as a back end has it."""
 
     topic: str
 

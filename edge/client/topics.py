@@ -7,7 +7,11 @@ of what has changed. An edge answers every frame, in order. Until the last `unsu
 says of the topic belongs to a subscription that is over, and is dropped; that holds, too, for a topic that was given up and
 taken again in one breath.
 
-A topic that is refused stays wanted: the next connection has another token, perhaps, that grants it.
+A topic that is refused stays wanted: the next connection has another token, perhaps, that grants it. So does one that a back
+end has ended: what this session has lost, the next may be granted.
+
+A back end may give a session topics that nobody asked for: `subscribed` comes unasked then. They are for the application too,
+unless it has given that topic up before: then the session leaves it again.
 
 Pure.
 """
@@ -31,16 +35,18 @@ class Topics:
 
     Attributes:
         wanted: topic → a number of this subscription's own, so that a later one of the same topic is another.
+        given_up: topics that the application has unsubscribed, and is not to be given.
 
     Raises:
         ValueError: when a name breaks the rule for ids.
     """
 
-    __slots__ = ("_numbers", "wanted")
+    __slots__ = ("_numbers", "given_up", "wanted")
 
     def __init__(self, topics: Iterable[str] = ()) -> None:
         self._numbers = count()
         self.wanted: dict[str, int] = {}
+        self.given_up: set[str] = set()
         for topic in topics:
             self.want(topic)
 
@@ -54,8 +60,14 @@ class Topics:
             raise ValueError(
                 f"{topic[:128]!r} is no topic: 1 to 128 characters, no white space, comma, brace, quote, backslash"
             )
+        self.given_up.discard(topic)
         if topic not in self.wanted:
             self.wanted[topic] = next(self._numbers)
+
+    def give_up(self, topic: str) -> None:
+        """Want a topic no longer, from whomever."""
+        self.wanted.pop(topic, None)
+        self.given_up.add(topic)
 
 
 class Asked:
@@ -66,10 +78,11 @@ class Asked:
         at_once: it begins with all that is wanted, which goes into the connect frame; otherwise all is unsaid.
     """
 
-    __slots__ = ("_again", "_last_acks", "_leaving", "_said", "_wanted")
+    __slots__ = ("_again", "_given", "_given_up", "_last_acks", "_leaving", "_said", "_wanted")
 
     def __init__(self, topics: Topics, *, at_once: bool = True) -> None:
-        self._wanted = topics.wanted
+        self._wanted, self._given_up = topics.wanted, topics.given_up
+        self._given: set[str] = set()
         self._said = dict(topics.wanted) if at_once else {}
         self._leaving: Counter[str] = Counter()
         self._again: set[str] = set()
@@ -78,7 +91,7 @@ class Asked:
     @property
     def behind(self) -> bool:
         """Whether the connection is to be told something."""
-        return bool(self._again) or self._said != self._wanted
+        return bool(self._again) or self._said != self._wanted or not self._given.isdisjoint(self._given_up)
 
     @property
     def topics(self) -> list[str]:
@@ -90,8 +103,14 @@ class Asked:
         if not target.startswith(TOPIC_PREFIX):
             return True
         topic = target.removeprefix(TOPIC_PREFIX)
+        if self._leaving[topic] or topic in self._given_up:
+            return False
         number = self._said.get(topic)
-        return number is not None and number == self._wanted.get(topic) and not self._leaving[topic]
+        return topic in self._given if number is None else number == self._wanted.get(topic)
+
+    def knows(self, topic: str) -> bool:
+        """Tell whether the connection hears a topic, or has been asked for it."""
+        return topic in self._said or topic in self._given
 
     def ask_again(self, topic: str) -> None:
         """Have a topic asked for once more if it has been: it may have been refused, and granted since."""
@@ -100,7 +119,7 @@ class Asked:
 
     def acknowledge_last(self, topic: str, seq: int) -> None:
         """Have this acknowledged before the topic is unsubscribed; behind that, no edge would take it."""
-        if topic in self._said:
+        if self.knows(topic):
             self._last_acks[topic] = seq
 
     def unsaid(self, cursors: Mapping[str, int]) -> list[str]:
@@ -114,17 +133,30 @@ class Asked:
         for topic, number in self._said.items():
             if self._wanted.get(topic) != number:
                 return self._leave(topic)
+        for topic in self._given & self._given_up:
+            return self._leave(topic)
         topic = next((name for name in self._wanted if name not in self._said), None) or self._again.pop()
         self._again.discard(topic)
         self._said[topic] = self._wanted[topic]
         return [subscribe_frame(topic, cursors.get(TOPIC_PREFIX + topic))]
 
-    def unsubscribed(self, topic: str) -> None:
-        """Note the answer to an `unsubscribe`."""
-        self._leaving[topic] = max(0, self._leaving[topic] - 1)
+    def subscribed(self, topic: str) -> None:
+        """Note that a topic is heard from here on; nobody may have asked for it."""
+        if topic not in self._said and not self._leaving[topic]:
+            self._given.add(topic)
+
+    def unsubscribed(self, topic: str) -> bool:
+        """Note the answer to an `unsubscribe`, or that a topic was taken away; tell whether it was given, and is over now."""
+        if self._leaving[topic]:
+            self._leaving[topic] -= 1
+            return False
+        given = topic in self._given
+        self._given.discard(topic)
+        return given
 
     def _leave(self, topic: str) -> list[str]:
-        del self._said[topic]
+        self._said.pop(topic, None)
+        self._given.discard(topic)
         self._again.discard(topic)
         self._leaving[topic] += 1
         last = self._last_acks.pop(topic, None)

@@ -190,6 +190,67 @@ async def test_refused_topic_is_told_and_asked_for_again() -> None:
         await eventually(lambda: said == [{"type": "subscribe", "topic": "news"}])
 
 
+@pytest.mark.parametrize("as_header", [True, False])
+async def test_topic_that_was_not_asked_for(as_header: bool, tmp_path: Path) -> None:
+    """Is heard, and what the client has of it is said at each connect, in a new process too; asked for it is never."""
+    scenes = (
+        scene(WELCOME, SUBSCRIBED, news(21), close=None),
+        scene(WELCOME, SUBSCRIBED | {"seq": 30}, news(21), news(22), close=None),
+        scene(WELCOME, message(1)),
+    )
+    heard, kept = Listening(), FileCursors(tmp_path / "c")
+    async with FakeEdge(*scenes).running() as edge:
+        for _ in range(2):
+            await heard.to(edge.url, token_in_header=as_header, cursors=kept)
+        assert [since_all(connect).get("topic:news") for connect in edge.connects] == [None, 21, 22, 22]
+        assert not any("topics" in connect or "topics=" in connect["path"] for connect in edge.connects)
+    assert heard.bodies[:2] == ["news 21", "news 22"]
+    assert heard.told[1] == Subscribed("news", 20)
+
+
+async def test_topic_that_is_taken_away() -> None:
+    """One that was not asked for is forgotten, and begins anew when it is given again; one that is wanted stays so."""
+    sport = news(5) | {"to": "topic:sport"}
+    given = (SUBSCRIBED, news(21), UNSUBSCRIBED, SUBSCRIBED | {"topic": "sport", "seq": 4}, sport)
+    scenes = (
+        scene(WELCOME, *given, UNSUBSCRIBED | {"topic": "sport"}, close=None),
+        scene(WELCOME, SUBSCRIBED | {"seq": 30}, news(25), news(31)),
+    )
+    heard = Listening()
+    async with FakeEdge(*scenes).running() as edge:
+        await heard.to(edge.url, topics=["sport"])
+        assert [since_all(connect) for connect in edge.connects][1] == {"user": 0, "all": 0, "topic:sport": 5}
+        assert [connect["topics"] for connect in edge.connects] == [["sport"], ["sport"]]
+    assert [one.seq for one in heard.messages] == [21, 5, 31]
+    assert [one for one in heard.told if isinstance(one, Unsubscribed)] == [Unsubscribed("news"), Unsubscribed("sport")]
+
+
+async def test_given_topic_that_the_application_gives_up() -> None:
+    """The session leaves it, and so does the next one that is given it; until the application wants it."""
+    said: list[dict[str, Any]] = []
+    again = recording(said, WELCOME, SUBSCRIBED, news(23), message(1))
+    async with (
+        FakeEdge(scene(WELCOME, SUBSCRIBED, news(21), news(22), close=None), again).running() as edge,
+        Client([edge.url], tokens("t"), pauses=QUICK) as client,
+    ):
+        assert (await anext(client)).body == "news 21"
+        await client.unsubscribe("news")
+        assert (await anext(client)).seq == 1
+        assert "topic:news" not in since_all(edge.connects[1])
+        await eventually(lambda: said == [{"type": "unsubscribe", "topic": "news"}])
+        await client.subscribe("news")
+        await eventually(lambda: said[1:] == [{"type": "subscribe", "topic": "news"}])
+
+
+async def test_more_given_topics_than_an_address_has_room_for() -> None:
+    """With the token in the header as many go along as fit, the last ones."""
+    kept = MemoryCursors({f"topic:{number:0100}": 2**53 - 1 for number in range(128)})
+    async with FakeEdge(scene(WELCOME)).running() as edge:
+        await Listening().to(edge.url, cursors=kept, token_in_header=True)
+        assert 1_000 < len(edge.connects[0]["path"]) < 4_096
+        assert list(since_all(edge.connects[0]))[-1] == f"topic:{127:0100}"
+
+
 async def test_outside_its_context_nothing_is_subscribed() -> None:
     """Its cursors would not be loaded; and a name that is none is the application's mistake."""
     client = Client(["ws://e"], tokens("t"))

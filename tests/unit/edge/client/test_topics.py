@@ -103,3 +103,36 @@ def test_names_that_an_edge_would_not_take_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is no topic"):
         Topics([name])
     assert list(Topics(["team.*", "Nähe"]).wanted) == ["team.*", "Nähe"]
+
+
+def test_topic_that_was_given() -> None:
+    """Is heard from its `subscribed` to its `unsubscribed`; one that was given up before is left again."""
+    topics = Topics()
+    asked = Asked(topics)
+    asked.subscribed("news")
+    assert asked.hears(NEWS)
+    assert not asked.behind
+    assert asked.unsubscribed("news")
+    assert not asked.hears(NEWS)
+    asked.subscribed("news")
+    topics.give_up("news")
+    assert not asked.hears(NEWS)
+    assert said(asked) == [{"type": "unsubscribe", "topic": "news"}]
+    asked.subscribed("news")
+    assert not asked.unsubscribed("news")
+    topics.want("news")
+    assert said(asked) == [{"type": "subscribe", "topic": "news"}]
+    assert asked.hears(NEWS)
+
+
+def test_given_topic_that_is_wanted_too() -> None:
+    """Is one topic: giving it up leaves it once, and taking it away takes nothing from what is wanted."""
+    topics = Topics()
+    asked = Asked(topics)
+    asked.subscribed("news")
+    topics.want("news")
+    assert said(asked) == [{"type": "subscribe", "topic": "news"}]
+    assert asked.unsubscribed("news")
+    assert asked.hears(NEWS)
+    topics.give_up("news")
+    assert said(asked) == [{"type": "unsubscribe", "topic": "news"}]
