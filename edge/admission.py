@@ -23,6 +23,7 @@ from edge.connection import Connection
 from edge.cursors import DeviceCursors
 from edge.feed import Hearing
 from edge.feeds import Feeds
+from edge.gate import Gate
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
@@ -89,8 +90,10 @@ class Admission:
         catch_up: is told of positions that are behind.
         watching: tells clients who else has subscribed to a topic.
         tasks: where checks of tokens run; cancelled with the edge.
+        gate: holds connections to their limits.
 
     Attributes:
+        gate: counts who is here.
         connections: every open socket, for the sweep and the drain.
     """
 
@@ -108,9 +111,11 @@ class Admission:
         catch_up: CatchUp,
         watching: Watching,
         tasks: TaskGroup,
+        gate: Gate,
     ) -> None:
         self.settings = settings
         self.node = node
+        self.gate = gate
         self.connections: set[Connection] = set()
         self._sessions = sessions
         self._routes = routes

@@ -24,6 +24,7 @@ class Close(Enum):
     SLOW_CONSUMER = (4002, "slow consumer")
     TOKEN_EXPIRED = (4003, "token expired")
     HEARTBEAT_LOST = (4004, "heartbeat lost")
+    TOO_FAST = (4005, "too fast")
     TOO_MANY_SESSIONS = (4007, "too many sessions")
     NOT_AUTHENTICATED = (4500, "not authenticated")
     FORBIDDEN = (4501, "forbidden")

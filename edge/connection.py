@@ -11,9 +11,11 @@ No task and no timer belongs to a connection: at rest it is this object, its pro
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, cast
+from sys import intern
+from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -42,6 +44,7 @@ from edge.actions import (
 from edge.closes import Close, Closing, counted_as
 from edge.feed import Feed, Hearing
 from edge.frames import QUIET_PING, ping_frame
+from edge.gate import Gate, Refusal, address_of
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
 from edge.position import Position
@@ -50,12 +53,16 @@ from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS
 from router.settings import Settings
 
+_WINDOW_S: Final = 10
+"""How long is counted what a client says. Two numbers: a bucket for each of ten thousand quiet clients would be megabytes."""
+
 
 class Host(Protocol):
     """What a connection needs from the edge it belongs to. None of it awaits, and each may call the connection back."""
 
     settings: Settings
     node: str
+    gate: Gate
 
     def opened(self, connection: Connection) -> None:
         """A socket is there."""
@@ -115,6 +122,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_address",
         "_challenge",
         "_deadline_s",
         "_heard_at_s",
@@ -122,6 +130,8 @@ class Connection(asyncio.Protocol):
         "_nothing_before_s",
         "_open",
         "_pinged_at_s",
+        "_refusal",
+        "_taken",
         "_text",
         "_transport",
         "_wire",
@@ -140,6 +150,9 @@ class Connection(asyncio.Protocol):
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self._nothing_before_s = 0.0
+        self._address = ""
+        self._refusal: Refusal | None = None
+        self._taken = (0, 0, 0)
         self.session = Session(host.settings, host.node, self)
         self.out: list[bytes] = []
 
@@ -150,11 +163,14 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._host.settings.send_buffer_max_bytes)
         CONNECTIONS.inc()
+        self._address = intern(address_of(transport.get_extra_info("peername")))
+        self._refusal = self._host.gate.enter(self._address, self._heard_at_s)
         self._host.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         self._heard_at_s = time.monotonic()
+        self._count_in(0, len(data))
         self._receive(data)
 
     def _receive(self, data: bytes) -> None:
@@ -165,6 +181,20 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Frame):
                 self._frame(event)
         self._pump()
+
+    def _count_in(self, frames: int, size: int) -> None:
+        """Count what came in the present ten seconds, and read no more of a client that says too much."""
+        window = int(self._heard_at_s // _WINDOW_S)
+        at, frames_before, size_before = self._taken
+        if at == window:
+            frames, size = frames + frames_before, size + size_before
+        self._taken = (window, frames, size)
+        settings = self._host.settings
+        if self._open and (
+            frames > (settings.frames_s_max or math.inf) * _WINDOW_S or size > (settings.bytes_s_max or math.inf) * _WINDOW_S
+        ):
+            self.close(Close.TOO_FAST, f"{frames} frames and {size} bytes in {_WINDOW_S} seconds")
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The client has ended its side: end ours."""
@@ -183,6 +213,7 @@ class Connection(asyncio.Protocol):
         self._leave()
         self._count_close()
         CONNECTIONS.dec()
+        self._host.gate.leave(self._address)
         self._host.closed(self)
         # What points at each other would be kept until the garbage collector next looks through all there is.
         self._wire.let_go()
@@ -332,11 +363,14 @@ class Connection(asyncio.Protocol):
     def _request(self, request: Request) -> None:
         self._wire.send_response(self._wire.answer(request))
         self._pump()
-        if self._wire.state is WireState.OPEN:
+        if self._refusal is not None:
+            self.close(*self._refusal)
+        elif self._wire.state is WireState.OPEN:
             self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
         self._receive(b"")
 
     def _frame(self, frame: Frame) -> None:
+        self._count_in(1, 0)
         if frame.opcode is Opcode.TEXT:
             self._text = bytearray()
         elif frame.opcode is Opcode.BINARY:

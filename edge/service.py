@@ -7,6 +7,7 @@ stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ cursors wri
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,9 +31,11 @@ from edge.delivery import Delivery
 from edge.drain import drain
 from edge.feed import Feed, Rolls
 from edge.feeds import Feeds
+from edge.gate import Gate
 from edge.heads import READERS, Heads
 from edge.members import MEMBERS, WATCHED
 from edge.node import Node
+from edge.open_files import raise_limit
 from edge.position import Outlet
 from edge.resync import Resync
 from edge.routes import Routes
@@ -152,7 +155,19 @@ async def _serve(
 
     async with anyio.create_task_group() as tasks:
         admission = Admission(
-            settings, node.id, sessions, routes, verifier, heads, feeds, cursors, standing, catch_up, watching, tasks
+            settings,
+            node.id,
+            sessions,
+            routes,
+            verifier,
+            heads,
+            feeds,
+            cursors,
+            standing,
+            catch_up,
+            watching,
+            tasks,
+            _gate(settings),
         )
         for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
             tasks.start_soon(part)
@@ -174,6 +189,10 @@ async def _serve(
             admission.cut_all()
         tasks.cancel_scope.cancel()
     log.info("edge_ended", node=node.id)
+
+
+def _gate(settings: Settings) -> Gate:
+    return Gate(settings, raise_limit(), time.monotonic())
 
 
 @asynccontextmanager

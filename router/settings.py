@@ -187,6 +187,34 @@ class Settings(BaseModel):
         1_048_576,
         description="Most bytes waiting for one connection; more closes it with 4002. Centrifugo's queue_max_size.",
     )
+    connections_max: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Most connections of one edge; one more closes with 4001. 0 is as many as the process may have files open, "
+        "but for a few; nginx's worker_connections is bounded likewise.",
+    )
+    connections_address_max: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Most connections of one address on one edge (of IPv6: of a network of 64 bits); one more closes with "
+        "4007. 0 is no limit, as in nginx: behind a balancer all have one address.",
+    )
+    handshakes_s_max: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Most connections a second that one edge takes, two seconds' worth at once; beyond it they close with 4001 "
+        "and come back with backoff. 0 is no limit, as Centrifugo's connection_rate_limit.",
+    )
+    handshakes_address_s_max: Annotated[int, Field(ge=0)] = Field(
+        0, description="The same of one address; beyond it they close with 4005. 0 is no limit."
+    )
+    frames_s_max: Annotated[int, Field(ge=0)] = Field(
+        200,
+        description="Most frames a second from one client, ten seconds' worth at once; beyond it the session closes with 4005. "
+        "0 is no limit. Ably takes 50 messages a second.",
+    )
+    bytes_s_max: Annotated[int, Field(ge=0)] = Field(
+        262_144,
+        description="Most bytes a second from one client (256 KiB), ten seconds' worth at once; beyond it the session closes "
+        "with 4005. 0 is no limit.",
+    )
     sessions_user_max: Count = Field(
         100,
         description="Most sessions of one user on one edge; one more closes with 4007. Those of one device count as one while "
@@ -198,13 +226,13 @@ class Settings(BaseModel):
     )
     members_max: Annotated[int, Field(ge=1, le=10_000)] = Field(
         1_000,
-        description="Most users of a topic whose members are told to clients that subscribe with presence. Each of them is told "
-        "of each that comes or goes, so the work grows with the square.",
+        description="Most users of a topic whose members are told to clients that subscribe with presence. Each of them is "
+        "told of each that comes or goes, so the work grows with the square.",
     )
     events_topics: Texts = Field(
         (),
-        description="Patterns of the topics whose subscribed and unsubscribed are written to push:{s}:events, as room-*. Unless "
-        "set, none.",
+        description="Patterns of the topics whose subscribed and unsubscribed are written to push:{s}:events, as room-*. "
+        "Unless set, none.",
     )
     cursor_flush_s: Annotated[float, Field(gt=0, le=5)] = Field(
         2.0,
@@ -290,8 +318,8 @@ class Settings(BaseModel):
     )
     members_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = Field(
         2_000,
-        description="How long the edges' answers are waited for when somebody asks who has subscribed to a topic. Then what has "
-        "come counts.",
+        description="How long the edges' answers are waited for when somebody asks who has subscribed to a topic. Then what "
+        "has come counts.",
     )
     api_page: bool = Field(
         default=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
+from websockets.exceptions import ConnectionClosed
 
 from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge
 from tests.servers import EmbeddedValkey, free_ports
@@ -179,6 +181,41 @@ async def test_4502_for_the_older_session_of_a_device(edge: Edge) -> None:
             await edge.publish(node, message("alice", 1, 0))
             assert await newer.seqs(1) == [1]
             assert await nameless.seqs(1) == [1]
+
+
+@pytest.mark.parametrize("limits", [{"frames_s_max": 2}, {"bytes_s_max": 200}])
+async def test_4005_for_a_client_that_says_too_much(
+    valkey_server: EmbeddedValkey, tmp_path: Path, limits: dict[str, int]
+) -> None:
+    """In ten seconds; what it had said before was answered."""
+    async with running_edge(valkey_server.url, tmp_path, **limits) as edge, edge.open(edge.token("alice")) as client:
+        await client.welcome()
+        # In a window of ten seconds of its own, whenever this one ends: three times what one takes.
+        with suppress(ConnectionClosed):
+            for _ in range(3 * 2 * 10 + 200):
+                await client.send(type="ping")
+        assert (await client.closed())[0] == 4005
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [({"connections_max": 1}, 4001), ({"connections_address_max": 1}, 4007), ({"handshakes_address_s_max": 1}, 4005)],
+)
+async def test_one_connection_too_many(
+    valkey_server: EmbeddedValkey, tmp_path: Path, limits: dict[str, int], code: int
+) -> None:
+    """It hears why; who was there before stays."""
+    async with running_edge(valkey_server.url, tmp_path, **limits) as edge, edge.open(edge.token("alice")) as client:
+        await client.welcome()
+        codes: set[int | None] = {None}
+        for _ in range(20):
+            async with edge.open(edge.token("bob")) as another:
+                with suppress(ConnectionClosed):
+                    await another.next()
+                codes.add(another.connection.close_code)
+        assert codes == {None, code}
+        await client.send(type="ping")
+        assert (await client.next())["type"] == "pong"
 
 
 async def test_4007_for_one_session_too_many(edge: Edge) -> None:

@@ -8,7 +8,7 @@ from websockets.frames import Close as CloseFrame
 
 from edge.closes import REASON_MAX_BYTES, Chosen, Close
 
-RECONNECT = {4000, 4001, 4002, 4003, 4004, 4007}
+RECONNECT = {4000, 4001, 4002, 4003, 4004, 4005, 4007}
 DO_NOT = {4500, 4501, 4502, 4504, 4505, 4506}
 
 

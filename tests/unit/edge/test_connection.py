@@ -26,6 +26,7 @@ from edge.cursors import Waiter as CursorWaiter
 from edge.delivery import Delivery
 from edge.feed import Feed, Hearing
 from edge.frames import text_frame
+from edge.gate import Gate
 from edge.handshake import Handshake
 from edge.heads import Tell
 from edge.ledger import Waiter
@@ -295,7 +296,19 @@ class Desk:
         self.watched: list[tuple[str, Outlet]] = []
         watching: Any = self
         self.admission = Admission(
-            settings, NODE, self.sessions, self.routes, verifier, heads, feeds, cursors, standing, catch_up, watching, tasks
+            settings,
+            NODE,
+            self.sessions,
+            self.routes,
+            verifier,
+            heads,
+            feeds,
+            cursors,
+            standing,
+            catch_up,
+            watching,
+            tasks,
+            Gate(settings, 1_000, 0.0),
         )
         notices = {
             replaced.WORD: partial(replaced.hear, self.sessions.find),
