@@ -19,6 +19,7 @@ from router.commands.follow import Progress, ends, follow
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
+from router.commands.times import read_time
 from router.commands.waterfall import draw, waterfall_console
 from router.errors import PushwayError, RuleBroken
 from router.keys import Keys
@@ -42,6 +43,15 @@ def send(
     ] = None,
     ttl_s: Annotated[
         int | None, typer.Option("--ttl", metavar="SECONDS", help="After that it is not delivered any more.")
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", metavar="WHOM", help="Pass this by: session:<id> or device:<user>,<device>.")
+    ] = None,
+    collapse: Annotated[
+        str | None, typer.Option("--collapse", metavar="KEY", help="Of messages with this key a replay has only the newest.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Not before then: Unix ms, or as 2026-11-22T20:00:00+01:00.")
     ] = None,
     transient: Annotated[bool, typer.Option("--transient", help="Do not store it; whoever is not there misses it.")] = False,
     fast: Annotated[
@@ -71,12 +81,17 @@ def send(
         # One of its own, so that it can be followed from its first stage on.
         "id": message_id or (f"traced-{secrets.token_hex(6)}" if trace else None),
         "ttl": None if ttl_s is None else str(ttl_s),
+        "exclude": exclude,
+        "collapse": collapse,
+        "at": None if at is None else str(read_time(at, "--at")),
         "transient": "1" if transient or fast else None,
         "trace": "1" if trace else None,
     }
     fields = {name: value for name, value in wishes.items() if value is not None}
     message = _check(fields, settings)
     stream = _stream(message, fields, fast=fast, settings=settings)
+    if trace and message.at_ms is not None:
+        raise RuleBroken("--trace", "follows what is sent at once: leave out --trace or --at")
     progress = Progress(message.targets) if trace else None
     anyio.run(_send, settings, stream, fields, message, progress, wait_s, as_json)
     if progress and not progress.delivered:
