@@ -1,11 +1,11 @@
 -- Takes a person out of the next entries of a stream: removes those that are addressed to nobody else.
 --
 -- Of the others, dead letters and trace events, whose place in the stream means nothing, are replaced by the same without the
--- person. An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is
+-- person. So is a line of many in `out`: a session that misses it there reads the inbox, or gets it late where it is transient. An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is
 -- kept too: it breaks a rule, and what is left of it would not.
 --
--- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`; of `events`, whose
---                   first field is `event`, by `user`
+-- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`, or the places of
+--                   a line of many; of `events`, whose first field is `event`, by `user`
 -- ARGV[1] target    user:<id>
 -- ARGV[2] from      '-', or '(' and the id that a call has returned
 -- ARGV[3] until     the last id to look at, or '+'
@@ -43,6 +43,20 @@ local function without(to)
   return named, table.concat(others, ',')
 end
 
+-- Tells whether a line of many names the target, and returns the line without it; nil when there is nobody else.
+local function without_place(line)
+  local head, places, rest = string.match(line, '^(many %- %- %S+ )(%S+)( .*)$')
+  local named, others = false, {}
+  for other, numbers in string.gmatch(places or '', '([^,]+),([^,]+,[^,]+)') do
+    if other == target then
+      named = true
+    else
+      others[#others + 1] = other .. ',' .. numbers
+    end
+  end
+  return named, others[1] and head .. table.concat(others, ',') .. rest or nil
+end
+
 -- Tells whether the fields name the target, and returns them without it; nil when there is nobody else.
 local function judge(fields)
   local named, rest, alone = false, {}, true
@@ -55,6 +69,11 @@ local function judge(fields)
       return true
     elseif name == 'line' and string.sub(value, 1, #target + 1) == target .. ' ' then
       return true
+    elseif name == 'line' and string.sub(value, 1, 5) == 'many ' then
+      local here, others = without_place(value)
+      named = named or here
+      alone = alone and others == nil
+      value = others or ''
     elseif name == 'fields' then
       local read, inner = pcall(cjson.decode, value)
       if read and type(inner) == 'table' and judge(inner) then

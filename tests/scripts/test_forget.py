@@ -11,6 +11,8 @@ from redis.exceptions import OutOfMemoryError
 
 import lua
 from router.collect.intake import Place
+from router.lines import build_many, build_place
+from router.stored import make_body
 from tests.scripts.shard import HELD, Shard, item, line
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +61,16 @@ async def test_lines_go_by_their_first_word(shard: Shard) -> None:
     await shard.put_out(line("user:a", 4), *kept, line("user:a", None))
     assert await forget(shard, shard.keys.out()) == ["", 2, 0, 0, ""]
     assert await shard.lines_out() == kept
+
+
+async def test_lines_of_many_lose_a_place(shard: Shard) -> None:
+    """The others keep theirs; a line of nobody else goes, and a content that names the person is another's message."""
+    rest = make_body("m", 7, '"text":"user:a,1,2 "').rest
+    places = [build_place(f"user:{user}", 1, 2) for user in ("b", "a", "ab")]
+    others = [places[0], places[2]]
+    await shard.put_out(*(build_many(some, "exp=5", rest) for some in (places, [places[1]], others)))
+    assert await forget(shard, shard.keys.out()) == ["", 1, 1, 0, ""]
+    assert await shard.lines_out() == [build_many(others, "exp=5", rest)] * 2
 
 
 async def test_events_go_by_their_user(shard: Shard) -> None:
