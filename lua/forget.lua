@@ -1,8 +1,9 @@
 -- Takes a person out of the next entries of a stream: removes those that are addressed to nobody else.
 --
 -- Of the others, dead letters and trace events, whose place in the stream means nothing, are replaced by the same without the
--- person. So is a line of many in `out`: a session that misses it there reads the inbox, or gets it late where it is transient. An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is
--- kept too: it breaks a rule, and what is left of it would not.
+-- person. So is a line of many in `out`: a session that misses it there reads the inbox, or gets it late where it is transient.
+-- An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is kept too:
+-- it breaks a rule, and what is left of it would not.
 --
 -- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`, or the places of
 --                   a line of many; of `events`, whose first field is `event`, by `user`
