@@ -329,6 +329,8 @@ end
 --
 --   <target> - - exp=<ms>;fast=1 {"type":"message","to":…,"id":…,"ts":…,"body":<as it came>}
 --
+-- and behind `fast=1`, where the entry asks for it, `;trace=1` and `;not=<exclude>`.
+--
 -- What an entry may say is the contract of router/collect/entries.py, and the reasons are worded alike. Three rules are
 -- stricter: one target, `transient` only 1, and no control character in a body, not even between the parts of its JSON, since a
 -- newline would end the line. Whether a body is JSON, and all of it UTF-8, is left to the edge, which is told by `fast=1` to
@@ -387,8 +389,9 @@ end
 
 local read_fast, bury
 local function make_rules()
-  local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, transient = 1, trace = 1, traceparent = 1}
-  local FIELD_NAMES = 'body, id, text, to, trace, traceparent, transient, ttl, x-*'
+  local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, exclude = 1, collapse = 1, at = 1, transient = 1, trace = 1,
+    traceparent = 1}
+  local FIELD_NAMES = 'at, body, collapse, exclude, id, text, to, trace, traceparent, transient, ttl, x-*'
   local CARRIED_MAX, CARRIED_MAX_CHARS = 16, 1024
   local ID_MAX_CHARS = 128
   local CONTENT_MAX = 16000000
@@ -560,8 +563,29 @@ local function make_rules()
     return values
   end
 
+  -- Tells whether a value names a session or a device.
+  local function is_excludable(value)
+    local session = string.match(value, '^session:(.*)$')
+    if session then
+      return is_id(session)
+    end
+    local user, device = string.match(value, '^device:([^,]*),(.*)$')
+    return user and is_id(user) and is_id(device)
+  end
+
+  -- Marks of opts, as router/lines.py writes them in the value of one.
+  local QUOTED = {['%'] = '%25', [';'] = '%3B', ['='] = '%3D'}
+
   -- Returns which rule the values other than target and content break, or nil.
   local function fault_of(values)
+    local for_stored = values.at and 'at' or values.collapse and 'collapse'
+    if for_stored then
+      return for_stored .. ': is for what is stored, and a transient message is not'
+    end
+    local exclude = values.exclude
+    if exclude and not is_excludable(exclude) then
+      return 'exclude: "' .. shown(exclude) .. '" is neither session:<id> nor device:<user>,<device>'
+    end
     local id, ttl, transient, flag = values.id, values.ttl, values.transient, values.trace
     if id and not is_id(id) then
       return 'id: "' .. shown(id) .. '" is not an id'
@@ -680,7 +704,8 @@ local function make_rules()
       return nil
     end
     local traced_opt = values.trace == '1' and ';trace=1' or ''
-    local line = target .. ' - - exp=' .. string.format('%.0f', expires_ms) .. ';fast=1' .. traced_opt
+    local not_opt = values.exclude and ';not=' .. string.gsub(values.exclude, '[%%;=]', QUOTED) or ''
+    local line = target .. ' - - exp=' .. string.format('%.0f', expires_ms) .. ';fast=1' .. traced_opt .. not_opt
       .. ' {"type":"message","to":"' .. target .. '","id":"' .. message_id .. '","ts":' .. string.format('%.0f', ms) .. ','
       .. content .. '}'
     local as_out = {'line', line}

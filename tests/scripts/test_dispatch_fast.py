@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from router.dispatch import Dispatched, Lane, Moved
+from router.lines import Opts, read_opts
 from router.shards import shard_of_id
 from tests.scripts.shard import HELD, Shard, now_ms
 
@@ -98,6 +99,17 @@ async def test_fields_of_the_contract(shard: Shard) -> None:
     assert json.loads(frame)["id"] == "typing-ü-1"
 
 
+@pytest.mark.parametrize("exclude", ["session:9c1b", "device:alice,phone", "device:a;trace=1%,müller=5", "session:a:b"])
+@pytest.mark.parametrize("trace", ["0", "1"])
+async def test_whom_it_passes_by(shard: Shard, exclude: str, trace: str) -> None:
+    """It stands last in the opts, and the edge reads it as the producer wrote it."""
+    payload = await _line(shard, "exclude", exclude, "to", "user:a", "body", "1", "trace", trace)
+    opts = payload.split(" ", 4)[3].encode()
+    read = read_opts(opts)
+    assert read == Opts(read.expires_ms, traced=trace == "1", fast=True, exclude=exclude)
+    assert opts.split(b";")[-1].startswith(b"not=")
+
+
 async def test_long_ttl_is_cut_to_the_age(shard: Shard) -> None:
     """What is transient is over after `transient_max_age_ms`, whatever the producer hopes."""
     before = now_ms()
@@ -158,6 +170,20 @@ async def test_entry_of_the_future_counts_as_now(shard: Shard) -> None:
     assert frame["id"] == f"0-{2**64 - 2}-7"
 
 
+NOBODY = (
+    "",
+    "phone",
+    "user:a",
+    "session:",
+    "session:a,b",
+    "device:a",
+    "device:,b",
+    "device:a,",
+    "device:a,b,c",
+    "device:a b,c",
+)
+"""What an `exclude` names nobody by."""
+
 BAD: dict[str, tuple[str, Flat]] = {
     "no target": ("to: is missing", ("body", "1")),
     "empty target": ("to: is missing", ("to", "", "body", "1")),
@@ -190,6 +216,18 @@ BAD: dict[str, tuple[str, Flat]] = {
     "body and text": ("body: exactly one", ("to", "user:a", "body", "1", "text", "1")),
     "neither": ("body: exactly one", ("to", "user:a")),
     "body twice": ("body: given twice", ("to", "user:a", "body", "1", "body", "2")),
+    **{
+        f"exclude {whom!r}": (
+            f'exclude: "{whom}" is neither session:<id> nor device:<user>,<device>',
+            ("to", "user:a", "body", "1", "exclude", whom),
+        )
+        for whom in NOBODY
+    },
+    "collapse": (
+        "collapse: is for what is stored, and a transient message is not",
+        ("to", "user:a", "body", "1", "collapse", "k"),
+    ),
+    "at": ("at: is for what is stored, and a transient message is not", ("to", "user:a", "body", "1", "at", "5")),
     "misspelt field": ("tll: there is no such field", ("to", "user:a", "body", "1", "tll", "1")),
     "field of bytes": ("\\xff\\x0a: there is no such field", ("to", "user:a", "body", "1", b"\xff\n", "1")),
     "long body": ("body: longer than 65536 bytes (65537)", ("to", "user:a", "body", "1" * 65_537)),
@@ -350,7 +388,7 @@ async def test_entry_of_another_shard_is_moved_on(shard: Shard) -> None:
     two = shard.with_settings(shards=2)
     await two.route(mine, "edge.1")
     entry_id, _, _ = await two.put_fast(
-        ("to", f"user:{other}", "ttl", "4", "body", "1", "x-a", "b"),
+        ("to", f"user:{other}", "ttl", "4", "body", "1", "exclude", "session:s", "x-a", "b"),
         ("to", f"user:{mine}", "body", "2"),
         ("to", f"user:{other}", "body", "3", "id", "mine"),
     )
@@ -361,11 +399,15 @@ async def test_entry_of_another_shard_is_moved_on(shard: Shard) -> None:
     assert await two.ids(two.keys.fast()) == []
     assert await two.pending_ids(two.keys.fast(), "dispatch") == []
     assert result.moved[0] == Moved(
-        1, [b"to", f"user:{other}".encode(), b"body", b"1", b"x-a", b"b", b"id", f"0-{entry_id}".encode(), b"ttl", b"4"]
+        1,
+        [
+            *(b"to", f"user:{other}".encode(), b"body", b"1", b"exclude", b"session:s", b"x-a", b"b"),
+            *(b"id", f"0-{entry_id}".encode(), b"ttl", b"4"),
+        ],
     )
     await two.outlet.move(result.moved)
     assert await two.entries("push:{1}:fast") == [
-        {"to": f"user:{other}", "body": "1", "x-a": "b", "id": f"0-{entry_id}", "ttl": "4"},
+        {"to": f"user:{other}", "body": "1", "exclude": "session:s", "x-a": "b", "id": f"0-{entry_id}", "ttl": "4"},
         {"to": f"user:{other}", "body": "3", "id": "mine", "ttl": "10"},
     ]
 
