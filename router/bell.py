@@ -39,8 +39,10 @@ class Bell:
         """Return what asks for news, to be sent right behind a write that may be the last; `wait` is to follow it.
 
         Args:
-            most_ms: how long to wait at most, from 1; None where nothing but news is waited for.
+            most_ms: how long to wait at most; None where nothing but news is waited for. At 0 nothing is to be asked.
         """
+        if most_ms == 0:
+            return b""
         wait_ms = self._wait_ms if most_ms is None else min(self._wait_ms, most_ms)
         streams = self._positions
         return pack(self._redis, "XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", *streams, *streams.values())
@@ -48,12 +50,14 @@ class Bell:
     async def wait(self, most_ms: int | None = None) -> Sequence[str]:
         """Return the streams that have news; or all of them after the longest wait without any: look at them in either case.
 
-        `most_ms` counts where `call` has not been sent already.
+        `most_ms`, as of `call`, counts where that has not been sent already.
 
         Raises:
             RedisError: when Redis is away.
         """
         if not self._connection.owed:
+            if most_ms == 0:
+                return list(self._positions)
             await self._connection.send(self.call(most_ms), 1)
         reply = await self._connection.receive()
         if not reply:

@@ -117,7 +117,7 @@ class Later:
 
     @timed("later_take")
     @cancelled_once
-    async def take(self, shard: int, keys: Sequence[str]) -> list[Waiting]:
+    async def take_in_hand(self, shard: int, keys: Sequence[str]) -> list[Waiting]:
         """Take some in hand, up to `DOCUMENTS_A_BATCH`, and return all that is in hand of the shard, by time.
 
         Those that have been called back meanwhile are not among them.

@@ -17,14 +17,17 @@ from router.bell import Bell
 from router.collect.eras import NONE_YET, Era, Eras
 from router.collect.intake import Intake
 from router.collect.owner import Owner
+from router.collect.schedule import Schedule
 from router.inbox import Inbox
 from router.keys import Keys
+from router.later import Cancelled, Due, Later
 from router.lines import MANY, split_many
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
 from router.shards import shard_of_target
 from router.stored import Body, Document, Insertion, Recent, Stored
+from router.waiting import Waiting, in_order
 
 SETTLE_TIMEOUT_S: Final = 60.0
 
@@ -132,6 +135,59 @@ class MemoryInbox:
         return newest
 
 
+class MemoryLater:
+    """What waits, without a server.
+
+    Attributes:
+        waiting: by `_id`.
+        in_hand: those of them that are being sent.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, Waiting] = {}
+        self.in_hand: set[str] = set()
+
+    async def keep(self, waiting: Sequence[Waiting]) -> None:
+        """Store what is new."""
+        for one in waiting:
+            self.waiting.setdefault(one.key, one)
+
+    async def next_due_ms(self, shard: int, now_ms: int) -> int | None:
+        """Return when the first is due."""
+        del now_ms
+        return min((self._due_ms(one) for one in self.waiting.values() if one.shard == shard), default=None)
+
+    async def due(self, shard: int, now_ms: int) -> list[Due]:
+        """Return what is due, by time."""
+        found = [one for one in self.waiting.values() if one.shard == shard and self._due_ms(one) <= now_ms]
+        return [
+            Due(one.key, len(one.targets), len(one.content), one.key in self.in_hand) for one in sorted(found, key=self._due_ms)
+        ]
+
+    async def take_in_hand(self, shard: int, keys: Sequence[str]) -> list[Waiting]:
+        """Take some in hand and return all that is."""
+        self.in_hand.update(key for key in keys if key in self.waiting)
+        return in_order(one for key, one in self.waiting.items() if key in self.in_hand and one.shard == shard)
+
+    async def sent(self, keys: Sequence[str]) -> None:
+        """Remove what has been sent."""
+        for key in keys:
+            self.waiting.pop(key, None)
+            self.in_hand.discard(key)
+
+    async def cancel(self, message_id: str) -> Cancelled:
+        """Call back what is not in hand."""
+        found = [one for one in self.waiting.values() if one.id == message_id]
+        free = [one for one in found if one.key not in self.in_hand]
+        for one in free:
+            del self.waiting[one.key]
+        counts = [sum(len(one.targets) for one in some) for some in (found, free)]
+        return Cancelled(counts[1], counts[0] - counts[1])
+
+    def _due_ms(self, one: Waiting) -> int:
+        return 0 if one.key in self.in_hand else one.at_ms
+
+
 class MemoryEras:
     """What MongoDB knows of eras, without a server."""
 
@@ -154,12 +210,18 @@ class Workshop:
     """All shards of one prefix: producers append, owners come and go, and what came of it is looked at."""
 
     def __init__(
-        self, redis: Redis, inbox: Inbox | MemoryInbox, settings: Settings, eras: Eras | MemoryEras | None = None
+        self,
+        redis: Redis,
+        inbox: Inbox | MemoryInbox,
+        settings: Settings,
+        eras: Eras | MemoryEras | None = None,
+        later: Later | MemoryLater | None = None,
     ) -> None:
         # The driver's types name the replies of every protocol at once; these are RESP2's.
         self.redis: Any = redis
         self.inbox = inbox
         self.eras: Eras | MemoryEras = eras or MemoryEras()
+        self.later: Later | MemoryLater = later or MemoryLater()
         self.settings = settings
         self.health = Health()
         self.appended: list[tuple[str, str]] = []
@@ -191,7 +253,13 @@ class Workshop:
         store: Any = inbox or self.inbox
         bell = Bell(self.redis, connection, [self.keys(shard).intake()], self.settings)
         eras: Any = self.eras
-        return Owner(shard, stand_in, store, eras, bell, Outages(self.health, self.settings, shard=shard), self.settings)
+        outages = Outages(self.health, self.settings, shard=shard)
+        return Owner(shard, stand_in, store, eras, bell, outages, self.settings, self.schedule(shard))
+
+    def schedule(self, shard: int = 0, later: object = None) -> Schedule:
+        """Return what a shard's owner knows of what waits, by a store of the test's own."""
+        store: Any = later or self.later
+        return Schedule(shard, store, self.settings)
 
     def intake(self, shard: int = 0) -> Intake:
         """Return a shard's intake."""

@@ -20,6 +20,7 @@ from router.settings import Settings
 from router.shards import shard_of_target
 from router.stored import Body, make_body
 from router.trace import Stage, TraceEvent
+from router.waiting import TARGETS_A_DOCUMENT, Waiting, waiting_key
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -72,13 +73,15 @@ class Plan:
         transient: what waits for nothing.
         durable: what waits until the items are stored.
         items: durable messages to sequence and store, in order, each `_id` once.
-        events: trace events of the dead and the transient.
+        waiting: what is kept until its time; its entries are among the durable ones.
+        events: trace events of the dead, the transient, and what waits.
     """
 
     transient: Part
     durable: Part
     dead: list[tuple[str, str]] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
 
 
@@ -104,7 +107,10 @@ def plan_batch(
         else:
             here, elsewhere = _by_shard(message.targets, shard, settings.shards)
             body = _body_of(message, here, settings)
-            _add(plan, seen, entry, message, here, body, now_ms)
+            if message.at_ms is None:
+                _add(plan, seen, entry, message, here, body, now_ms)
+            else:
+                _add_waiting(plan, entry, message, here, shard, now_ms)
             _add_forwards(plan, entry, message, elsewhere, now_ms)
             size += len(here) + len(elsewhere)
             content_bytes += len(message.content) * (len(elsewhere) + (len(here) if body is None else 1))
@@ -132,6 +138,69 @@ def _add(
         if (item_id := f"{target} {message.id}") not in seen:
             seen.add(item_id)
             plan.items.append(Item(item_id, target, message, entry.id, body))
+
+
+def _add_waiting(plan: Plan, entry: Entry, message: Message, here: Sequence[str], shard: int, now_ms: int) -> None:
+    plan.durable.entry_ids.append(entry.id)
+    for first in range(0, len(here), TARGETS_A_DOCUMENT):
+        plan.waiting.append(_waiting(message, shard, here[first : first + TARGETS_A_DOCUMENT]))
+    if message.trace:
+        plan.events += [event for to in here for event in stages.waiting(message, to, entry.appended_ms, now_ms * 1_000)]
+
+
+def _waiting(message: Message, shard: int, targets: Sequence[str]) -> Waiting:
+    return Waiting(
+        key=waiting_key(shard, message.id, targets, message.content),
+        shard=shard,
+        id=message.id,
+        targets=tuple(targets),
+        content=message.content,
+        at_ms=message.ts_ms,
+        expires_ms=message.expires_ms,
+        trace=message.trace,
+        carried=message.carried,
+        exclude=message.exclude,
+        collapse=message.collapse,
+    )
+
+
+def due_items(waiting: Sequence[Waiting], settings: Settings) -> list[Item]:
+    """Return what has waited as items, in order, each `_id` once; the id of an item stands in for an entry's."""
+    items: dict[str, Item] = {}
+    for one in waiting:
+        message = Message(
+            targets=one.targets,
+            id=one.id,
+            ts_ms=one.at_ms,
+            content=one.content,
+            expires_ms=one.expires_ms,
+            transient=False,
+            trace=one.trace,
+            carried=one.carried,
+            exclude=one.exclude,
+            collapse=one.collapse,
+            at_ms=one.at_ms,
+        )
+        body = _body_of(message, one.targets, settings)
+        for target in one.targets:
+            item_id = f"{target} {one.id}"
+            items.setdefault(item_id, Item(item_id, target, message, item_id, body))
+    return list(items.values())
+
+
+def append_again(item: Item, shard: int, now_ms: int) -> Forward:
+    """Return an item that has waited and cannot be stored as an entry of its shard's own `in`, which is buried there."""
+    message = item.message
+    name, _, value = message.content.partition(":")
+    name = name.strip('"')
+    fields = {"to": item.target, "id": message.id, name: value if name == "body" else msgspec.json.decode(value, type=str)}
+    fields |= dict(message.carried)
+    fields |= {"exclude": message.exclude} if message.exclude else {}
+    fields |= {"collapse": message.collapse} if message.collapse else {}
+    fields |= {"trace": "1"} if message.trace else {}
+    if message.expires_ms is not None:
+        fields["ttl"] = str(max(1, _seconds_left(message.expires_ms, now_ms)))
+    return Forward(shard, {field_name: text.encode() for field_name, text in fields.items()})
 
 
 def _add_transient(plan: Plan, entry: Entry, message: Message, here: Sequence[str], body: Body | None, now_ms: int) -> None:
@@ -170,10 +239,15 @@ def _by_shard(targets: Sequence[str], shard: int, shards: int) -> tuple[Sequence
 def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message, now_ms: int) -> Forward:
     fields = {name.decode(): value for name, value in entry.fields}
     fields |= {"to": ",".join(targets).encode(), "id": message.id.encode()}
-    if message.expires_ms is not None:
-        # Over there the time is counted anew, so only what is left of it goes along, in whole seconds rounded up.
-        fields["ttl"] = b"%d" % -((now_ms - message.expires_ms) // 1000)
+    if message.expires_ms is not None and message.at_ms is None:
+        # Over there the time is counted anew, so only what is left of it goes along. Until `at` all of it is left.
+        fields["ttl"] = b"%d" % _seconds_left(message.expires_ms, now_ms)
     return Forward(shard, fields)
+
+
+def _seconds_left(expires_ms: int, now_ms: int) -> int:
+    """Return how long there is until then, in whole seconds rounded up."""
+    return -((now_ms - expires_ms) // 1000)
 
 
 def _transient_events(target: str, message: Message, expired_us: int | None) -> list[TraceEvent]:

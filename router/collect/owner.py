@@ -13,6 +13,16 @@ An entry to thousands makes as many items, so what is to be stored goes through 
 and appended before the next; the last one's append acknowledges the entries. An owner that is cut off between two leaves what
 has been appended as a repetition for the next one, and no call to Redis or MongoDB is longer than that of an ordinary batch.
 
+What has waited for its time (`at`) comes through beside: a batch of what is due, between two batches of `in`, so that neither
+waits for more than one of the other. It takes the same steps, but for its beginning and its end: it is taken in hand in
+MongoDB's `later`, in place of being taken from `in`, and removed from there last, in place of being acknowledged. Here too
+whatever was done already answers as before, and what had gone out goes out once more with the seq it has.
+
+One batch is in hand at a time, of either kind, and it is brought to its end before anything else is given a seq. Else a message
+that is stored and not in `out` would stay behind a head that has passed it, and no session would look for it. So nothing that
+is due is begun before all that was taken from `in` is acknowledged. After a failure nothing is found there then, and what was
+in hand of `later` comes next, whatever the clock says.
+
 Before anything is taken again, the shard is recovered if Redis has changed, and the era found that seqs are given in
 (`router.collect.recovery`).
 
@@ -22,7 +32,7 @@ A new owner is in no other position than an old one after an error, and begins t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -31,12 +41,13 @@ import structlog
 
 from router import metrics
 from router.bell import Bell
-from router.collect.batch import Item, Part, Plan, plan_batch
+from router.collect.batch import Item, Part, Plan, append_again, due_items, plan_batch
 from router.collect.entries import Entry, Message
 from router.collect.eras import NONE_YET, Eras
 from router.collect.intake import Broken, Cold, Forgetful, Given, Intake, Place
 from router.collect.joined import Lines
 from router.collect.recovery import Recovery
+from router.collect.schedule import Schedule
 from router.collect.settled import Settled
 from router.inbox import Inbox
 from router.lines import build_frame
@@ -65,10 +76,22 @@ class Owner:
         bell: rings when `in` has news.
         outages: paces the tries and says so once.
         settings: limits and times.
+        schedule: what waits for its time.
+        clock_ms: tells the time in Unix ms.
     """
 
     def __init__(
-        self, shard: int, intake: Intake, inbox: Inbox, eras: Eras, bell: Bell, outages: Outages, settings: Settings
+        self,
+        shard: int,
+        intake: Intake,
+        inbox: Inbox,
+        eras: Eras,
+        bell: Bell,
+        outages: Outages,
+        settings: Settings,
+        schedule: Schedule,
+        *,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._shard = shard
         self._intake = intake
@@ -76,6 +99,8 @@ class Owner:
         self._bell = bell
         self._outages = outages
         self._settings = settings
+        self._schedule = schedule
+        self._clock_ms = clock_ms
         self._recovery = Recovery(shard, intake, inbox, eras, settings, self._mind_high_water)
         self._era = NONE_YET
 
@@ -86,20 +111,45 @@ class Owner:
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""
         if start == TAKEN_BEFORE:
+            self._schedule.forget()
             self._era = await self._recovery.run(held)
-        entries = await self._intake.take(held, start)
-        # A full batch is hardly the last, and neither is one that was taken before. Behind any other the bell is asked at once.
-        last = start == NEW and len(entries) < self._settings.batch_max
-        if entries:
-            try:
-                cut = await self.settle(held, entries, self._bell.call() if last else b"")
-            except Forgetful:
-                return TAKEN_BEFORE
-            if cut or not last:
-                return TAKEN_BEFORE if cut else start
+        try:
+            if start == NEW:
+                await self._pass_due(held)
+            entries = await self._intake.take(held, start)
+            # A full batch is hardly the last, and neither is one that was taken before. Behind any other the bell is asked at
+            # once.
+            last = start == NEW and len(entries) < self._settings.batch_max
+            then = self._bell.call(self._quiet_ms()) if entries and last else b""
+            cut = bool(entries) and await self.settle(held, entries, then)
+        except Forgetful:
+            return TAKEN_BEFORE
+        if cut or (entries and not last):
+            return TAKEN_BEFORE if cut else start
         if last:
-            await self._bell.wait()
+            await self._bell.wait(self._quiet_ms())
         return NEW
+
+    def _quiet_ms(self) -> int | None:
+        """Return how long nothing is due; None as long as nothing waits."""
+        return self._schedule.wait_ms(self._clock_ms())
+
+    async def _pass_due(self, held: str) -> None:
+        """Bring one batch of what is due to its end, if anything is."""
+        now_ms = self._clock_ms()
+        waiting = await self._schedule.take(now_ms)
+        if not waiting:
+            return
+        slices = _slices(due_items(waiting, self._settings), self._settings.batch_max)
+        for items in slices:
+            settled = await self._store(held, items, now_ms, {}) if items else self._nothing_settled()
+            dead = {item_id for item_id, _ in settled.dead}
+            await self._intake.forward([append_again(item, self._shard, now_ms) for item in items if item.id in dead])
+            # With the last of them nothing is in hand any more: what `pending` holds besides, a Redis has brought back that had
+            # forgotten the end of an earlier batch.
+            settled.alone = settled.alone or items is slices[-1]
+            await self._hand_on(held, settled, items, [], trim=False)
+        await self._schedule.sent(waiting, now_ms)
 
     async def settle(self, held: str, entries: Sequence[Entry], then: bytes = b"") -> bool:
         """Bring a batch to its end; return whether it had to be cut, so that its rest is to be taken again.
@@ -114,17 +164,20 @@ class Owner:
             Forgetful: when the shard has to be recovered first; take the batch again then.
             RedisError, PyMongoError: in an outage; take the batch again.
         """
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._clock_ms()
         deadline_s = time.monotonic() + self._settings.lease_ms / 1_000 / _PLANS_A_LEASE
         plan, count = plan_batch(entries, self._shard, now_ms, self._settings, lambda: time.monotonic() > deadline_s)
         metrics.BATCH_SIZE.labels("collect").observe(count)
         if plan.dead:
             await self._bury(held, plan.dead)
         cut = count < len(entries)
-        then = b"" if cut else then
+        # What waits may be due before the bell's wait is over, as that was asked for.
+        then = b"" if cut or plan.waiting else then
         if plan.transient.entry_ids:
             alone = not plan.durable.entry_ids
             await self._pass_transient(held, plan.transient, alone, then if alone else b"")
+        if plan.waiting:
+            await self._schedule.keep(plan.waiting)
         await self._intake.tell(held, plan.events)
         if plan.durable.entry_ids:
             await self._pass_durable(held, plan, now_ms, then)

@@ -69,7 +69,7 @@ class Schedule:
             return []
         if not self._due:
             self._due.extend(await self._later.due(self._shard, now_ms))
-        if waiting := await self._later.take(self._shard, self._batch()):
+        if waiting := await self._later.take_in_hand(self._shard, self._batch()):
             return waiting
         await self._look_ahead(now_ms)
         return []

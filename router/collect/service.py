@@ -12,8 +12,9 @@ from router.bell import Bell
 from router.collect.eras import Eras
 from router.collect.intake import GROUP, Intake
 from router.collect.owner import Owner
+from router.collect.schedule import Schedule
 from router.cursors import Cursors
-from router.fitness import await_inbox, await_redis
+from router.fitness import await_inbox, await_later, await_redis
 from router.http.server import serve_http
 from router.inbox import Inbox
 from router.keys import Keys
@@ -41,13 +42,14 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         open_mongo(settings) as mongo,
         anyio.create_task_group() as tasks,
     ):
-        inbox, eras = Inbox(mongo, settings), Eras(mongo, settings)
+        inbox, eras, later = Inbox(mongo, settings), Eras(mongo, settings), Later(mongo, settings)
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
+        await await_later(later, settings, health)
         append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
         page = Page(append, settings) if settings.api_page else None
-        stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
+        stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), later)
         api = api_app(settings, health, stores, append, page)
         await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
@@ -62,6 +64,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Bell(redis, intake.connection, [keys.intake()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
+                Schedule(shard, later, settings),
             )
             lease = Lease(redis, keys, ROLE, settings, health)
             backlog = Backlog(redis, shard, [Stream("in", keys.intake(), GROUP), Stream("dead", keys.dead())])

@@ -9,6 +9,7 @@ from typing import Any
 from router.bodies import Bodies
 from router.collect.eras import Eras
 from router.inbox import Inbox
+from router.later import Later
 from router.mongo_client import open_mongo
 from router.redis_client import open_redis
 from router.settings import Settings
@@ -22,7 +23,7 @@ class Site(Workshop):
     inbox: Inbox
 
     def __init__(self, redis: Any, mongo: Any, settings: Settings) -> None:  # noqa: ANN401 - drivers' clients
-        super().__init__(redis, Inbox(mongo, settings), settings, Eras(mongo, settings))
+        super().__init__(redis, Inbox(mongo, settings), settings, Eras(mongo, settings), Later(mongo, settings))
         self.mongo = mongo
         self.documents = mongo[settings.mongo_database].inbox
 
@@ -72,4 +73,5 @@ async def open_site(stack: AsyncExitStack, redis_url: str, mongo_url: str, **cha
     redis = await stack.enter_async_context(open_redis(settings))
     mongo = await stack.enter_async_context(open_mongo(settings))
     await Inbox(mongo, settings).make_indexes(settings.idempotency_s)
+    await Later(mongo, settings).make_indexes()
     return Site(redis, mongo, settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -21,12 +22,13 @@ from router.lines import TRANSIENT
 from router.outage import Outages
 from router.settings import Settings
 from router.stored import Document
-from tests.collecting import Cut, Cutting, MemoryInbox, Workshop, ordinary
+from tests.collecting import Cut, Cutting, MemoryInbox, MemoryLater, Workshop, ordinary
 from tests.unit.edge.outlets import KeptOutlet
 
 T = TypeVar("T")
 
 INBOX_CALLS: Final = ("insert", "find", "newest")
+LATER_CALLS: Final = ("keep", "next_due_ms", "due", "take_in_hand", "sent")
 INTAKE_CALLS: Final = ("begin_era", "confirm_era", "take", "sequence", "append", "bury")
 SETTINGS: Final = Settings(batch_max=4, targets_inline_max=1)
 """So that what goes to two targets has a body, and a batch of it more than one slice."""
@@ -35,19 +37,24 @@ TARGETS: Final = ("user:a", "user:b", "all")
 
 _HELD_MAX_BYTES: Final = 1_000_000
 
+_AHEAD_MS: Final = 60_000
+"""Redis' clock goes on while a test runs, and an entry must not come from a time that is yet to be."""
+
 
 class Idle(Exception):
     """The owner has nothing left to do."""
 
 
 class _NoBell:
-    def call(self) -> bytes:
+    def call(self, most_ms: int | None = None) -> bytes:
         """Ask for nothing."""
+        del most_ms
         return b""
 
-    async def wait(self) -> None:
+    async def wait(self, most_ms: int | None = None) -> None:
         """End the owner's work where it would wait for more."""
-        raise Idle
+        if most_ms != 0:
+            raise Idle
 
 
 class Freezing:
@@ -118,7 +125,12 @@ class Shard:
     Attributes:
         inbox: MongoDB.
         workshop: Redis, and the owners' parts.
+        later: what waits in MongoDB.
+        now_ms: what every clock shows but that of Redis.
+        began_ms: what it showed at first.
         appended: (target, id) of every durable message that keeps the contract and is not lost, in the order of appending.
+        due: the same of messages with an `at` → that, Unix ms.
+        called_back: those of them that may come or not.
         listeners: sessions; the first of each target has been there from the beginning.
     """
 
@@ -127,9 +139,13 @@ class Shard:
         self._server = fakeredis.FakeServer(version=(7,))
         self.redis = fakeredis.FakeAsyncRedis(protocol=2, version=(7,), server=self._server)
         self.inbox = MemoryInbox()
-        self.workshop = Workshop(self.redis, self.inbox, SETTINGS)
+        self.later = MemoryLater()
+        self.workshop = Workshop(self.redis, self.inbox, SETTINGS, later=self.later)
+        self.now_ms = self.began_ms = time.time_ns() // 1_000_000 + _AHEAD_MS
         self.keys = self.workshop.keys(0)
         self.appended: list[tuple[str, str]] = []
+        self.due: dict[tuple[str, str], int] = {}
+        self.called_back: set[tuple[str, str]] = set()
         self.listeners = [Listener(target, 0, 0, self.inbox) for target in TARGETS]
         self.frozen: list[tuple[Freezing, asyncio.Task[None]]] = []
         self._make_group()
@@ -144,6 +160,20 @@ class Shard:
         self.run(self.workshop.append(0, **fields))
         if not transient:
             self.appended += [(target, message_id) for target in targets]
+
+    def append_for(self, at_ms: int, targets: tuple[str, ...], message_id: str) -> None:
+        """Append a message that is not to be sent before a time."""
+        self.run(self.workshop.append(0, to=",".join(targets), id=message_id, text="hi", at=str(at_ms)))
+        for target in targets:
+            self.due[target, message_id] = at_ms
+            self.called_back.discard((target, message_id))
+
+    def call_back(self, message_id: str) -> None:
+        """Cancel a message; one that an owner has in hand, or a frozen one may keep anew, can come all the same."""
+        waited = {(target, one.id) for one in self.later.waiting.values() for target in one.targets}
+        self.run(self.later.cancel(message_id))
+        waits = {(target, one.id) for one in self.later.waiting.values() for target in one.targets}
+        self.called_back |= waited - waits
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -187,14 +217,17 @@ class Shard:
     def _with(self, method: str, wrap: Callable[[object], object]) -> dict[str, object]:
         if method in INBOX_CALLS:
             return {"inbox": wrap(self.inbox)}
+        if method in LATER_CALLS:
+            return {"later": wrap(self.later)}
         return {"intake": wrap(self.workshop.intake())}
 
-    def _owner(self, *, intake: object = None, inbox: object = None) -> Owner:
+    def _owner(self, *, intake: object = None, inbox: object = None, later: object = None) -> Owner:
         stand_in: Any = intake or self.workshop.intake()
         store: Any = inbox or self.inbox
         bell: Any = _NoBell()
         eras: Any = self.workshop.eras
-        return Owner(0, stand_in, store, eras, bell, Outages(self.workshop.health, SETTINGS, shard=0), SETTINGS)
+        outages, schedule = Outages(self.workshop.health, SETTINGS, shard=0), self.workshop.schedule(0, later)
+        return Owner(0, stand_in, store, eras, bell, outages, SETTINGS, schedule, clock_ms=lambda: self.now_ms)
 
     async def _work(self, owner: Owner) -> None:
         held = await self.workshop.lease()
@@ -266,6 +299,8 @@ class Shard:
         """Expect no more of what was appended behind the first `kept` and has not been accepted."""
         later = [(target, name) for target, name in self.appended[kept:] if f"{target} {name}" in self.inbox.stored]
         self.appended = self.appended[:kept] + later
+        waits = {(target, one.id) for one in self.later.waiting.values() for target in one.targets}
+        self.called_back |= {pair for pair in self.due if f"{pair[0]} {pair[1]}" not in self.inbox.stored and pair not in waits}
 
     def holds_its_promise(self) -> None:
         """Assert what is promised when nothing is left to do."""
@@ -273,7 +308,11 @@ class Shard:
         for target, message_id in self.appended:
             expected[target][message_id] = None
         for target in TARGETS:
-            assert [one["id"] for one in self.accepted(target)] == list(expected[target]), target
+            ids = [one["id"] for one in self.accepted(target)]
+            assert [one for one in ids if (target, one) not in self.due] == list(expected[target]), target
+        stored = {pair for pair in self.due if f"{pair[0]} {pair[1]}" in self.inbox.stored}
+        assert self.due.keys() - self.called_back <= stored
+        assert not self.later.waiting
         for listener in self.listeners:
             owed = [one["seq"] for one in self.accepted(listener.target) if one["seq"] > listener.began]
             assert listener.got == owed, f"{listener.target} since {listener.began}: {listener.got}, not {owed}"

@@ -1,0 +1,102 @@
+"""Collect under any interleaving of append, time, crash, freeze, takeover, call back, and loss of Redis' memory.
+
+However it goes: what is not to be sent before a time is not, and is sent then, once a target, in the order of those times; and
+every session gets it in the order of seqs, each once, as it gets all else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+
+from tests.unit.collect.crashes import LATER_CALLS, TARGETS
+from tests.unit.collect.test_crash_machine import CALLS, FROZEN_MAX, SOME_TARGETS, CrashMachine
+
+STEP_MS = 1_000
+STEPS_MAX = 40
+
+TIMES = st.lists(st.integers(1, STEPS_MAX), min_size=1, max_size=5)
+ANY_CALL = CALLS | st.sampled_from(LATER_CALLS)
+
+
+class LaterMachine(CrashMachine):
+    """The same shard, and messages that wait; how many steps each one waits is its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times_appended: Counter[tuple[str, str]] = Counter()
+        self.ever_waited: set[tuple[str, str]] = set()
+
+    @rule(to=SOME_TARGETS, at=TIMES)
+    def append_for(self, to: tuple[str, ...], at: list[int]) -> None:
+        """Producers append what is to wait, or would have had to."""
+        for steps in at:
+            self.shard.append_for(self.shard.began_ms + steps * STEP_MS, to, f"w{steps}")
+            self.times_appended.update((target, f"w{steps}") for target in to)
+
+    @rule(steps=st.integers(1, 8))
+    def go_on(self, steps: int) -> None:
+        """Time passes."""
+        self.shard.now_ms += steps * STEP_MS
+
+    @rule(
+        to=SOME_TARGETS, at=TIMES, steps=st.integers(1, STEPS_MAX), method=ANY_CALL, when=st.sampled_from(["before", "after"])
+    )
+    def cut_off_when_due(self, to: tuple[str, ...], at: list[int], steps: int, method: str, when: str) -> None:
+        """A new owner dies with messages that are due in hand, or before it has any."""
+        self.append_for(to, at)
+        self.shard.work()
+        self.shard.now_ms += steps * STEP_MS
+        self.shard.cut_off(method, when, 1)
+
+    @rule(to=SOME_TARGETS, at=TIMES, ahead_ms=st.integers(1, 5_000), method=ANY_CALL)
+    def cut_off_by_a_clock_ahead(self, to: tuple[str, ...], at: list[int], ahead_ms: int, method: str) -> None:
+        """An owner whose clock is ahead takes what is hardly due in hand, and dies; the next one's clock is right."""
+        self.append_for(to, at)
+        self.shard.work()
+        self.shard.now_ms += ahead_ms
+        self.shard.cut_off(method, "before", 1)
+
+    @precondition(lambda self: len(self.shard.frozen) < FROZEN_MAX)
+    @rule(to=SOME_TARGETS, at=TIMES, steps=st.integers(1, STEPS_MAX), method=ANY_CALL)
+    def freeze_when_due(self, to: tuple[str, ...], at: list[int], steps: int, method: str) -> None:
+        """A new owner stands still with messages that are due in hand."""
+        self.append_for(to, at)
+        self.shard.work()
+        self.shard.now_ms += steps * STEP_MS
+        self.shard.freeze(method, 1)
+
+    @rule(steps=st.integers(1, STEPS_MAX))
+    def call_back(self, steps: int) -> None:
+        """Somebody cancels a message."""
+        self.shard.call_back(f"w{steps}")
+
+    @invariant()
+    def nothing_comes_early(self) -> None:
+        """What has been accepted was due, and has that time for its own."""
+        for (target, name), at_ms in self.shard.due.items():
+            if (stored := self.shard.inbox.stored.get(f"{target} {name}")) is not None:
+                assert at_ms <= self.shard.now_ms
+                frame = stored.get("frame", "")
+                assert not frame or f'"ts":{at_ms}' in frame or (target, name) not in self.ever_waited
+        self.ever_waited |= {(target, one.id) for one in self.shard.later.waiting.values() for target in one.targets}
+
+    def teardown(self) -> None:
+        """Let the last of them be due, and everybody come to an end."""
+        while self.shard.frozen:
+            self.shard.wake()
+        self.shard.append_for(self.shard.now_ms + 1, ("user:a",), "last")
+        self.shard.work()
+        self.shard.now_ms += (STEPS_MAX + 1) * STEP_MS
+        super().teardown()
+        for target in TARGETS:
+            ids = [one["id"] for one in self.shard.accepted(target)]
+            waited = [one for one in ids if (target, one) in self.ever_waited and self.times_appended[target, one] == 1]
+            assert waited == sorted(waited, key=lambda name: int(name[1:])), target
+
+
+TestLaterMachine = LaterMachine.TestCase
+TestLaterMachine.settings = settings(settings.get_profile("default"), max_examples=30, stateful_step_count=30)
