@@ -30,7 +30,7 @@ export type Status =
   | { type: "open"; url: string; user: string; node: string; session: string }
   /** Everything that was missed has come. */
   | { type: "caught_up"; to: string; seq: number }
-  /** A topic is heard, in each session anew; what has a higher seq comes from here on. */
+  /** A topic is heard, asked for or given by a back end, in each session anew; what has a higher seq comes from here on. */
   | { type: "subscribed"; topic: string; seq: number }
   /** It is not any more: nothing of it comes from here on. */
   | { type: "unsubscribed"; topic: string }
@@ -56,7 +56,7 @@ export interface Options<Body = unknown> {
    * client begins behind that. A second session of a device ends the first.
    */
   device?: string;
-  /** Topics to hear from the beginning; see `subscribe`. */
+  /** Topics to hear from the beginning, beside those that a back end or the token gives; see `subscribe`. */
   topics?: string[];
   /**
    * Where cursors are kept; they win over the device's. Default: `memoryCursors()`: behind the device's cursor or, without a
@@ -110,7 +110,7 @@ export class Client<Body = unknown> implements AsyncIterable<Message<Body>> {
    * does not grant (status `error`, code `forbidden`) stays wanted, and is asked for again with the next connect.
    */
   subscribe(topic: string, options?: { since?: number }): void;
-  /** Hear it no longer, from this moment on, and forget its cursor, but for the device's. */
+  /** Hear it no longer, from this moment on, whoever gives it, and forget its cursor, but for the device's. */
   unsubscribe(topic: string): void;
   /** Have the connection checked now, or the next try made now; a browser's own events do so too. */
   probe(): void;

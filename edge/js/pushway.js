@@ -20,6 +20,7 @@
  *                 left      it ends
  *                 probe     somebody is looking: is all of it alive?
  *   a leader tells lead     there is a new one, whom every tab answers with `here`
+ *                 given     the topics that nobody asked for, and where each target is
  *                 answer    to one tab: what it lacked, and the number n that what follows goes on from
  *                 message   numbered n, n + 1 …, so that a tab which misses one knows, and says `here` again
  *                 base      where the order begins, for tabs that have none of it yet
@@ -38,6 +39,11 @@
  * and when nobody wants it any more its place is forgotten: what is still on its way is dropped until the edge has said
  * `unsubscribed`, since it is part of an order that is over. For the same reason an answer of the leader counts only when it
  * was given to what the tab wants now.
+ *
+ * A session may also be given topics that nobody asked for: `subscribed` comes unasked then, and a topic so given goes to every tab,
+ * unless the tab has unsubscribed it itself. It is not asked for with the next connection, which is given it again if it may
+ * have it; but that is told where each of them is to go on, and the same of those that the store has a cursor of. When all tabs
+ * have unsubscribed it, the session leaves it. When a back end takes it away it is over, and its place is forgotten.
  *
  * Of each target that is heard the store has the least that was handled by those who hear it; of others what it had, since
  * whoever heard it may come back, such as a tab that is reloaded while another one leads. Only `unsubscribe` takes it out.
@@ -72,6 +78,9 @@ const RECENT_CHARS = 1_048_576;
 
 /** What tells how the connection stands, and so is told to a tab that comes later. */
 const OF_CONNECTION = new Set(["connecting", "open", "waiting", "paused", "closed"]);
+
+/** Of how many topics that nobody asked for an edge is told where to go on; as many as a session hears. */
+const GIVEN_MAX = 128;
 
 /** The defaults of Centrifugo's clients. */
 const PAUSES = { minMs: 500, maxMs: 20_000 };
@@ -387,6 +396,10 @@ class Tab {
   #topics = new Set();
   /** Those that it wants no longer, until a leader knows. */
   #dropped = new Set();
+  /** Those that it wants from nobody, whoever gives them. */
+  #declined = new Set();
+  /** Those that the session was given, unasked. */
+  #given = new Set();
   /** Counts the changes of what it wants. */
   #wish = 0;
   #reported = 0;
@@ -443,17 +456,19 @@ class Tab {
     if (this.#topics.has(to)) return;
     this.#topics.add(to);
     this.#dropped.delete(to);
+    this.#declined.delete(to);
     if (since !== undefined && !this.#seen.has(to)) this.#beginAt(to, since);
     this.#wishOtherwise();
   }
 
   unsubscribe(topic) {
     const to = TOPIC_PREFIX + topic;
-    if (!this.#topics.has(to)) return;
+    if (!this.#hears(to)) return;
     // A device may subscribe again, and is not to get anew what it has handled.
     if (this.#reportTimer !== null) this.#report();
     this.#topics.delete(to);
     this.#dropped.add(to);
+    this.#declined.add(to);
     this.#seen.delete(to);
     this.#handled.delete(to);
     this.#waiting = this.#waiting.filter(({ frame }) => frame.to !== to);
@@ -472,7 +487,7 @@ class Tab {
   }
 
   #hears(to) {
-    return !isTopic(to) || this.#topics.has(to);
+    return !isTopic(to) || this.#topics.has(to) || (this.#given.has(to) && !this.#declined.has(to));
   }
 
   /** Return the part of a map that is of targets that this page hears. */
@@ -504,7 +519,8 @@ class Tab {
     const room = !this.#full;
     if (room) this.#answerTimer = setTimeout(() => this.#askAgain(), this.#options.timeouts.answerMs);
     const [seen, handled] = [this.#heard(this.#seen), this.#heard(this.#handled)];
-    this.#ask({ ask: "here", tab: this.id, wish: this.#wish, topics: this.#topics, dropped: this.#dropped, seen, handled, room });
+    const [topics, dropped, declined, given] = [this.#topics, this.#dropped, this.#declined, this.#given];
+    this.#ask({ ask: "here", tab: this.id, wish: this.#wish, topics, dropped, declined, given, seen, handled, room });
   }
 
   #askAgain() {
@@ -529,6 +545,7 @@ class Tab {
     if (told.tell === "answer") return this.#answer(told);
     if (told.source !== this.#source) return this.#strange();
     if (told.tell === "status") return this.#hears(targetOf(told.status)) ? this.status(told.status) : undefined;
+    if (told.tell === "given") return this.#learn(told.given, told.position) && this.#synced ? this.here() : undefined;
     if (!this.#synced) return;
     if (told.tell === "message") this.#message(told);
     else if (told.tell === "base") this.#base(told.position);
@@ -546,8 +563,22 @@ class Tab {
     this.here();
   }
 
-  #answer({ tab, wish, source, n, frames, position, status }) {
+  /** Know what is given now; tell whether this page is behind in any of it, and so lacks something. */
+  #learn(given, position) {
+    for (const to of this.#given) {
+      // The edge goes on where it has the device, which may be before what this page has handled.
+      if (given.has(to) || this.#topics.has(to) || this.#options.device !== undefined) continue;
+      this.#seen.delete(to);
+      this.#handled.delete(to);
+    }
+    const fresh = [...given].filter((to) => !this.#given.has(to));
+    this.#given = new Set(given);
+    return fresh.some((to) => this.#hears(to) && this.#seen.get(to) < position.get(to));
+  }
+
+  #answer({ tab, wish, source, n, frames, given, position, status }) {
     if (tab !== this.id || wish !== this.#wish || this.#full) return;
+    if (this.#learn(given, position)) return this.here();
     clearTimeout(this.#answerTimer);
     this.#dropped.clear();
     this.#tries = 0;
@@ -738,8 +769,14 @@ class Source {
 
   /** Target → the highest seq told. */
   #position = new Map();
-  /** The topics that this connection has been asked for, as targets. */
+  /** The topics that this connection has been asked for, or was given, as targets. */
   #asked = new Set();
+  /** Those that this or an earlier connection was given unasked. */
+  #given = new Set();
+  /** Those of them that this connection has left again. */
+  #declined = new Set();
+  /** Target → where this connection is to go on, should it be given. */
+  #offered = new Map();
   /** Topic → how many times the edge is still to say `unsubscribed`. */
   #leaving = new Map();
   #recent;
@@ -792,6 +829,7 @@ class Source {
     this.#say({ type: "connecting", url });
     this.#retryAfterMs = null;
     this.#asked.clear();
+    this.#declined.clear();
     this.#leaving.clear();
     let token;
     try {
@@ -817,8 +855,9 @@ class Source {
   }
 
   #hello(token) {
-    const since = Object.fromEntries([...this.#have()].map(([to, seq]) => [sinceName(to), seq]));
     this.#asked = this.#wanted();
+    this.#offered = this.#kept();
+    const since = Object.fromEntries([...this.#offered, ...this.#have()].map(([to, seq]) => [sinceName(to), seq]));
     const topics = [...this.#asked].map(topicOf);
     const { device } = this.#options;
     return { type: "connect", token, device, since: someOf(since), topics: someOf(topics) };
@@ -830,6 +869,12 @@ class Source {
     // to be dropped. Where nothing was handled yet, the edge's own cursor of the device holds.
     const have = this.#options.device === undefined ? this.#position : least([...this.#tabs.values()]);
     return new Map([...have].map(([to, seq]) => [to, Math.min(seq, this.#position.get(to) ?? Infinity)]));
+  }
+
+  /** Return target → cursor of the topics that only the store knows of: somebody was given them, perhaps. */
+  #kept() {
+    const kept = [...this.#stored].filter(([to]) => isTopic(to) && !this.#asked.has(to) && !this.#position.has(to));
+    return new Map(kept.slice(-GIVEN_MAX));
   }
 
   /** Do what the end of a connection asks for. */
@@ -952,13 +997,22 @@ class Source {
     return !isTopic(to) || (this.#asked.has(to) && !this.#leaving.has(to));
   }
 
+  /** Whether a tab hears a topic: because it wants it, or because it takes what is given. */
+  #takes({ topics, declined }, to) {
+    return topics.has(to) || (this.#given.has(to) && !declined.has(to));
+  }
+
+  #isTaken(to) {
+    return [...this.#tabs.values()].some((tab) => this.#takes(tab, to));
+  }
+
   /** Have the session hear what the tabs want. Before it is open the connect frame stands, which may be on its way. */
   #tune() {
-    const wanted = this.#wanted();
-    for (const to of [...this.#position.keys()].filter((to) => isTopic(to) && !wanted.has(to))) this.#leave(to);
+    for (const to of [...this.#position.keys()].filter((to) => isTopic(to) && !this.#isTaken(to))) this.#leave(to);
     if (!this.#connection?.isOpen) return;
-    for (const to of this.#asked) if (!wanted.has(to)) this.#unsubscribe(to);
-    for (const to of wanted) if (!this.#asked.has(to)) this.#subscribe(to);
+    for (const to of this.#asked) if (!this.#isTaken(to)) this.#unsubscribe(to);
+    for (const to of this.#wanted()) if (!this.#asked.has(to)) this.#subscribe(to);
+    for (const to of this.#declined) if (this.#isTaken(to)) this.#subscribe(to);
   }
 
   #leave(to) {
@@ -968,27 +1022,57 @@ class Source {
 
   #subscribe(to) {
     this.#asked.add(to);
+    this.#declined.delete(to);
     this.#connection.send({ type: "subscribe", topic: topicOf(to), since: this.#have().get(to) });
   }
 
   #unsubscribe(to) {
     this.#asked.delete(to);
+    if (this.#given.has(to)) this.#declined.add(to);
     this.#leaving.set(to, (this.#leaving.get(to) ?? 0) + 1);
     this.#connection.send({ type: "unsubscribe", topic: topicOf(to) });
   }
 
   #subscribed(frame) {
     const to = targetOf(frame);
+    if (!this.#asked.has(to) && !this.#leaving.has(to)) this.#give(to);
     if (!this.#hears(to)) return;
     if (this.#options.device === undefined) this.#beginAt(to, frame.seq);
     this.#say(frame);
+  }
+
+  /** The session was given a topic that nobody asked for. */
+  #give(to) {
+    this.#asked.add(to);
+    this.#given.add(to);
+    if (this.#offered.has(to) && !this.#position.has(to)) this.#goBackTo(to, this.#offered.get(to));
+    this.#tellGiven();
+    this.#tune();
+  }
+
+  #tellGiven() {
+    this.#emit({ tell: "given", given: new Set(this.#given), position: new Map(this.#position) });
   }
 
   #unsubscribed(frame) {
     const to = targetOf(frame);
     const left = (this.#leaving.get(to) ?? 0) - 1;
     if (left > 0) this.#leaving.set(to, left);
-    else this.#leaving.delete(to);
+    else if (!this.#leaving.delete(to)) this.#takenAway(to, frame);
+  }
+
+  /** A back end has ended a topic. Who wants it asks the next session for it. */
+  #takenAway(to, frame) {
+    if (!this.#asked.has(to)) return;
+    this.#say(frame);
+    if (!this.#given.delete(to)) return;
+    if (!this.#isTaken(to)) {
+      this.#asked.delete(to);
+      this.#leave(to);
+      this.#stored.delete(to);
+    }
+    this.#tellGiven();
+    this.#progress();
   }
 
   // -- tabs -----------------------------------------------------------------------------------------------------------
@@ -1002,10 +1086,12 @@ class Source {
     else if (asked.ask === "probe") this.#probe();
   }
 
-  #here({ tab, wish, topics, dropped, seen, handled, room }) {
+  #here({ tab, wish, topics, dropped, declined, given, seen, handled, room }) {
     if (!this.#tabs.has(tab)) this.#watch(tab);
     const before = this.#tabs.get(tab)?.topics;
-    this.#tabs.set(tab, { topics: new Set(topics), handled: new Map(handled), room });
+    this.#tabs.set(tab, { topics: new Set(topics), declined: new Set(declined), handled: new Map(handled), room });
+    // Of the leader before, unless it is known.
+    for (const to of given) if (!this.#given.has(to)) this.#take(to, seen);
     this.#begin([...topics].filter((to) => !before?.has(to)), seen);
     this.#drop(dropped);
     this.#progress();
@@ -1013,7 +1099,14 @@ class Source {
     this.#tune();
     if (!room) return this.#pauseWhenAllAreFull();
     this.#roomNews.resolve();
-    this.#emit({ tell: "answer", tab, wish, n: this.#n, frames, position: new Map(this.#position), status: this.#status });
+    const place = { given: new Set(this.#given), position: new Map(this.#position) };
+    this.#emit({ tell: "answer", tab, wish, n: this.#n, frames, ...place, status: this.#status });
+  }
+
+  /** A tab was given a topic under another leader, and is to miss nothing of it. */
+  #take(to, seen) {
+    this.#given.add(to);
+    if (seen.has(to) && !this.#position.has(to)) this.#goBackTo(to, seen.get(to));
   }
 
   /** Topics that a tab is new to begin where it is, unless another tab hears them; it is told of them all the same. */
@@ -1025,8 +1118,7 @@ class Source {
   }
 
   #drop(topics) {
-    const wanted = this.#wanted();
-    for (const to of topics) if (!wanted.has(to)) this.#stored.delete(to);
+    for (const to of topics) if (!this.#isTaken(to)) this.#stored.delete(to);
   }
 
   /** Return what a tab lacks of what was told; what is not remembered is asked of the edge again. */
@@ -1088,8 +1180,10 @@ class Source {
   #progress() {
     const tabs = [...this.#tabs.values()];
     // A tab that hears a target and knows no cursor of it may still be at its first message.
-    const begun = (to) => tabs.every(({ topics, handled }) => handled.has(to) || (isTopic(to) && !topics.has(to)));
-    for (const [to, seq] of least(tabs)) if (begun(to)) this.#handledByAll(to, seq);
+    const begun = (to) => tabs.every((tab) => tab.handled.has(to) || (isTopic(to) && !this.#takes(tab, to)));
+    // What was reported of one that was taken away meanwhile is over.
+    const isHeard = (to) => !isTopic(to) || this.#isTaken(to);
+    for (const [to, seq] of least(tabs)) if (isHeard(to) && begun(to)) this.#handledByAll(to, seq);
     this.#save();
   }
 

@@ -19,6 +19,8 @@ export async function until(condition, what = String(condition), withinMs = 8_00
 export class FakeEdge {
   /** What has been sent so far, in the order of each target. */
   messages = [];
+  /** The topics that a back end has subscribed the user to. */
+  standing = new Set();
   /** The topics that the token does not grant. */
   forbidden = new Set();
   /** The connect frame of every connection. */
@@ -100,6 +102,23 @@ export class FakeEdge {
     this.#begin(socket, OWN, since.user);
     this.#begin(socket, "all", since.all);
     for (const topic of topics) this.#subscribe(socket, { topic });
+    setImmediate(() => this.#give(socket));
+  }
+
+  /** Subscribe the user to a topic. */
+  give(topic) {
+    this.standing.add(topic);
+    for (const socket of this.sockets) this.#give(socket);
+  }
+
+  /** End a topic in all sessions. */
+  takeAway(topic) {
+    this.standing.delete(topic);
+    for (const socket of this.sockets) if (socket.hears?.has(`topic:${topic}`)) this.#unsubscribe(socket, { topic });
+  }
+
+  #give(socket) {
+    for (const topic of this.standing) if (socket.hears && !socket.hears.has(`topic:${topic}`)) this.#subscribe(socket, { topic });
   }
 
   #begin(socket, to, since) {
@@ -118,7 +137,7 @@ export class FakeEdge {
 
   #subscribe(socket, { topic, since }) {
     if (socket.hears === undefined) return;
-    if (this.forbidden.has(topic)) return this.say(socket, { type: "error", code: "forbidden", message: `not granted: ${topic}` });
+    if (this.forbidden.has(topic) && !this.standing.has(topic)) return this.say(socket, { type: "error", code: "forbidden", message: `not granted: ${topic}` });
     const to = `topic:${topic}`;
     this.say(socket, { type: "subscribed", topic, seq: this.headOf(to) });
     if (!socket.hears.has(to)) this.#begin(socket, to, since ?? socket.since[to]);

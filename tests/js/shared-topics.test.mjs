@@ -215,3 +215,66 @@ function assertNoGap(page, to) {
     assert.equal(n, numbers[i - 1] + 1, `${to}: ${numbers}`);
   }
 }
+
+scenario("a topic that nobody asked for goes to all pages, those that come later too", async (edge, open) => {
+  const first = await joined(open());
+  const second = await joined(open());
+  edge.give("news");
+  for (const page of [first, second]) await hearing(page);
+  edge.publish(2, { to: NEWS });
+  for (const page of [first, second]) await had(page, NEWS, [1, 2]);
+  const late = await joined(open());
+  edge.publish(1, { to: NEWS });
+  for (const page of [first, second]) await had(page, NEWS, upTo(3));
+  await until(() => late.of(NEWS).includes(3));
+  assert.deepEqual([edge.connects.length, asked(edge, "subscribe"), asked(edge, "unsubscribe")], [1, [], []]);
+});
+
+for (const how of ["close", "crash"]) {
+  scenario(`the next leader goes on with a given topic where the pages are (${how})`, async (edge, open) => {
+    edge.standing.add("news");
+    const first = await hearing(open());
+    const second = await joined(open());
+    edge.publish(2, { to: NEWS });
+    await had(second, NEWS, [1, 2]);
+    if (how === "close") await first.client.close();
+    else first.crash();
+    edge.publish(2, { to: NEWS });
+    await had(second, NEWS, upTo(4));
+    assert.deepEqual([edge.connects.at(-1).since[NEWS], edge.connects.at(-1).topics], [20, undefined]);
+  });
+}
+
+scenario("each page declines a given topic for itself; the session leaves it when all do, and hears it again for one", async (edge, open) => {
+  edge.standing.add("news");
+  const pages = [await hearing(open()), await joined(open())];
+  pages[0].client.unsubscribe("news");
+  edge.publish(1, { to: NEWS });
+  await had(pages[1], NEWS, [1]);
+  assert.deepEqual([pages[0].of(NEWS), asked(edge, "unsubscribe")], [[], []]);
+  pages[1].client.unsubscribe("news");
+  await until(() => asked(edge, "unsubscribe").length === 1);
+  edge.publish(1, { to: NEWS });
+  const late = await joined(open());
+  await until(() => asked(edge, "subscribe").length === 1);
+  await hearing(late);
+  edge.publish(1, { to: NEWS });
+  await until(() => late.of(NEWS).includes(3));
+  assert.deepEqual(pages.map((page) => page.of(NEWS)), [[], [1]]);
+});
+
+scenario("a given topic that is taken away ends in all pages, but for their own wish", async (edge, open) => {
+  edge.standing.add("news");
+  const first = await hearing(open());
+  const second = await joined(open());
+  edge.publish(1, { to: NEWS });
+  for (const page of [first, second]) await had(page, NEWS, [1]);
+  edge.takeAway("news");
+  for (const page of [first, second]) await until(() => page.told("unsubscribed").length === 1);
+  edge.publish(1, { to: NEWS });
+  second.client.subscribe("news");
+  await until(() => asked(edge, "subscribe").length === 1);
+  edge.publish(1, { to: NEWS });
+  await had(second, NEWS, upTo(3)); // the device goes on where it was
+  assert.deepEqual(first.of(NEWS), [1]);
+});

@@ -216,7 +216,7 @@ scenario("stored cursors serve topics that are wanted later, too, and stay until
   const cursors = memoryCursors({ "user:alice": 0, all: 0, [NEWS]: 10, [SPORT]: 20 });
   const page = await open({ cursors, topics: ["news"] }).opened();
   await had(page, NEWS, [2, 3]);
-  assert.deepEqual(edge.connects[0].since, { user: 0, all: 0, [NEWS]: 10 });
+  assert.deepEqual([edge.connects[0].topics, edge.connects[0].since], [["news"], { user: 0, all: 0, [NEWS]: 10, [SPORT]: 20 }]);
   page.client.unsubscribe("news");
   assert.deepEqual(cursors.load(), { "user:alice": 0, all: 0, [SPORT]: 20 });
   page.client.subscribe("sport", { since: 0 });
@@ -255,6 +255,83 @@ scenario("whatever else there is of a topic counts only while it is wanted", asy
   edge.endAll();
   await page.opened(2);
   assert.equal(edge.connects[1].since[NEWS], 0);
+});
+
+scenario("a topic that nobody asked for is heard, and goes on after a cut with nothing missed and nothing twice", async (edge, open) => {
+  edge.forbidden.add("news");
+  edge.publish(2, { to: NEWS });
+  const page = await open().opened();
+  edge.give("news");
+  await subscribed(page);
+  edge.publish(2, { to: NEWS });
+  await had(page, NEWS, [3, 4]);
+  edge.endAll();
+  edge.publish(2, { to: NEWS });
+  await had(page, NEWS, [3, 4, 5, 6]);
+  assert.deepEqual(edge.connects.map(({ topics }) => topics), [undefined, undefined]);
+  assert.equal(edge.connects[1].since[NEWS], 40);
+  assert.deepEqual([page.told("error"), edge.frames], [[], []]);
+});
+
+for (const device of [undefined, "phone"]) {
+  scenario(`its cursor is stored, and the page that is loaded next goes on there (device: ${device})`, async (edge, open) => {
+    edge.standing.add("news");
+    const cursors = memoryCursors();
+    const page = await open({ cursors, device }).opened();
+    await subscribed(page);
+    edge.publish(2, { to: NEWS });
+    await had(page, NEWS, [1, 2]);
+    await page.client.close();
+    assert.equal(cursors.load()[NEWS], 20);
+    edge.publish(2, { to: NEWS });
+    const next = open({ cursors, device });
+    await had(next, NEWS, [3, 4]);
+    assert.equal(edge.connects[1].since[NEWS], 20);
+  });
+}
+
+scenario("a topic that is taken away is told and forgotten, and begins anew when it is given again", async (edge, open) => {
+  const cursors = memoryCursors();
+  const page = await open({ cursors, topics: ["sport"] }).opened();
+  edge.give("news");
+  await subscribed(page, 2);
+  edge.publish(2, { to: NEWS });
+  await had(page, NEWS, [1, 2]);
+  edge.takeAway("news");
+  edge.takeAway("sport");
+  await until(() => page.told("unsubscribed").length === 2);
+  assert.deepEqual(page.told("unsubscribed").map(({ topic }) => topic), ["news", "sport"]);
+  assert.equal(NEWS in cursors.load(), false);
+  edge.publish(2, { to: NEWS });
+  edge.give("news");
+  await subscribed(page, 3);
+  edge.publish(1, { to: NEWS });
+  await had(page, NEWS, [1, 2, 5]);
+  edge.endAll();
+  await page.opened(2);
+  assert.deepEqual(edge.connects[1].topics, ["sport"]);
+  assert.deepEqual(edge.frames, []);
+});
+
+scenario("a given topic that the page unsubscribes is left, in each session, until the page subscribes it", async (edge, open) => {
+  edge.standing.add("news");
+  const page = await open().opened();
+  await subscribed(page);
+  page.client.unsubscribe("news");
+  await until(() => edge.frames.length === 1);
+  edge.publish(1, { to: NEWS });
+  edge.endAll();
+  await page.opened(2);
+  await until(() => edge.frames.length === 2);
+  edge.publish(1, { to: NEWS });
+  edge.publish(1);
+  await had(page, "user:alice", [1]);
+  assert.deepEqual(edge.frames, [{ type: "unsubscribe", topic: "news" }, { type: "unsubscribe", topic: "news" }]);
+  assert.deepEqual([page.of(NEWS), page.told("unsubscribed").length], [[], 1]);
+  page.client.subscribe("news");
+  await subscribed(page, 2);
+  edge.publish(1, { to: NEWS });
+  await had(page, NEWS, [3]);
 });
 
 scenario("names and cursors that an edge would end the session for are refused", async (edge, open) => {
