@@ -28,7 +28,10 @@ from edge.client.pauses import Pauses
 from edge.client.progress import CursorsOfAnother
 from edge.client.statuses import (
     CaughtUp,
+    Joined,
+    Left,
     Lost,
+    Members,
     Noticed,
     NoToken,
     Parted,
@@ -49,7 +52,10 @@ __all__ = [
     "CursorsDamaged",
     "CursorsOfAnother",
     "FileCursors",
+    "Joined",
+    "Left",
     "Lost",
+    "Members",
     "MemoryCursors",
     "Message",
     "NoToken",

@@ -36,6 +36,7 @@ from edge.client.frames import (
     connect_frame,
     decode,
     read_expiring_s,
+    read_members,
     read_message,
     read_progress,
     read_retry_after_s,
@@ -48,7 +49,10 @@ from edge.client.pauses import STEADY_S, Pauses
 from edge.client.progress import Progress
 from edge.client.statuses import (
     CaughtUp,
+    Joined,
+    Left,
     Lost,
+    Members,
     Noticed,
     NoToken,
     Parted,
@@ -79,6 +83,7 @@ class Client:
         fresh_token: asked instead when a token has expired or is about to; must not answer from a cache.
         topics: names of topics to hear, beside the user's own messages, those to `all`, and those of the topics that back ends
             or the token have subscribed the user to; see `subscribe`.
+        presence: names of topics to hear, and to be told who else does; see `subscribe`.
         device: names this device to the cluster, which keeps its cursors: the client acknowledges what is handled, and
             where it has no cursor itself it begins behind that. A second session of a device ends the first.
         cursors: where the client's own cursors are kept; in memory unless given. They win over those of the device.
@@ -102,6 +107,7 @@ class Client:
         *,
         fresh_token: TokenSource | None = None,
         topics: Iterable[str] = (),
+        presence: Iterable[str] = (),
         device: str | None = None,
         cursors: CursorStore | None = None,
         since: int | None = None,
@@ -122,7 +128,7 @@ class Client:
             Progress, since=since, device=device is not None, ack_every=ack_every, ack_interval_s=ack_interval_s
         )
         self._progress: Progress | None = None
-        self._topics = Topics(topics)
+        self._topics = Topics(topics, presence)
         self._asked = Asked(self._topics)
         self._asking = anyio.Lock()
         self._token_in_header = token_in_header
@@ -183,7 +189,7 @@ class Client:
                 if message is not None:
                     return message
 
-    async def subscribe(self, topic: str, since: int | None = None) -> None:
+    async def subscribe(self, topic: str, since: int | None = None, *, presence: bool = False) -> None:
         """Hear a topic from now on: at once where a session is open, otherwise with the next; `Subscribed` or `Refused` tells.
 
         From any task, between messages too; a cancelled call counts. A topic that is wanted already is asked for once more.
@@ -192,13 +198,14 @@ class Client:
             topic: its name, without `topic:`.
             since: where to begin when no cursor of it is kept: behind this seq, 0 for everything retained. None is behind the
                 device's cursor, or, without a device, with what comes from the first `Subscribed` on.
+            presence: be told who else has subscribed to it, by `Members`, `Joined` and `Left`, until it is unsubscribed.
 
         Raises:
             ValueError: when the name breaks the rule for ids.
             RuntimeError: outside the client's context.
         """
         cursors = self._cursors
-        self._topics.want(topic)
+        self._topics.want(topic, presence=presence)
         cursors.subscribe(TOPIC_PREFIX + topic, since, time.monotonic())
         self._asked.ask_again(topic)
         await self._say_topics_now()
@@ -342,10 +349,23 @@ class Client:
                     # It may be given again, and begins anew then.
                     self._cursors.unsubscribe(TOPIC_PREFIX + topic, time.monotonic())
                 self._tell(Unsubscribed(topic))
+            case {"type": "members" | "joined" | "left", "topic": str(topic)}:
+                if self._asked.hears(TOPIC_PREFIX + topic):
+                    self._take_presence(frame)
             case {"type": "error", "code": str(code), "message": str(why)}:
                 self._tell(Refused(code, why))
             case _:
                 self._notice(frame)
+
+    def _take_presence(self, frame: Mapping[str, Any]) -> None:
+        """Take what the edge says of who else hears a topic."""
+        match frame:
+            case {"type": "members"} if told := read_members(frame):
+                self._tell(Members(*told))
+            case {"type": "joined", "topic": str(topic), "user": str(user)}:
+                self._tell(Joined(topic, user))
+            case {"type": "left", "topic": str(topic), "user": str(user)}:
+                self._tell(Left(topic, user))
 
     def _welcome(self, link: Link, frame: Mapping[str, Any]) -> None:
         welcome = read_welcome(frame)

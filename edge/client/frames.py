@@ -140,6 +140,14 @@ def read_subscribed(frame: Mapping[str, Any]) -> tuple[str, int] | None:
     return None
 
 
+def read_members(frame: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the topic and the users that a `members` tells; None when it tells none."""
+    match frame:
+        case {"topic": str(topic), "users": list(users)} if all(isinstance(user, str) for user in users):
+            return topic, tuple(users)
+    return None
+
+
 def read_retry_after_s(frame: Mapping[str, Any]) -> float | None:
     """Return after how many seconds a `bye` has the client come back, if it says so."""
     match frame.get("retry_after_ms"):
@@ -184,9 +192,13 @@ def ack_frame(to: str, seq: int) -> str:
     return json.dumps({"type": "ack", "seq": seq, **named})
 
 
-def subscribe_frame(topic: str, since: int | None) -> str:
-    """Return the wish to hear a topic, behind `since` or, with None, where the edge has the device, or from now on."""
-    return json.dumps({"type": "subscribe", "topic": topic} | ({} if since is None else {"since": since}))
+def subscribe_frame(topic: str, since: int | None, *, presence: bool = False) -> str:
+    """Return the wish to hear a topic, behind `since` or, with None, where the edge has the device, or from now on.
+
+    With `presence` the members of the topic are wished for, too.
+    """
+    more: dict[str, int | bool] = {} if since is None else {"since": since}
+    return json.dumps({"type": "subscribe", "topic": topic, **more, **({"presence": True} if presence else {})})
 
 
 def unsubscribe_frame(topic: str) -> str:

@@ -56,11 +56,36 @@ class Unsubscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Members:
+    """Who has subscribed to a topic that is heard with `presence`; replaces what was known, whenever it comes."""
+
+    topic: str
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A user has subscribed to it, with the first session of hers."""
+
+    topic: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A user hears of it no more, in any session."""
+
+    topic: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The edge did not carry something out, and says why: `error` in the protocol.
 
     `forbidden` and `too_many_topics` are of topics, which the text names. Such a topic is asked for again with each
-    connection, since the next token may grant it; `unsubscribe` ends that.
+    connection, since the next token may grant it; `unsubscribe` ends that. With `too_many_members` the topic goes on, and
+    nothing more is told of who hears it.
     """
 
     code: str
@@ -91,4 +116,4 @@ class Noticed:
     frame: Mapping[str, Any]
 
 
-Status = Welcomed | CaughtUp | Lost | Subscribed | Unsubscribed | Refused | Parted | NoToken | Noticed
+Status = Welcomed | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Refused | Parted | NoToken | Noticed

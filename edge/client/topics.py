@@ -35,23 +35,27 @@ class Topics:
 
     Attributes:
         wanted: topic → a number of this subscription's own, so that a later one of the same topic is another.
+        watched: those whose members are wanted, too.
         given_up: topics that the application has unsubscribed, and is not to be given.
 
     Raises:
         ValueError: when a name breaks the rule for ids.
     """
 
-    __slots__ = ("_numbers", "given_up", "wanted")
+    __slots__ = ("_numbers", "given_up", "wanted", "watched")
 
-    def __init__(self, topics: Iterable[str] = ()) -> None:
+    def __init__(self, topics: Iterable[str] = (), watched: Iterable[str] = ()) -> None:
         self._numbers = count()
         self.wanted: dict[str, int] = {}
+        self.watched: set[str] = set()
         self.given_up: set[str] = set()
         for topic in topics:
             self.want(topic)
+        for topic in watched:
+            self.want(topic, presence=True)
 
-    def want(self, topic: str) -> None:
-        """Want a topic, unless it is wanted already.
+    def want(self, topic: str, *, presence: bool = False) -> None:
+        """Want a topic, unless it is wanted already; and, maybe, its members from now on.
 
         Raises:
             ValueError: when its name breaks the rule for ids.
@@ -63,10 +67,13 @@ class Topics:
         self.given_up.discard(topic)
         if topic not in self.wanted:
             self.wanted[topic] = next(self._numbers)
+        if presence:
+            self.watched.add(topic)
 
     def give_up(self, topic: str) -> None:
         """Want a topic no longer, from whomever."""
         self.wanted.pop(topic, None)
+        self.watched.discard(topic)
         self.given_up.add(topic)
 
 
@@ -75,15 +82,17 @@ class Asked:
 
     Args:
         topics: what is wanted, then and later.
-        at_once: it begins with all that is wanted, which goes into the connect frame; otherwise all is unsaid.
+        at_once: it begins with all that is wanted, which goes into the connect frame; otherwise all is unsaid. Topics whose
+            members are wanted are always unsaid, for the connect frame has no word for that.
     """
 
-    __slots__ = ("_again", "_given", "_given_up", "_last_acks", "_leaving", "_said", "_wanted")
+    __slots__ = ("_again", "_given", "_given_up", "_last_acks", "_leaving", "_said", "_wanted", "_watched")
 
     def __init__(self, topics: Topics, *, at_once: bool = True) -> None:
         self._wanted, self._given_up = topics.wanted, topics.given_up
         self._given: set[str] = set()
-        self._said = dict(topics.wanted) if at_once else {}
+        self._watched = topics.watched
+        self._said = {topic: number for topic, number in topics.wanted.items() if at_once and topic not in topics.watched}
         self._leaving: Counter[str] = Counter()
         self._again: set[str] = set()
         self._last_acks: dict[str, int] = {}
@@ -138,7 +147,7 @@ class Asked:
         topic = next((name for name in self._wanted if name not in self._said), None) or self._again.pop()
         self._again.discard(topic)
         self._said[topic] = self._wanted[topic]
-        return [subscribe_frame(topic, cursors.get(TOPIC_PREFIX + topic))]
+        return [subscribe_frame(topic, cursors.get(TOPIC_PREFIX + topic), presence=topic in self._watched)]
 
     def subscribed(self, topic: str) -> None:
         """Note that a topic is heard from here on; nobody may have asked for it."""

@@ -15,7 +15,10 @@ import typer
 from edge.client import (
     CaughtUp,
     Client,
+    Joined,
+    Left,
     Lost,
+    Members,
     Message,
     Noticed,
     NoToken,
@@ -68,6 +71,9 @@ def listen(
         list[str] | None,
         typer.Option("--topic", metavar="NAME", help="Hear this topic, too; may be given several times. The token grants it."),
     ] = None,
+    presence: Annotated[
+        bool, typer.Option("--presence", help="Tell who else has subscribed to these topics, and who comes and goes.")
+    ] = False,
     config: FoundConfig = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each message as the JSON that came, one a line.")] = False,
 ) -> None:
@@ -86,7 +92,7 @@ def listen(
     settings = people_settings(config)
     urls = _urls(settings, edge)
     with suppress(KeyboardInterrupt):  # the way to end it
-        anyio.run(_listen, settings, urls, user, device, since, tuple(topics or ()), as_json)
+        anyio.run(_listen, settings, urls, user, device, since, tuple(topics or ()), presence, as_json)
 
 
 def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
@@ -106,6 +112,7 @@ async def _listen(
     device: str | None,
     since: int | None,
     topics: tuple[str, ...],
+    presence: bool,
     as_json: bool,
 ) -> None:
     async def token() -> str:
@@ -114,7 +121,14 @@ async def _listen(
     try:
         teller = Teller()
         async with Client(
-            urls, token, topics=topics, device=device, since=since, on_status=teller.tell, pauses=_PAUSES
+            urls,
+            token,
+            topics=topics,
+            presence=topics if presence else (),
+            device=device,
+            since=since,
+            on_status=teller.tell,
+            pauses=_PAUSES,
         ) as client:
             async for message in client:
                 teller.count(message.to)
@@ -157,6 +171,8 @@ def _words(status: Status, missed: Mapping[str, int]) -> str:
             return f"no token: {why}; again in {pause_s:.1f} s"
         case Noticed(frame=frame):
             return _frame_words(frame)
+        case Members() | Joined() | Left():
+            return _presence_words(status)
         case _:
             return _target_words(status, missed)
 
@@ -175,6 +191,16 @@ def _target_words(status: CaughtUp | Lost | Subscribed | Unsubscribed | Refused,
             return f"not listening to topic:{topic} any more"
         case Refused(code=code, why=why):
             return f"the edge refused something: {why} ({code})"
+
+
+def _presence_words(status: Members | Joined | Left) -> str:
+    match status:
+        case Members(topic=topic, users=users):
+            return f"topic:{topic} is heard by {', '.join(users) or 'nobody'}"
+        case Joined(topic=topic, user=user):
+            return f"{user} has come to topic:{topic}"
+        case Left(topic=topic, user=user):
+            return f"{user} has left topic:{topic}"
 
 
 def _caught_up_words(to: str, missed: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
+import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +20,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from edge.client import SUBPROTOCOL
 from router.members import members_of
 from router.redis_client import open_redis
+from tests.servers import wait_until
 from tests.stack import Stack
+
+log = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.anyio
 
@@ -83,9 +89,7 @@ async def client(stack: Stack, user: str, edge: int = 0) -> AsyncIterator[Client
     """Yield a client that has been welcomed by edge 0 or 1."""
     bearer = await anyio.to_thread.run_sync(lambda: stack.token(user, topics=["*"]))
     headers = {"Authorization": f"Bearer {bearer}"}
-    async with connect(
-        stack.edge_urls[edge], subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None
-    ) as connection:
+    async with connect(stack.edge_urls[edge], subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as connection:
         made = Client(connection, user)
         await made.until("welcome")
         yield made
@@ -110,7 +114,7 @@ async def test_watchers_are_told_who_is_there_on_all_edges(stack: Stack) -> None
         await ann.sees("room", "ann")
     kinds = [(frame["type"], frame.get("user")) for frame in ann.told if frame["type"] in {"members", "joined", "left"}]
     assert kinds == [("members", None), ("joined", "carol"), ("left", "carol"), ("left", "bob")]
-    print(f"members after {took_s * 1000:.0f} ms")
+    log.info("members after %.3f s", took_s)
 
 
 async def test_an_edge_that_begins_to_hear_the_topic_is_noticed_at_once(stack: Stack) -> None:
@@ -125,7 +129,7 @@ async def test_an_edge_that_begins_to_hear_the_topic_is_noticed_at_once(stack: S
             joined_s = time.monotonic() - began_s
             await bob.say(type="unsubscribe", topic="late")
             await ann.sees("late", "ann")
-            print(f"joined after {joined_s * 1000:.0f} ms, left after {(time.monotonic() - began_s - joined_s) * 1000:.0f} ms")
+            log.info("joined after %.3f s, left after %.3f s", joined_s, time.monotonic() - began_s - joined_s)
 
 
 async def test_too_many_end_the_watch_and_not_the_subscription(stack: Stack) -> None:
@@ -156,3 +160,146 @@ async def test_whoever_asks_is_told_who_is_there(stack: Stack) -> None:
         assert (await members_of(redis, stack.settings, "asked", 1)).users == [("ann", 2)]
         nobody = await members_of(redis, stack.settings, "nobody-hears-this", 10)
         assert (nobody.sessions, nobody.asked, nobody.complete) == (0, 0, True)
+
+
+async def test_the_users_of_a_killed_edge_leave(stack: Stack) -> None:
+    """Nobody says so: its heartbeat lapses. Who was on another edge, too, stays."""
+    async with client(stack, "ann", 0) as ann:
+        await ann.subscribe("doomed", presence=True)
+        async with client(stack, "bob", 1) as bob, client(stack, "carol", 1) as carol, client(stack, "carol", 0) as carol_too:
+            for one in (bob, carol, carol_too):
+                await one.subscribe("doomed")
+            await ann.sees("doomed", "ann", "bob", "carol")
+            began_s = time.monotonic()
+            stack["edge-2"].kill()
+            try:
+                await ann.sees("doomed", "ann", "carol")
+                took_s = time.monotonic() - began_s
+            finally:
+                stack["edge-2"].start()
+    assert [frame["user"] for frame in ann.told if frame["type"] == "left"] == ["bob"]
+    assert took_s < NODE_TTL_MS / 1000 + 5
+    log.info("left after %.1f s, node_ttl_ms %d", took_s, NODE_TTL_MS)
+
+
+async def test_after_a_cut_from_redis_members_are_told_anew(stack: Stack) -> None:
+    """All of them, those who came and went meanwhile among them; and then changes again."""
+    async with client(stack, "ann", 0) as ann, client(stack, "bob", 1) as bob, client(stack, "carol", 1) as carol:
+        await ann.subscribe("cut", presence=True)
+        await bob.subscribe("cut")
+        await ann.sees("cut", "ann", "bob")
+        ann.told.clear()
+        with Redis.from_url(stack.settings.redis_url, protocol=2) as redis:
+            redis.client_kill_filter(_type="pubsub")
+        await bob.say(type="unsubscribe", topic="cut")
+        await carol.subscribe("cut")
+        await ann.until("members")
+        await ann.sees("cut", "ann", "carol")
+        await bob.subscribe("cut")
+        await ann.sees("cut", "ann", "bob", "carol")
+
+
+async def test_events_tell_who_comes_and_goes(stack: Stack) -> None:
+    """Of the topics that are set; a drained edge says what is left."""
+    with Redis.from_url(stack.settings.redis_url, protocol=2, decode_responses=True) as redis:
+        events: Any = redis
+
+        def told() -> list[tuple[str, str]]:
+            entries = [fields for _, fields in events.xrange("push:{0}:events") if fields.get("topic") == "told-1"]
+            return [(fields["event"], fields["user"]) for fields in entries]
+
+        async with client(stack, "ann", 0) as ann, client(stack, "ann", 0) as ann_too, client(stack, "bob", 1) as bob:
+            for one in (ann, ann_too, bob):
+                await one.subscribe("told-1")
+                await one.subscribe("untold-1")
+            await until(lambda: len(told()) == 2)
+            await anyio.to_thread.run_sync(stack["edge-2"].stop)
+            # In this thread: a child ends with the thread that has started it.
+            stack["edge-2"].start()
+            await until(lambda: len(told()) == 3)
+        await until(lambda: len(told()) == 4)
+        subscribed, unsubscribed = "subscribed", "unsubscribed"
+        assert told() == [(subscribed, "ann"), (subscribed, "bob"), (unsubscribed, "bob"), (unsubscribed, "ann")]
+        assert not [fields for _, fields in events.xrange("push:{0}:events") if fields.get("topic") == "untold-1"]
+
+
+# -- nothing is left ----------------------------------------------------------------------------------------------------
+
+OPERATIONS = 10_000
+SESSIONS = 20
+TOPICS = 25
+GROWTH_MAX_BYTES = 8_000_000
+"""What a process may grow by between two churns; a leak of one object an operation would be more."""
+
+
+async def test_churn_leaves_nothing_behind(stack: Stack) -> None:
+    """No channel, no key, no subscription, and no memory: 10,000 operations, twice, with presence and without."""
+    await until(lambda: not _remaining(stack))
+    keys = _keys(stack)
+    await _churn(stack, random.Random(1))  # noqa: S311 - to be had again
+    await until(lambda: not _remaining(stack))
+    warm = _rss_bytes(stack)
+    began_s = time.monotonic()
+    await _churn(stack, random.Random(2))  # noqa: S311 - see above
+    took_s = time.monotonic() - began_s
+    await until(lambda: not _remaining(stack))
+    # Who goes is watched for a few seconds (`offline_grace_ms`).
+    await until(lambda: _keys(stack) <= keys)
+    growth = {name: bytes_ - warm[name] for name, bytes_ in _rss_bytes(stack).items()}
+    log.info("%d operations in %.1f s; RSS %s, grown by %s", OPERATIONS, took_s, warm, growth)
+    assert all(bytes_ < GROWTH_MAX_BYTES for bytes_ in growth.values())
+
+
+async def _churn(stack: Stack, choose: random.Random) -> None:
+    """Have sessions on both edges subscribe and unsubscribe, leave all topics, and go."""
+    async with AsyncExitStack() as all_, anyio.create_task_group() as tasks:
+        clients = [await all_.enter_async_context(client(stack, f"u{n}", n % 2)) for n in range(SESSIONS)]
+        for one in clients:
+            tasks.start_soon(_churn_one, one, random.Random(choose.random()))  # noqa: S311 - see above
+
+
+async def _churn_one(one: Client, choose: random.Random) -> None:
+    for _ in range(OPERATIONS // SESSIONS // 50):
+        for _ in range(50):
+            topic = f"churn-{choose.randrange(TOPICS)}"
+            if choose.random() < 0.5:
+                await one.say(type="subscribe", topic=topic, presence=choose.random() < 0.5)
+            else:
+                await one.say(type="unsubscribe", topic=topic)
+        await one.say(type="ping")
+        await one.until("pong")
+    # Half of them leave their topics, the others their edge.
+    for number in range(TOPICS if choose.random() < 0.5 else 0):
+        await one.say(type="unsubscribe", topic=f"churn-{number}")
+    await one.say(type="ping")
+    await one.until("pong")
+
+
+def _remaining(stack: Stack) -> dict[str, Any]:
+    """Return what is still heard or counted of anybody: channels of topics and answers, and the edges' figures."""
+    names = ("pushway_subscriptions", "pushway_sessions", "pushway_watched_topics")
+    with Redis.from_url(stack.settings.redis_url, protocol=2, decode_responses=True) as redis:
+        commands: Any = redis
+        channels = [name for name in commands.pubsub_shardchannels() if ":topic:" in name or ":answer:" in name]
+    figures = {f"{edge} {name}": stack[edge].metric(name) for edge in ("edge-1", "edge-2") for name in names}
+    # One feed stays, that of `all`.
+    figures |= {f"{edge} feeds": stack[edge].metric("pushway_feeds") - 1 for edge in ("edge-1", "edge-2")}
+    return {name: count for name, count in figures.items() if count} | ({"channels": channels} if channels else {})
+
+
+def _keys(stack: Stack) -> set[str]:
+    """Return all keys but that of the events, which tell of sessions whether or not they subscribe."""
+    with Redis.from_url(stack.settings.redis_url, protocol=2, decode_responses=True) as redis:
+        commands: Any = redis
+        return {*commands.keys("*")} - {"push:{0}:events"}
+
+
+def _rss_bytes(stack: Stack) -> dict[str, int]:
+    """Return the resident memory of the edges."""
+    pages = {name: int(Path(f"/proc/{stack[name].pid}/statm").read_text().split()[1]) for name in ("edge-1", "edge-2")}
+    return {name: count * resource.getpagesize() for name, count in pages.items()}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return when it holds."""
+    await anyio.to_thread.run_sync(wait_until, holds, "it holds", PATIENCE_S)

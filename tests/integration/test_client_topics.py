@@ -10,7 +10,18 @@ import anyio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from edge.client import Client, FileCursors, MemoryCursors, Refused, Status, Subscribed, Unsubscribed
+from edge.client import (
+    Client,
+    FileCursors,
+    Joined,
+    Left,
+    Members,
+    MemoryCursors,
+    Refused,
+    Status,
+    Subscribed,
+    Unsubscribed,
+)
 from tests.integration.edges import eventually
 from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, message, recording, scene, since_all, tokens
 
@@ -170,6 +181,55 @@ async def test_topic_given_up_is_acknowledged_and_forgotten() -> None:
         await eventually(lambda: len(said) == 2)
     assert said == [{"type": "ack", "seq": 21, "to": "topic:news"}, {"type": "unsubscribe", "topic": "news"}]
     assert await kept.load() == {}
+
+
+MEMBERS: Final = {"type": "members", "topic": "news", "users": ["ann", "bob"]}
+
+
+async def test_who_else_hears_a_topic_is_told() -> None:
+    """Asked for behind each welcome, with the topic's cursor; what is malformed, or of another topic, is passed over."""
+    said: list[dict[str, Any]] = []
+    told: list[Status] = []
+    joined, left = ({"type": kind, "topic": "news", "user": "carol"} for kind in ("joined", "left"))
+    others = [
+        MEMBERS | {"users": 7},
+        MEMBERS | {"users": [7]},
+        MEMBERS | {"topic": "sport"},
+        {"type": "joined", "topic": "news"},
+    ]
+    frames = [WELCOME, SUBSCRIBED, MEMBERS, *others, joined, left, news(21)]
+    async with (
+        FakeEdge(scene(*frames, close=4000), recording(said, *frames[:-1], news(22))).running() as edge,
+        Client([edge.url], tokens("t"), topics=["art"], presence=["news"], on_status=told.append, pauses=QUICK) as client,
+    ):
+        assert [(await anext(client)).seq for _ in range(2)] == [21, 22]
+        await eventually(lambda: bool(said))
+    assert [connect["topics"] for connect in edge.connects] == [["art"], ["art"]]
+    assert said == [{"type": "subscribe", "topic": "news", "since": 21, "presence": True}]
+    presence = [Members("news", ("ann", "bob")), Joined("news", "carol"), Left("news", "carol")]
+    assert [status for status in told if isinstance(status, Members | Joined | Left)] == presence * 2
+
+
+async def test_presence_is_asked_for_and_given_up_with_the_topic() -> None:
+    """At any time; what comes of it behind that is dropped."""
+    said: list[dict[str, Any]] = []
+    told: list[Status] = []
+    async with (
+        FakeEdge(recording(said, WELCOME, SUBSCRIBED, news(21), MEMBERS, message(1))).running() as edge,
+        Client([edge.url], tokens("t"), topics=["news"], on_status=told.append) as client,
+    ):
+        await anext(client)
+        await client.subscribe("news", presence=True)
+        await client.unsubscribe("news")
+        await client.subscribe("news")
+        assert (await anext(client)).seq == 1
+        await eventually(lambda: len(said) == 3)
+    assert said == [
+        {"type": "subscribe", "topic": "news", "since": 20, "presence": True},
+        {"type": "unsubscribe", "topic": "news"},
+        {"type": "subscribe", "topic": "news"},
+    ]
+    assert not [status for status in told if isinstance(status, Members)]
 
 
 async def test_refused_topic_is_told_and_asked_for_again() -> None:

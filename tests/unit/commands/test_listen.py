@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from edge.client import CaughtUp, Lost, Noticed, NoToken, Parted, Refused, Status, Subscribed, Unsubscribed, Welcomed
+from edge.client import (
+    CaughtUp,
+    Joined,
+    Left,
+    Lost,
+    Members,
+    Noticed,
+    NoToken,
+    Parted,
+    Refused,
+    Status,
+    Subscribed,
+    Unsubscribed,
+    Welcomed,
+)
 from router.commands import listen
 
 WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
@@ -30,6 +44,10 @@ WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
         ),
         (Subscribed("news", 5), "listening to topic:news"),
         (Unsubscribed("news"), "not listening to topic:news any more"),
+        (Members("news", ("alice", "bob")), "topic:news is heard by alice, bob"),
+        (Members("news", ()), "topic:news is heard by nobody"),
+        (Joined("news", "carol"), "carol has come to topic:news"),
+        (Left("news", "carol"), "carol has left topic:news"),
         (Refused("not_supported", "topics: not yet"), "the edge refused something: topics: not yet (not_supported)"),
         (Noticed({"type": "novelty", "n": 1}), 'the edge sent a frame of its own: {"type":"novelty","n":1}'),
     ],
