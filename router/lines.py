@@ -167,12 +167,17 @@ def read_opts(opts: bytes) -> Opts:
     Raises:
         ValueError: when the expiry is no number.
     """
-    parts = opts.split(b";")
-    expiries = [int(part[len(_EXPIRES) :]) for part in parts if part.startswith(_EXPIRES)]
-    exclude = ""
-    if _EXCLUDES in opts:
-        exclude = next((unquote(part[len(_EXCLUDES) :].decode()) for part in parts if part.startswith(_EXCLUDES)), "")
-    return Opts(expiries[0] if expiries else None, _TRACED_BYTES in parts, _FAST in parts, exclude)
+    expires_ms, traced, fast, exclude = None, False, False, ""
+    for part in opts.split(b";"):
+        if part.startswith(_EXPIRES):
+            expires_ms = int(part[len(_EXPIRES) :])
+        elif part == _FAST:
+            fast = True
+        elif part == _TRACED_BYTES:
+            traced = True
+        elif part.startswith(_EXCLUDES):
+            exclude = unquote(part[len(_EXCLUDES) :].decode())
+    return Opts(expires_ms, traced, fast, exclude)
 
 
 def id_of(frame: bytes) -> str:
