@@ -34,6 +34,11 @@ export type Status =
   | { type: "subscribed"; topic: string; seq: number }
   /** It is not any more: nothing of it comes from here on. */
   | { type: "unsubscribed"; topic: string }
+  /** Who has subscribed to a topic that is heard with `presence`; replaces what was known, in each session anew. */
+  | { type: "members"; topic: string; users: string[] }
+  /** A user has subscribed to it, with the first session; or hears it no more, in any. */
+  | { type: "joined"; topic: string; user: string }
+  | { type: "left"; topic: string; user: string }
   /** The cursor is older than what is retained: what lay between may be gone. */
   | { type: "lost"; to: string; from: number; until: number }
   /** A connection ended or could not be had. `code` is the close code; null when none was opened. */
@@ -58,6 +63,8 @@ export interface Options<Body = unknown> {
   device?: string;
   /** Topics to hear from the beginning, beside those that a back end or the token gives; see `subscribe`. */
   topics?: string[];
+  /** Topics to hear and to be told who else does; see `subscribe`. */
+  presence?: string[];
   /**
    * Where cursors are kept; they win over the device's. Default: `memoryCursors()`: behind the device's cursor or, without a
    * device, with what comes from now on.
@@ -107,9 +114,10 @@ export class Client<Body = unknown> implements AsyncIterable<Message<Body>> {
   /**
    * Hear a topic: at once where a session is open, and in each one to come. It begins behind its stored cursor, or `since`, or
    * the device's cursor, or else with what comes from now on. A topic that is wanted already goes on as it is. One that the token
-   * does not grant (status `error`, code `forbidden`) stays wanted, and is asked for again with the next connect.
+   * does not grant (status `error`, code `forbidden`) stays wanted, and is asked for again with the next connect. With `presence`
+   * the statuses `members`, `joined` and `left` tell who else hears it, until it is unsubscribed.
    */
-  subscribe(topic: string, options?: { since?: number }): void;
+  subscribe(topic: string, options?: { since?: number; presence?: boolean }): void;
   /** Hear it no longer, from this moment on, whoever gives it, and forget its cursor, but for the device's. */
   unsubscribe(topic: string): void;
   /** Have the connection checked now, or the next try made now; a browser's own events do so too. */

@@ -45,6 +45,9 @@
  * have it; but that is told where each of them is to go on, and the same of those that the store has a cursor of. When all tabs
  * have unsubscribed it, the session leaves it. When a back end takes it away it is over, and its place is forgotten.
  *
+ * Who else hears a topic is asked for by the session when any tab wants to know, with the frame that subscribes; a tab that is new
+ * to it has it asked again, so that `members` comes to all who want it. Tabs pass over what comes for others.
+ *
  * Of each target that is heard the store has the least that was handled by those who hear it; of others what it had, since
  * whoever heard it may come back, such as a tab that is reloaded while another one leads. Only `unsubscribe` takes it out.
  */
@@ -78,6 +81,8 @@ const RECENT_CHARS = 1_048_576;
 
 /** What tells how the connection stands, and so is told to a tab that comes later. */
 const OF_CONNECTION = new Set(["connecting", "open", "waiting", "paused", "closed"]);
+/** The statuses that tell who else hears a topic. */
+const OF_MEMBERS = new Set(["members", "joined", "left"]);
 
 /** Of how many topics that nobody asked for an edge is told where to go on; as many as a session hears. */
 const GIVEN_MAX = 128;
@@ -224,9 +229,9 @@ export class Client {
   }
 
   /** Hear a topic behind its cursor, or else `since`, or from now on; as soon as there is a session, and in each one to come. */
-  subscribe(topic, { since } = {}) {
+  subscribe(topic, { since, presence = false } = {}) {
     if (since !== undefined && !isSeq(since)) throw new TypeError(`since: ${since} is no seq`);
-    this.#tab.subscribe(checkedTopic(topic), since);
+    this.#tab.subscribe(checkedTopic(topic), since, presence);
   }
 
   /** Hear it no longer, from this moment on, and forget how far it was handled. */
@@ -394,6 +399,10 @@ class Tab {
   #handled = new Map();
   /** The topics that the page wants, as targets. */
   #topics = new Set();
+  /** Those of them whose members it wants to be told. */
+  #presence = new Set();
+  /** Those whose members it has been told: changes of them mean something. */
+  #known = new Set();
   /** Those that it wants no longer, until a leader knows. */
   #dropped = new Set();
   /** Those that it wants from nobody, whoever gives them. */
@@ -427,7 +436,8 @@ class Tab {
     this.#ask = ask;
     this.#told = told;
     this.#unanswered = unanswered;
-    for (const topic of options.topics) this.#topics.add(TOPIC_PREFIX + topic);
+    for (const topic of [...options.topics, ...options.presence]) this.#topics.add(TOPIC_PREFIX + topic);
+    for (const topic of options.presence) this.#presence.add(TOPIC_PREFIX + topic);
   }
 
   get backlog() {
@@ -451,9 +461,11 @@ class Tab {
     this.#handled.set(to, seq);
   }
 
-  subscribe(topic, since) {
+  subscribe(topic, since, presence) {
     const to = TOPIC_PREFIX + topic;
-    if (this.#topics.has(to)) return;
+    const watches = presence && !this.#presence.has(to);
+    if (watches) this.#presence.add(to);
+    if (this.#topics.has(to)) return watches ? this.#wishOtherwise() : undefined;
     this.#topics.add(to);
     this.#dropped.delete(to);
     this.#declined.delete(to);
@@ -467,6 +479,8 @@ class Tab {
     // A device may subscribe again, and is not to get anew what it has handled.
     if (this.#reportTimer !== null) this.#report();
     this.#topics.delete(to);
+    this.#presence.delete(to);
+    this.#known.delete(to);
     this.#dropped.add(to);
     this.#declined.add(to);
     this.#seen.delete(to);
@@ -519,8 +533,9 @@ class Tab {
     const room = !this.#full;
     if (room) this.#answerTimer = setTimeout(() => this.#askAgain(), this.#options.timeouts.answerMs);
     const [seen, handled] = [this.#heard(this.#seen), this.#heard(this.#handled)];
-    const [topics, dropped, declined, given] = [this.#topics, this.#dropped, this.#declined, this.#given];
-    this.#ask({ ask: "here", tab: this.id, wish: this.#wish, topics, dropped, declined, given, seen, handled, room });
+    const [topics, presence, dropped] = [this.#topics, this.#presence, this.#dropped];
+    const [declined, given] = [this.#declined, this.#given];
+    this.#ask({ ask: "here", tab: this.id, wish: this.#wish, topics, presence, dropped, declined, given, seen, handled, room });
   }
 
   #askAgain() {
@@ -544,12 +559,23 @@ class Tab {
     if (told.tell === "lead") return this.#follow(told);
     if (told.tell === "answer") return this.#answer(told);
     if (told.source !== this.#source) return this.#strange();
-    if (told.tell === "status") return this.#hears(targetOf(told.status)) ? this.status(told.status) : undefined;
+    if (told.tell === "status") return this.#concerns(told.status) ? this.status(told.status) : undefined;
     if (told.tell === "given") return this.#learn(told.given, told.position) && this.#synced ? this.here() : undefined;
     if (!this.#synced) return;
     if (told.tell === "message") this.#message(told);
     else if (told.tell === "base") this.#base(told.position);
     else if (told.tell === "beat") this.#beat(told);
+  }
+
+  /** Whether a status is for this page, too. */
+  #concerns(status) {
+    const to = targetOf(status);
+    if (OF_MEMBERS.has(status.type)) {
+      if (!this.#presence.has(to)) return false;
+      if (status.type !== "members") return this.#known.has(to);
+      this.#known.add(to);
+    }
+    return this.#hears(to);
   }
 
   /** Somebody else leads: this page slept when that was told, or it is the last word of one who did. */
@@ -771,6 +797,8 @@ class Source {
   #position = new Map();
   /** The topics that this connection has been asked for, or was given, as targets. */
   #asked = new Set();
+  /** Those whose members it has been asked for. */
+  #watched = new Set();
   /** Those that this or an earlier connection was given unasked. */
   #given = new Set();
   /** Those of them that this connection has left again. */
@@ -829,6 +857,7 @@ class Source {
     this.#say({ type: "connecting", url });
     this.#retryAfterMs = null;
     this.#asked.clear();
+    this.#watched.clear();
     this.#declined.clear();
     this.#leaving.clear();
     let token;
@@ -855,7 +884,9 @@ class Source {
   }
 
   #hello(token) {
-    this.#asked = this.#wanted();
+    // The connect frame has no word for presence: such topics are subscribed behind the welcome.
+    const presence = this.#presence();
+    this.#asked = new Set([...this.#wanted()].filter((to) => !presence.has(to)));
     this.#offered = this.#kept();
     const since = Object.fromEntries([...this.#offered, ...this.#have()].map(([to, seq]) => [sinceName(to), seq]));
     const topics = [...this.#asked].map(topicOf);
@@ -914,7 +945,7 @@ class Source {
     else if (frame.type === "caught_up") this.#caughtUp(frame);
     else if (frame.type === "subscribed") this.#subscribed(frame);
     else if (frame.type === "unsubscribed") this.#unsubscribed(frame);
-    else if (frame.type === "lost") this.#sayOf(frame);
+    else if (frame.type === "lost" || OF_MEMBERS.has(frame.type)) this.#sayOf(frame);
     else if (frame.type === "error") this.#say(frame);
     else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
     else if (frame.type === "expiring") this.#renew(this.#connection);
@@ -992,6 +1023,11 @@ class Source {
     return new Set([...this.#tabs.values()].flatMap(({ topics }) => [...topics]));
   }
 
+  /** The topics whose members a tab wants to be told. */
+  #presence() {
+    return new Set([...this.#tabs.values()].flatMap(({ presence }) => [...presence]));
+  }
+
   /** Whether what comes of a target is of the order that the tabs are in. */
   #hears(to) {
     return !isTopic(to) || (this.#asked.has(to) && !this.#leaving.has(to));
@@ -1013,6 +1049,7 @@ class Source {
     for (const to of this.#asked) if (!this.#isTaken(to)) this.#unsubscribe(to);
     for (const to of this.#wanted()) if (!this.#asked.has(to)) this.#subscribe(to);
     for (const to of this.#declined) if (this.#isTaken(to)) this.#subscribe(to);
+    for (const to of this.#presence()) if (!this.#watched.has(to)) this.#subscribe(to);
   }
 
   #leave(to) {
@@ -1023,11 +1060,14 @@ class Source {
   #subscribe(to) {
     this.#asked.add(to);
     this.#declined.delete(to);
-    this.#connection.send({ type: "subscribe", topic: topicOf(to), since: this.#have().get(to) });
+    const presence = this.#presence().has(to) || undefined;
+    if (presence) this.#watched.add(to);
+    this.#connection.send({ type: "subscribe", topic: topicOf(to), since: this.#have().get(to), presence });
   }
 
   #unsubscribe(to) {
     this.#asked.delete(to);
+    this.#watched.delete(to);
     if (this.#given.has(to)) this.#declined.add(to);
     this.#leaving.set(to, (this.#leaving.get(to) ?? 0) + 1);
     this.#connection.send({ type: "unsubscribe", topic: topicOf(to) });
@@ -1086,10 +1126,13 @@ class Source {
     else if (asked.ask === "probe") this.#probe();
   }
 
-  #here({ tab, wish, topics, dropped, declined, given, seen, handled, room }) {
+  #here({ tab, wish, topics, presence, dropped, declined, given, seen, handled, room }) {
     if (!this.#tabs.has(tab)) this.#watch(tab);
-    const before = this.#tabs.get(tab)?.topics;
-    this.#tabs.set(tab, { topics: new Set(topics), declined: new Set(declined), handled: new Map(handled), room });
+    const { topics: before, presence: watchedBefore } = this.#tabs.get(tab) ?? {};
+    const sets = { topics: new Set(topics), presence: new Set(presence), declined: new Set(declined) };
+    this.#tabs.set(tab, { ...sets, handled: new Map(handled), room });
+    // What is asked again is answered again.
+    for (const to of presence) if (!watchedBefore?.has(to)) this.#watched.delete(to);
     // Of the leader before, unless it is known.
     for (const to of given) if (!this.#given.has(to)) this.#take(to, seen);
     this.#begin([...topics].filter((to) => !before?.has(to)), seen);
@@ -1382,6 +1425,7 @@ function complete(options) {
     WebSocket: globalThis.WebSocket,
     ...options,
     topics: (options.topics ?? []).map(checkedTopic),
+    presence: (options.presence ?? []).map(checkedTopic),
     // A socket a tab instead of one for all: as one device they would end each other.
     device: alone ? undefined : options.device,
     pauses: { ...PAUSES, ...options.pauses },

@@ -21,6 +21,8 @@ export class FakeEdge {
   messages = [];
   /** The topics that a back end has subscribed the user to. */
   standing = new Set();
+  /** Topic → who hears it besides the client's user. */
+  members = new Map();
   /** The topics that the token does not grant. */
   forbidden = new Set();
   /** The connect frame of every connection. */
@@ -98,7 +100,7 @@ export class FakeEdge {
   welcome(socket, { since = {}, device, topics = [] }, more = { all: this.headOf("all") }) {
     const welcome = { type: "welcome", user: "alice", session: "s", node: "edge-1.x", seq: this.head, heartbeat: this.heartbeatS };
     this.say(socket, { ...welcome, ...more });
-    Object.assign(socket, { device, since: { ...since }, hears: new Set() });
+    Object.assign(socket, { device, since: { ...since }, hears: new Set(), watches: new Set() });
     this.#begin(socket, OWN, since.user);
     this.#begin(socket, "all", since.all);
     for (const topic of topics) this.#subscribe(socket, { topic });
@@ -135,17 +137,30 @@ export class FakeEdge {
     if (announce || missed.length > 0) this.say(socket, { type: "caught_up", to, seq: Math.max(this.headOf(to), since) });
   }
 
-  #subscribe(socket, { topic, since }) {
+  /** Have a user subscribe to a topic elsewhere, or leave it. */
+  come(topic, user, type = "joined") {
+    const members = this.members.get(topic) ?? new Set();
+    this.members.set(topic, members);
+    if (type === "joined") members.add(user);
+    else members.delete(user);
+    for (const socket of this.sockets) if (socket.watches?.has(topic)) this.say(socket, { type, topic, user });
+  }
+
+  #subscribe(socket, { topic, since, presence }) {
     if (socket.hears === undefined) return;
     if (this.forbidden.has(topic) && !this.standing.has(topic)) return this.say(socket, { type: "error", code: "forbidden", message: `not granted: ${topic}` });
     const to = `topic:${topic}`;
     this.say(socket, { type: "subscribed", topic, seq: this.headOf(to) });
     if (!socket.hears.has(to)) this.#begin(socket, to, since ?? socket.since[to]);
     delete socket.since[to];
+    if (!presence) return;
+    socket.watches.add(topic);
+    this.say(socket, { type: "members", topic, users: ["alice", ...(this.members.get(topic) ?? [])] });
   }
 
   #unsubscribe(socket, { topic }) {
     socket.hears?.delete(`topic:${topic}`);
+    socket.watches?.delete(topic);
     this.say(socket, { type: "unsubscribed", topic });
   }
 

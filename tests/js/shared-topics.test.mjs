@@ -278,3 +278,23 @@ scenario("a given topic that is taken away ends in all pages, but for their own 
   await had(second, NEWS, upTo(3)); // the device goes on where it was
   assert.deepEqual(first.of(NEWS), [1]);
 });
+
+function members(page) {
+  return page.statuses.filter(({ type }) => ["members", "joined", "left"].includes(type)).map(({ users, type, user }) => users ?? [type, user]);
+}
+
+scenario("each page that wants to know who else hears a topic is told all, and then what changes; others are not", async (edge, open) => {
+  const first = await hearing(open({ presence: ["news"] }));
+  await until(() => members(first).length === 1, "members");
+  const other = await hearing(open({ topics: ["news"] }));
+  edge.come("news", "bob");
+  await until(() => members(first).at(-1)[0] === "joined", "joined");
+  const second = await hearing(open({ topics: ["news"] }));
+  second.client.subscribe("news", { presence: true });
+  await until(() => members(second).length === 1, "members, late");
+  edge.come("news", "bob", "left");
+  for (const page of [first, second]) await until(() => members(page).at(-1)[0] === "left", "left");
+  assert.deepEqual(members(second), [["alice", "bob"], ["left", "bob"]]);
+  assert.deepEqual(members(other), []);
+  assert.equal(edge.connects.length, 1);
+});

@@ -342,3 +342,38 @@ scenario("names and cursors that an edge would end the session for are refused",
   }
   assert.throws(() => client.subscribe("news", { since: -1 }), /no seq/);
 });
+
+/** What a page was told of a topic's members, shortly. */
+function members(page) {
+  return page.statuses.filter(({ type }) => ["members", "joined", "left"].includes(type)).map(({ users, type, user }) => users ?? [type, user]);
+}
+
+scenario("who else hears a topic is told, in each session anew, until it is unsubscribed", async (edge, open) => {
+  edge.come("news", "bob");
+  const page = await open({ topics: ["sport"], presence: ["news"] }).opened();
+  await until(() => members(page).length === 1, "members");
+  edge.come("news", "carol");
+  edge.come("news", "bob", "left");
+  edge.endAll();
+  await until(() => members(page).length === 4, "members anew");
+  assert.deepEqual(members(page), [["alice", "bob"], ["joined", "carol"], ["left", "bob"], ["alice", "carol"]]);
+  assert.deepEqual(edge.connects.map(({ topics }) => topics), [["sport"], ["sport"]]);
+  page.client.unsubscribe("news");
+  page.client.subscribe("news");
+  edge.publish(1, { to: "topic:sport" });
+  await had(page, SPORT, [1]);
+  edge.come("news", "dan");
+  page.client.subscribe("sport", { presence: true });
+  await until(() => members(page).length === 5, "members of the other");
+  assert.deepEqual(members(page).at(-1), ["alice"]);
+});
+
+scenario("a topic with presence goes on where it was after a cut", async (edge, open) => {
+  const page = await open({ presence: ["news"] }).opened();
+  await subscribed(page);
+  edge.publish(2, { to: NEWS });
+  await had(page, NEWS, [1, 2]);
+  edge.endAll();
+  edge.publish(2, { to: NEWS });
+  await had(page, NEWS, [1, 2, 3, 4]);
+});
