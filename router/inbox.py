@@ -150,6 +150,7 @@ class Inbox:
                 expires_at=document["expires_at"],
                 carried=document.get("carried", {}),
                 trace=document.get("trace", False),
+                exclude=document.get("exclude", ""),
             )
             async for document in found
         ]

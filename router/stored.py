@@ -115,6 +115,7 @@ class Kept:
     expires_at: datetime
     carried: Mapping[str, str]
     trace: bool
+    exclude: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class TargetState(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: Time | msgspec.UnsetType = msgspec.UNSET
     at: Time | msgspec.UnsetType = msgspec.UNSET
     carried: Mapping[str, str] = {}
+    exclude: str = ""
     acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
     not_acked: tuple[DeviceState, ...] | msgspec.UnsetType = msgspec.UNSET
 
@@ -240,6 +241,7 @@ class Messages:
             stored_at=rfc3339(kept.stored_at),
             expires_at=rfc3339(kept.expires_at),
             carried=kept.carried,
+            exclude=kept.exclude,
         )
         if not devices or not kept.target.startswith(USER_PREFIX):
             return state

@@ -74,8 +74,9 @@ async def api(site: Site) -> AsyncIterator[Api]:
 
 
 async def test_stored_message(api: Api) -> None:
-    """Each of its targets with seq and times, and what was carried along; devices where there are any."""
-    await api.site.append(to="user:b,user:a,all", text="hi", id="a/b:c", traceparent="00-ab", **{"x-tenant": "t"})
+    """Each of its targets with seq and times, what was carried along and whom it passes by; devices where there are any."""
+    more = {"traceparent": "00-ab", "x-tenant": "t", "exclude": "device:a,phone"}
+    await api.site.append(to="user:b,user:a,all", text="hi", id="a/b:c", **more)
     await api.site.append(to="user:a", text="another", id="another")
     await api.site.settle()
     answer = await api.get("a/b:c")
@@ -90,6 +91,7 @@ async def test_stored_message(api: Api) -> None:
         assert datetime.fromisoformat(target["stored_at"]) == document["stored_at"]
         assert datetime.fromisoformat(target["expires_at"]) == document["expires_at"]
         assert target["carried"] == {"traceparent": "00-ab", "x-tenant": "t"}
+        assert target["exclude"] == "device:a,phone"
     assert ["acked" in target for target in found["targets"]] == [False, True, True]
 
 
