@@ -26,7 +26,8 @@
 -- ARGV[3] read_first   how many of them to read at first: nobody knows an entry's size before it is read
 -- ARGV[4] read_max     about how many bytes to take
 -- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
---                      counts it as reached
+--                      counts it as reached. No more do lines of many become, all their frames together, unless the first
+--                      alone has more
 -- ARGV[6] offline_max  about how many offline reports are kept
 -- ARGV[7] trace_max    about how many trace events are kept
 -- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
@@ -253,7 +254,7 @@ function group_many(at, line)
   local targets, numbers, count = many.targets, many.numbers, many.count
   -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
   local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
-  if at > 1 and (max + looked + count > LOOK_UPS_MAX or reportable + frames > read_max) then
+  if at > 1 and (max + looked + count > LOOK_UPS_MAX or reportable + frames > publish_max) then
     return false
   end
   local parts = {}

@@ -94,7 +94,7 @@ def plan_batch(
     their content `read_max_bytes`, where what many share counts once; or behind the entry after which `time_is_up`. What is
     left is taken again.
     """
-    plan = Plan(Part(Lines(settings.read_max_bytes)), Part(Lines(settings.read_max_bytes)))
+    plan = Plan(Part(Lines(settings.publish_max_bytes)), Part(Lines(settings.publish_max_bytes)))
     seen: set[str] = set()
     size = content_bytes = 0
     size_max, bytes_max = settings.batch_max, settings.read_max_bytes

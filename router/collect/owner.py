@@ -238,7 +238,7 @@ class Owner:
         await self._mind_high_water(length)
 
     def _nothing_settled(self) -> Settled:
-        return Settled(Lines(self._settings.read_max_bytes))
+        return Settled(Lines(self._settings.publish_max_bytes))
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> Given:
         while isinstance(given := await self._intake.sequence(held, self._era, items, floors), Cold):

@@ -97,7 +97,7 @@ class Recovery:
         heads: dict[str, int] = {}
         for message in messages:
             heads[message.target] = max(message.seq, heads.get(message.target, 0))
-        lines = Lines(self._settings.read_max_bytes)
+        lines = Lines(self._settings.publish_max_bytes)
         for one in messages:
             what = one.body or one.frame
             lines.add(one.target, (one.seq - 1, one.seq), one.expires_ms, what, trace=one.trace, exclude=one.exclude)

@@ -139,7 +139,7 @@ async def test_look_ups_of_a_call_are_bounded(shard: Shard) -> None:
 
 async def test_reports_of_a_call_are_bounded(shard: Shard) -> None:
     """By the bytes of the frames that they may hold; one line at least is done."""
-    small = shard.with_settings(read_max_bytes=2_000, body_max_bytes=2_000)
+    small = shard.with_settings(publish_max_bytes=2_000)
     users = [f"u{number}" for number in range(10)]
     await shard.put_out(*(_many(*users, seq=seq, text="x" * 60) for seq in (2, 3, 4)))
     assert [(await small.outlet.dispatch(HELD, 1_000)).offline for _ in range(3)] == [20, 10, 0]
