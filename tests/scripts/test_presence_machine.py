@@ -1,0 +1,260 @@
+"""Presence under any interleaving of comings, goings, deaths, frozen nodes, owners that die, and what Redis forgets.
+
+However it goes, of each user online and offline are told in turn, and nothing else is noted than was told. When all is quiet
+again, those are online who have a session on a node that lives.
+
+On a real server, as the fake takes a hundred times as long. Time passes by moving all that is due, expires or lapses nearer, so
+that its own clock does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from typing import Any, Final
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from redis import Redis
+from redis.exceptions import ResponseError
+
+import lua
+from router.keys import Keys
+from tests.servers import EmbeddedValkey
+
+KEYS: Final = Keys("push", 0)
+ROUTE_TTL_MS: Final = 60_000
+NODE_TTL_MS: Final = 7_000
+GRACE_MS: Final = 5_000
+SLICE: Final = 2
+
+USERS: Final = tuple("abcd")
+PLACES: Final = ("edge-1", "edge-2", "edge-3")
+USER, PLACE = st.sampled_from(USERS), st.sampled_from(PLACES)
+
+
+class PresenceMachine(RuleBasedStateMachine):
+    """One shard, its edges, and the owners of dispatch."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__()
+        # The driver's types name the replies of every protocol at once.
+        self.redis: Any = redis
+        redis.flushall()
+        self.scripts: dict[str, Any] = {name: self.redis.register_script(lua.source(name)) for name in lua.names()}
+        self.tables: dict[str, set[str]] = {f"{place}.0": set() for place in PLACES}
+        """Node → who has a session there; a node that has ended is not among them."""
+        self.frozen: set[str] = set()
+        self.owner = 0
+        self.take_over()
+
+    # -- edges ---------------------------------------------------------------------------------------------------------
+
+    def node_at(self, place: str) -> str:
+        """Return the node that runs there."""
+        return next(node for node in self.tables if node.startswith(f"{place}."))
+
+    def write(self, node: str, users: set[str]) -> None:
+        """Write routes as the node knows them."""
+        names = sorted(users)
+        presence = [KEYS.nodes(), KEYS.online(), KEYS.on(node), KEYS.leaving(), KEYS.events()]
+        keys = [KEYS.era(), *presence, *map(KEYS.route, names), *(KEYS.seq(f"user:{user}") for user in names)]
+        held = [int(user in self.tables[node]) for user in names]
+        args = [node, ROUTE_TTL_MS, GRACE_MS, 100_000, *held, *[""] * len(names), *["phone"] * len(names)]
+        self.scripts["route_set"](keys=keys, args=args)
+
+    def beat(self, node: str) -> None:
+        """Send a heartbeat."""
+        self.scripts["node_beat"](keys=[KEYS.nodes(), KEYS.info(node)], args=[node, NODE_TTL_MS])
+
+    @rule(place=PLACE, users=st.sets(USER, min_size=1), lost=st.booleans())
+    def come(self, place: str, users: set[str], lost: bool) -> None:
+        """Sessions begin. A node that is frozen takes nobody in; a write may be lost, and is made by the next renewal."""
+        node = self.node_at(place)
+        if node not in self.frozen:
+            self.tables[node] |= users
+            if not lost:
+                self.write(node, users)
+
+    @rule(place=PLACE, users=st.sets(USER, min_size=1), twice=st.booleans())
+    def go(self, place: str, users: set[str], twice: bool) -> None:
+        """Sessions end; the answer of the write may be lost, so that it is made again."""
+        node = self.node_at(place)
+        if node not in self.frozen and users & self.tables[node]:
+            gone = users & self.tables[node]
+            self.tables[node] -= users
+            for _ in range(1 + twice):
+                self.write(node, gone)
+
+    @rule(place=PLACE)
+    def renew(self, place: str) -> None:
+        """All of a node's routes are written anew."""
+        node = self.node_at(place)
+        if node not in self.frozen and self.tables[node]:
+            self.write(node, self.tables[node])
+
+    @rule(place=PLACE)
+    def freeze(self, place: str) -> None:
+        """A node stands still."""
+        self.frozen.add(self.node_at(place))
+
+    @precondition(lambda self: self.frozen)
+    @rule()
+    def thaw(self) -> None:
+        """It goes on, and its next heartbeat comes before anything else."""
+        self.beat(self.frozen.pop())
+
+    def replace(self, node: str) -> None:
+        """Start the node's successor."""
+        self.frozen.discard(node)
+        del self.tables[node]
+        place, _, incarnation = node.partition(".")
+        self.tables[f"{place}.{int(incarnation) + 1}"] = set()
+
+    @rule(place=PLACE)
+    def kill(self, place: str) -> None:
+        """A node dies without a word."""
+        self.replace(self.node_at(place))
+
+    @rule(place=PLACE)
+    def drain(self, place: str) -> None:
+        """A node ends in order."""
+        node = self.node_at(place)
+        if node not in self.frozen:
+            users, self.tables[node] = self.tables[node], set()
+            if users:
+                self.write(node, users)
+            self.scripts["node_leave"](keys=[KEYS.nodes(), KEYS.info(node), KEYS.on(node)], args=[node])
+            assert not self.redis.exists(KEYS.on(node))
+            self.replace(node)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def move(self, ms: int) -> None:
+        """Have this much time pass for all that stands in Redis."""
+        for key in [KEYS.nodes(), KEYS.leaving(), *map(KEYS.route, USERS)]:
+            for member in self.redis.zrange(key, 0, -1):
+                self.redis.zincrby(key, -ms, member)
+        for user in USERS:
+            left_ms = self.redis.pttl(KEYS.route(user))
+            if left_ms > 0:
+                self.redis.pexpire(KEYS.route(user), max(1, left_ms - ms))
+
+    @rule(ms=st.sampled_from([500, 2_000, 4_000]))
+    def wait(self, ms: int) -> None:
+        """Time passes, in which nodes that live send heartbeats."""
+        self.move(ms)
+        for node in self.tables.keys() - self.frozen:
+            self.beat(node)
+
+    @rule(ms=st.sampled_from([8_000, 20_000, 70_000]))
+    def outage(self, ms: int) -> None:
+        """Redis stands still, and nobody hears or says anything; the owner waits until nodes have said that they live."""
+        self.move(ms)
+        for node in sorted(self.tables.keys() - self.frozen):
+            self.beat(node)
+            if self.tables[node]:
+                self.write(node, self.tables[node])
+
+    @rule(key=st.sampled_from(["leaving", "on"]), place=PLACE)
+    def forget(self, key: str, place: str) -> None:
+        """A failover has lost it, or somebody has removed it."""
+        self.redis.delete(KEYS.leaving() if key == "leaving" else KEYS.on(self.node_at(place)))
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    def call(self, name: str, keys: list[str], *args: object, held: str = "") -> Any:  # noqa: ANN401 - a script's reply
+        """Call a script as the owner."""
+        return self.scripts[name](keys=[KEYS.lease("dispatch"), *keys], args=[held or f"me {self.owner}", *args])
+
+    @rule()
+    def take_over(self) -> None:
+        """The owner is dead, or only frozen: another one has the lease, and the first can do nothing any more."""
+        self.owner += 1
+        self.redis.set(KEYS.lease("dispatch"), f"me {self.owner}")
+        for step in (self.see_to_node, self.say, self.check):
+            with pytest.raises(ResponseError, match=r"^FENCED"):
+                step(held=f"me {self.owner - 1}")
+
+    def see_to_node(self, held: str = "") -> list[Any]:
+        """See to some users of a node that has died."""
+        keys = [KEYS.nodes(), KEYS.leaving(), KEYS.events()]
+        reply: list[Any] = self.call("node_gone", keys, GRACE_MS, SLICE, 100_000, held=held)
+        return reply
+
+    def say(self, held: str = "") -> list[int]:
+        """Say offline of some."""
+        keys = [KEYS.nodes(), KEYS.online(), KEYS.leaving(), KEYS.events()]
+        reply: list[int] = self.call("offline_say", keys, SLICE, 100_000, held=held)
+        return reply
+
+    def check(self, held: str = "") -> None:
+        """Look through those who are online."""
+        self.call("online_check", [KEYS.nodes(), KEYS.online(), KEYS.leaving()], 0, 100, GRACE_MS, held=held)
+
+    @rule(step=st.sampled_from(["see_to_node", "say", "check"]))
+    def work(self, step: str) -> None:
+        """The owner does a slice, in which offline is said of nobody who is there."""
+        there = self.there()
+        said = len(self.events())
+        getattr(self, step)()
+        assert not {user for event, user in self.events()[said:] if event == "offline"} & there
+
+    def work_all(self) -> None:
+        """The owner does all there is."""
+        while self.see_to_node()[0]:
+            pass
+        while self.say()[0]:
+            pass
+        self.check()
+
+    # -- what holds ----------------------------------------------------------------------------------------------------
+
+    def there(self) -> set[str]:
+        """Return who has a live route, by the script that is asked."""
+        flat = self.scripts["presence_read"](keys=[KEYS.nodes(), KEYS.online(), *map(KEYS.route, USERS)])
+        return {user for user, lines in zip(USERS, flat[1::2], strict=True) if lines}
+
+    def events(self) -> list[tuple[str, str]]:
+        """Return (event, user or node) of all events."""
+        found = [fields for _, fields in self.redis.xrange(KEYS.events())]
+        return [(one[b"event"].decode(), one.get(b"user", one.get(b"node")).decode()) for one in found]
+
+    @invariant()
+    def told_in_turn(self) -> None:
+        """Of each user online and offline alternate, and what was told last is what is noted; a node is gone once."""
+        told = defaultdict(list)
+        for event, name in self.events():
+            told[name].append(event)
+        for user in USERS:
+            expected = [("online", "offline")[n % 2] for n in range(len(told[user]))]
+            assert told[user] == expected, user
+        online = {user for user in USERS if told[user][-1:] == ["online"]}
+        assert {user.decode() for user in self.redis.hkeys(KEYS.online())} == online
+
+    @rule()
+    def settle(self) -> None:
+        """Once all is quiet, who is online is who has a session on a node that lives, and nothing is left of others."""
+        for _ in range(5):
+            self.outage(NODE_TTL_MS + GRACE_MS + 1_000)
+            self.work_all()
+        living = self.tables.keys() - self.frozen
+        online = {user for node in living for user in self.tables[node]}
+        assert {user.decode() for user in self.redis.hkeys(KEYS.online())} == online == self.there()
+        assert self.redis.zcard(KEYS.leaving()) == 0
+        assert {node.decode() for node in self.redis.zrange(KEYS.nodes(), 0, -1)} == living
+        left = {key.decode() for key in self.redis.keys("push:{0}:on:*")}
+        assert left == {KEYS.on(node) for node in living if self.tables[node]}
+
+    def teardown(self) -> None:
+        """However it ended, it settles."""
+        self.settle()
+
+
+def test_presence_in_any_order_of_events(valkey_server: EmbeddedValkey) -> None:
+    """The machine above finds nothing."""
+    with valkey_server.client() as redis:
+        machine: Any = partial(PresenceMachine, redis)  # it takes whatever makes one
+        run_state_machine_as_test(machine, settings=settings(stateful_step_count=30))
