@@ -25,7 +25,7 @@ import typer
 from router.commands.options import AsJson, FoundConfig, people_settings
 from router.commands.output import printable
 from router.commands.reach import redis_at_hand
-from router.commands.tapping import PROBE, Line, choose, listen, read_line
+from router.commands.tapping import PROBE, Line, choose, listen, read_lines
 from router.directory import read_nodes
 from router.errors import PushwayError
 from router.redis_client import OUTAGE
@@ -144,7 +144,7 @@ async def _tap(settings: Settings, wanted: str | None, lines: Filter, as_json: b
 
     def receive(payloads: list[bytes]) -> None:
         now = datetime.now(UTC)
-        for line in (read_line(text) for payload in payloads for text in payload.split(b"\n")):
+        for line in (line for payload in payloads for text in payload.split(b"\n") for line in read_lines(text)):
             if lines.take(line):
                 printer.put(describe(line, now))
         if lines.over:

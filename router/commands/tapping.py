@@ -13,7 +13,7 @@ as `nobody_listening`; routes are dropped all the same, by the first publish aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from edge.subscriber import LOST, Subscription
 from router.directory import Node
 from router.errors import PushwayError
 from router.keys import Keys
+from router.lines import MANY, split_many
 from router.settings import Settings
 
 LOOK_EVERY_S: Final = 0.25
@@ -74,6 +75,17 @@ def read_line(line: bytes) -> Line:
     *head, frame = parts if len(parts) > _FIELDS_BEFORE_FRAME else (line, b"", b"", b"", b"")
     target, prev, seq, opts = (part.decode(errors="backslashreplace") for part in head)
     return Line(target, prev, seq, opts, frame)
+
+
+def read_lines(line: bytes) -> Iterator[Line]:
+    """Return what a line says; of a line of many, what each of the lines says that it stands for."""
+    told = read_line(line)
+    if told.target != MANY:
+        return iter((told,))
+    try:
+        return map(read_line, split_many(told.opts.encode(), told.frame))
+    except ValueError:
+        return iter((told,))
 
 
 def choose(nodes: Sequence[Node], wanted: str | None) -> str:

@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from router.lines import Opts, build_frame, build_line, build_opts, read_opts
+from router.lines import (
+    Opts,
+    build_frame,
+    build_line,
+    build_many,
+    build_opts,
+    build_place,
+    build_rest,
+    read_opts,
+    split_many,
+)
 
 
 def test_durable_frame() -> None:
@@ -95,3 +105,22 @@ def test_mark_of_the_fast_lane(opts: bytes, fast: bool) -> None:
 def test_time_is_over_from_its_ms_on(opts: bytes, over: bool) -> None:
     """And never where there is none."""
     assert read_opts(opts).is_over(100) == over
+
+
+def test_many_stands_for_the_lines_of_each() -> None:
+    """With the frames and opts that they would have had; who splits it needs know no more than that."""
+    opts, rest = build_opts(5, exclude="device:a,b"), build_rest("m", 7, '"text":"a, b"')
+    places: list[tuple[str, int | None, int | None]] = [("user:a", 0, 1), ("user:b", None, None)]
+    word, *_, given, payload = build_many([build_place(*place) for place in places], opts, rest).encode().split(b" ", 4)
+    assert word == b"many"
+    assert [line.decode() for line in split_many(given, payload)] == [
+        build_line(target, prev, seq, 5, build_frame(target, seq, "m", 7, '"text":"a, b"'), exclude="device:a,b")
+        for target, prev, seq in places
+    ]
+
+
+@pytest.mark.parametrize("payload", [b"", b"user:a,1,2", b"user:a,1 {}", b"user:a,1,2,user:b {}"])
+def test_what_is_not_many_is_refused(payload: bytes) -> None:
+    """At once, before any line is made."""
+    with pytest.raises(ValueError, match="."):
+        split_many(b"-", payload)

@@ -11,7 +11,7 @@ import pytest
 
 from router.commands import tap
 from router.commands.tap import Filter, Printer, in_json, in_words
-from router.commands.tapping import Line, Look, NotTapped, choose, read_line, why_not
+from router.commands.tapping import Line, Look, NotTapped, choose, read_line, read_lines, why_not
 from router.directory import Node
 from tests.servers import wait_until
 
@@ -147,3 +147,14 @@ def test_reader_that_has_gone_is_told() -> None:
         printer.put("nobody reads this")
         assert gone.wait(20)
         printer.close()
+
+
+def test_line_of_many_is_as_many_lines() -> None:
+    """A message each, as if it had come alone; what is no such line is shown as it is."""
+    many = b'many - - exp=9 user:a,1,2,user:b,-,- "id":"m","ts":7,"text":"hi"}'
+    assert [(line.target, line.prev, line.seq, line.opts, line.frame) for line in read_lines(many)] == [
+        ("user:a", "1", "2", "exp=9", b'{"type":"message","to":"user:a","seq":2,"id":"m","ts":7,"text":"hi"}'),
+        ("user:b", "-", "-", "exp=9", b'{"type":"message","to":"user:b","id":"m","ts":7,"text":"hi"}'),
+    ]
+    for text in (b"user:a 1 2 - {}", b"many - - - user:a {}", b"many - - - {}"):
+        assert list(read_lines(text)) == [read_line(text)]
