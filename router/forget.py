@@ -1,4 +1,4 @@
-"""Erasing a person: sessions, routes, counters, inbox, cursors, and what stands of them in streams.
+"""Erasing a person: sessions, routes, counters, inbox, cursors, subscriptions, and what stands of them in streams.
 
 It works on Redis and MongoDB alone, beside services that are running or not. There is no list of what has been done: a pass
 looks everywhere, from where messages come in to where they end, and removes what it finds. Who was cut off, or wants to be
@@ -38,6 +38,7 @@ from router.keys import Keys
 from router.kick import KICKED, Kick, kick
 from router.settings import Settings
 from router.shards import shard_of_id
+from router.subscriptions import Subscriptions
 from router.targets import USER_PREFIX
 
 WAIT_S: Final = 10.0
@@ -69,6 +70,7 @@ class Forgotten(msgspec.Struct, frozen=True):
         nodes: those that were told to close sessions.
         messages: documents of the inbox.
         cursors: documents of the cursors.
+        topics: standing subscriptions.
         routes: those that led to no living node any more; the others are removed by the nodes themselves.
         keys: keys of Redis: counters, copied cursors; seqs given to a batch in hand; and entries of presence.
         entries: stream → entries removed.
@@ -81,6 +83,7 @@ class Forgotten(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...]
     messages: int
     cursors: int
+    topics: int
     routes: int
     keys: int
     entries: dict[str, int]
@@ -114,6 +117,7 @@ class _Count:
     nodes: set[str] = field(default_factory=set)
     messages: int = 0
     cursors: int = 0
+    topics: int = 0
     routes: int = 0
     keys: int = 0
     entries: dict[str, int] = field(default_factory=dict)
@@ -122,7 +126,7 @@ class _Count:
     @property
     def sum(self) -> int:
         """How much was found, sessions aside: a node that was told may hold none any more."""
-        found = self.messages + self.cursors + self.routes + self.keys
+        found = self.messages + self.cursors + self.topics + self.routes + self.keys
         return found + sum(self.entries.values()) + sum(self.replaced.values())
 
 
@@ -133,15 +137,19 @@ class Forgetting:
         redis: where all but the documents is.
         inbox: MongoDB's messages.
         cursors: MongoDB's cursors.
+        subscriptions: MongoDB's standing subscriptions.
         settings: prefix and shards.
         user: who, as an id that was checked.
     """
 
-    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, settings: Settings, user: str) -> None:
+    def __init__(
+        self, redis: Redis, inbox: Inbox, cursors: Cursors, subscriptions: Subscriptions, settings: Settings, user: str
+    ) -> None:
         # The driver's types name the replies of every protocol at once.
         self._redis: Any = redis
         self._inbox = inbox
         self._cursors = cursors
+        self._subscriptions = subscriptions
         self._settings = settings
         self._user = user
         self._target = USER_PREFIX + user
@@ -177,6 +185,7 @@ class Forgetting:
             nodes=tuple(sorted(count.nodes)),
             messages=count.messages,
             cursors=count.cursors,
+            topics=count.topics,
             routes=count.routes,
             keys=count.keys,
             entries=count.entries,
@@ -206,6 +215,7 @@ class Forgetting:
         while removed := await self._inbox.forget(self._target):
             self._count.messages += removed
         self._count.cursors += await self._cursors.forget(self._user)
+        self._count.topics += await self._subscriptions.forget(self._user)
         return marks
 
     async def _scan_for_others(self, keys: Keys, name: str, stream: str, role: str) -> _Mark:

@@ -55,7 +55,8 @@ class Stores(NamedTuple):
 def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
     redis, inbox, cursors, subscriptions, later = stores
-    history, users, topics = History(inbox), Users(redis, inbox, cursors, settings), Topics(redis, inbox, settings)
+    users = Users(redis, inbox, cursors, subscriptions, settings)
+    history, topics = History(inbox), Topics(redis, inbox, settings)
     messages = Messages(redis, inbox, cursors, later, settings)
     presence, standing = Presences(redis, settings), StandingSubscriptions(redis, subscriptions, settings)
     handlers: dict[Operation, Handler] = {

@@ -24,6 +24,7 @@ from router.http.operations import JSON, Answer, Id, Operation, Parameter, Time
 from router.http.problems import Problem
 from router.inbox import Inbox
 from router.settings import Settings
+from router.subscriptions import Subscriptions
 from router.targets import USER_PREFIX
 
 log = structlog.get_logger(__name__)
@@ -87,6 +88,7 @@ _EXAMPLE_FORGOTTEN = Forgotten(
     nodes=("edge-1.k3f9x0",),
     messages=1204,
     cursors=2,
+    topics=3,
     routes=0,
     keys=2,
     entries={"in": 1, "fast": 0, "out": 0, "dead": 3, "offline": 12, "trace": 0, "events": 4},
@@ -110,9 +112,9 @@ DELETE_USER: Final = Operation(
     method="DELETE",
     path="/v1/users/{user}",
     summary="Erase a person",
-    description="Ends the user's sessions and removes what stands of them: messages, cursors, routes, counters, and what is "
-    "addressed to them in streams. Give them no more messages and tokens first. Messages that are addressed to others too "
-    "reach those. Takes a second where there is anything; doing it twice is harmless.",
+    description="Ends the user's sessions and removes what stands of them: messages, cursors, topics, routes, counters, and "
+    "what is addressed to them in streams. Give them no more messages and tokens first. Messages that are addressed to others "
+    "too reach those. Takes a second where there is anything; doing it twice is harmless.",
     parameters=(Parameter("user", "path", Id, "The user's id, percent-encoded.", example="somebody-who-left"),),
     answers=(Answer(HTTPStatus.OK, Forgotten, "Nothing is left of the user.", example=_EXAMPLE_FORGOTTEN),),
     problems={
@@ -129,13 +131,15 @@ class Users:
         redis: where routes and heads are.
         inbox: what is stored.
         cursors: what devices have acknowledged.
+        subscriptions: what stands for users.
         settings: prefix and shards.
     """
 
-    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, settings: Settings) -> None:
+    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, subscriptions: Subscriptions, settings: Settings) -> None:
         self._redis = redis
         self._inbox = inbox
         self._cursors = cursors
+        self._subscriptions = subscriptions
         self._settings = settings
         self._forgetting = anyio.CapacityLimiter(FORGETTING_MAX)
         self._room = Room(settings.api_forgets_max, "requests to erase somebody")
@@ -185,4 +189,4 @@ class Users:
 
     async def _forget(self, user: str) -> Forgotten:
         async with self._forgetting:
-            return await Forgetting(self._redis, self._inbox, self._cursors, self._settings, user).run()
+            return await Forgetting(self._redis, self._inbox, self._cursors, self._subscriptions, self._settings, user).run()

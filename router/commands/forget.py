@@ -16,6 +16,7 @@ from router.errors import PushwayError
 from router.forget import WAIT_S, Forgetting, Forgotten
 from router.inbox import Inbox
 from router.settings import Settings
+from router.subscriptions import Subscriptions
 from router.targets import check_id
 
 
@@ -54,8 +55,8 @@ def forget(
 
 async def _forget(settings: Settings, user: str, wait_s: float) -> Forgotten:
     async with redis_at_hand(settings) as redis, mongo_at_hand(settings) as mongo:
-        inbox, cursors = Inbox(mongo, settings), Cursors(mongo, settings)
-        return await Forgetting(redis, inbox, cursors, settings, user).run(wait_s)
+        inbox, cursors, subscriptions = Inbox(mongo, settings), Cursors(mongo, settings), Subscriptions(mongo, settings)
+        return await Forgetting(redis, inbox, cursors, subscriptions, settings, user).run(wait_s)
 
 
 def _rows(forgotten: Forgotten) -> list[tuple[str, str]]:
@@ -63,6 +64,7 @@ def _rows(forgotten: Forgotten) -> list[tuple[str, str]]:
         "nodes told to close sessions": len(forgotten.nodes),
         "messages in MongoDB": forgotten.messages,
         "cursors in MongoDB": forgotten.cursors,
+        "standing subscriptions": forgotten.topics,
         "routes to nodes that are gone": forgotten.routes,
         "counters and copies in Redis": forgotten.keys,
         **{f"entries of {name}": count for name, count in forgotten.entries.items()},

@@ -14,6 +14,7 @@ from router.cursors import CursorKey, Cursors
 from router.forget import Forgetting, Forgotten
 from router.lines import build_line
 from router.shards import shard_of_id
+from router.subscriptions import Subscriptions
 from router.trace import TraceEvent, Tracer
 from tests.collecting import Cut, Cutting
 from tests.integration.edges import eventually
@@ -37,11 +38,17 @@ def _cursors(site: Site) -> Cursors:
     return Cursors(site.documents.database.client, site.settings)
 
 
+def _subscriptions(site: Site) -> Subscriptions:
+    return Subscriptions(site.documents.database.client, site.settings)
+
+
+def _stores(site: Site) -> dict[str, object]:
+    return {"redis": site.redis, "inbox": site.inbox, "cursors": _cursors(site), "subscriptions": _subscriptions(site)}
+
+
 async def _forget(site: Site, wait_s: float = 10.0, **parts: Any) -> Forgotten:  # noqa: ANN401 - stand-ins
-    redis, inbox, cursors = (
-        parts.get(name, usual) for name, usual in (("redis", site.redis), ("inbox", site.inbox), ("cursors", _cursors(site)))
-    )
-    return await Forgetting(redis, inbox, cursors, site.settings, USER).run(wait_s)
+    stores: dict[str, Any] = _stores(site) | parts
+    return await Forgetting(**stores, settings=site.settings, user=USER).run(wait_s)
 
 
 async def _content(redis: Any, key: bytes) -> str:  # noqa: ANN401 - the driver's replies
@@ -75,6 +82,8 @@ async def _litter(site: Site, user: str) -> None:
     cursors = {CursorKey(user, "phone", target): 5, CursorKey(user, "tablet", "all"): 6}
     await _cursors(site).advance(cursors)
     await CursorCache(redis, site.settings).advance(cursors)
+    for topic in ("news", "sport"):
+        await _subscriptions(site).add(user, topic)
     now_ms = time.time_ns() // 1_000_000
     await redis.zadd(mine.route(user), {"edge-1.dead": now_ms + 60_000, "edge-2.lapsed": now_ms - 1})
     await redis.zadd(mine.nodes(), {"edge-1.dead": now_ms - 1})
@@ -109,11 +118,11 @@ async def test_nothing_is_left_of_a_person(two_shards: Site) -> None:
     assert await _mentions(site, USER) == []
     assert await _of_other(site) == before
     assert (done.complete, done.left, done.nodes) == (True, (), ("edge-1.dead",))
-    assert (done.messages, done.cursors, done.routes) == (300, 2, 2)
+    assert (done.messages, done.cursors, done.topics, done.routes) == (300, 2, 2, 2)
     assert done.entries == {"in": 2, "fast": 2, "out": 302, "dead": 2, "offline": 2, "trace": 1, "events": 2}
     assert done.replaced == {"in": 0, "fast": 0, "out": 0, "dead": 2, "offline": 0, "trace": 0, "events": 0}
     again = await _forget(site)
-    assert again == Forgotten(USER, True, (), 0, 0, 0, 0, dict.fromkeys(done.entries, 0), dict.fromkeys(done.entries, 0))
+    assert again == Forgotten(USER, True, (), 0, 0, 0, 0, 0, dict.fromkeys(done.entries, 0), dict.fromkeys(done.entries, 0))
 
 
 async def _of_other(site: Site) -> tuple[int, ...]:
@@ -131,6 +140,7 @@ async def _of_other(site: Site) -> tuple[int, ...]:
         (await _content(redis, mine.events().encode())).count(OTHER),
         await site.documents.count_documents({"target": OTHER_TARGET}),
         len(await _cursors(site).all_of_user(OTHER, 10)),
+        len(await _subscriptions(site).topics_of(OTHER)),
     )
 
 
@@ -144,11 +154,11 @@ class Held:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner one has
         return getattr(self._inner, name)
 
-    async def insert(self, documents: Any) -> Any:  # noqa: ANN401 - passed on
+    async def insert(self, *documents: Any) -> Any:  # noqa: ANN401 - passed on
         """Store when it is let go."""
         self.reached.set()
         await self.let_go.wait()
-        return await self.__getattr__("insert")(documents)
+        return await self.__getattr__("insert")(*documents)
 
 
 class Watched:
@@ -256,6 +266,7 @@ async def test_messages_that_keep_coming(site: Site, monkeypatch: pytest.MonkeyP
         ("inbox", "forget", 1),
         ("inbox", "forget", 2),
         ("cursors", "forget", 1),
+        ("subscriptions", "forget", 1),
     ],
 )
 async def test_run_that_was_cut_off_is_finished_by_the_next(site: Site, part: str, method: str, nth: int, when: str) -> None:
@@ -265,7 +276,7 @@ async def test_run_that_was_cut_off_is_finished_by_the_next(site: Site, part: st
     await site.settle()
     await _no_owner(site)
     await _litter(site, USER)
-    whole = {"redis": site.redis, "inbox": site.inbox, "cursors": _cursors(site)}[part]
+    whole = _stores(site)[part]
     with pytest.raises(Cut):
         await _forget(site, 10.0, **{part: Cutting(whole, method, when, nth)})
     assert (await _forget(site)).complete
