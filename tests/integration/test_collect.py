@@ -11,7 +11,7 @@ import structlog
 from router.errors import Fenced
 from router.shards import shard_of_target
 from router.streams import NEW, TAKEN_BEFORE
-from tests.collecting import Cut, Cutting, until
+from tests.collecting import Cut, Cutting, ordinary, until
 from tests.integration.site import Site
 
 pytestmark = pytest.mark.anyio
@@ -31,9 +31,15 @@ STEPS = [
 ]
 
 
+MANY = ",".join(f"user:{n}" for n in range(40))
+"""More than `targets_inline_max` in each of two shards."""
+
+
 async def _append_all_kinds(site: Site) -> None:
     """Append to shard 0 what goes every way that there is."""
     both = f"{USERS[0]},{USERS[1]}"
+    await site.append(to=MANY, text="to many", id="w1")
+    await site.append(to=MANY, text="now", id="t2", transient="1")
     await site.append(to=USERS[0], text="1", id="m1")
     await site.append(to=USERS[0], text="again", id="old")
     await site.append(to=both, body='{"n":2}', id="m2", ttl="600")
@@ -43,6 +49,7 @@ async def _append_all_kinds(site: Site) -> None:
     await site.append(to=f"user:cold,{both}", text="4", id="m4", **{"x-a.b": "c"})
     await site.append(to=both, text="repeated", id="m1")
     await site.append(to=USERS[0], text="5", id="m5")
+    await site.append(to=f"{MANY},user:new,all", text="again", id="w1")
 
 
 @pytest.mark.parametrize("nth", [1, 2])
@@ -308,4 +315,45 @@ async def test_batch_of_many_targets_is_cut(site: Site) -> None:
     for number in range(10):
         await site.append(to=",".join(f"user:{n}" for n in range(20)), text=str(number), id=f"m{number}")
     await site.settle()
+    await site.is_kept()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(("part", "method"), [("intake", "append"), ("inbox", "insert")])
+async def test_cut_between_two_slices(site: Site, part: str, method: str, nth: int) -> None:
+    """What an entry to many has brought through stays as it is, and the next owner brings the rest: one body, each once."""
+    site.settings = site.settings.model_copy(update={"batch_max": 10})
+    await site.append(to="user:3", text="before", id="m0")
+    await site.append(to=MANY, text="to many", id="w1")
+    assert await site.cut_off(part, method, "after", nth)
+    await site.settle()
+    await site.is_kept()
+    assert await site.mongo[site.settings.mongo_database].bodies.count_documents({}) == 1
+
+
+async def test_repeat_whose_body_is_gone_holds_nothing_up(site: Site) -> None:
+    """There is nothing to hand on of it; what follows names its place as prev."""
+    await site.append(to=MANY, text="to many", id="w1")
+    await site.settle()
+    await site.mongo[site.settings.mongo_database].bodies.delete_many({})
+    await site.redis.delete(site.keys(0).out())
+    await site.append(to="user:0", text="again", id="w1")
+    await site.append(to="user:0", text="after", id="m1")
+    await site.settle()
+    first = await site.documents.find_one({"_id": "user:0 w1"})
+    (line,) = await site.lines()
+    assert line.startswith(f"user:0 {first['seq']} ")
+    assert '"text":"after"' in line
+
+
+async def test_repeat_to_many_goes_out_as_it_was_stored(site: Site) -> None:
+    """With the first content, whoever of them had it; the others have the second."""
+    first, second = (",".join(f"user:{n}" for n in range(10, 10 + count)) for count in (12, 20))
+    await site.append(to=first, text="one", id="w1")
+    await site.settle()
+    await site.redis.delete(site.keys(0).out())
+    await site.append(to=second, text="two", id="w1")
+    await site.settle()
+    told = [(len(ordinary(line)), line.rpartition('"text":')[2]) for line in await site.lines()]
+    assert sorted(told) == [(8, '"two"}'), (12, '"one"}')]
     await site.is_kept()
