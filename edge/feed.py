@@ -142,6 +142,11 @@ class Feed:
         return len(self._members) + len(self._own) + len(self.waiting)
 
     @property
+    def joined(self) -> int:
+        """How many sessions have joined."""
+        return len(self._members) + len(self._own)
+
+    @property
     def outlets(self) -> Collection[Outlet]:
         """The sessions that have joined."""
         return [*self._members, *self._own]

@@ -107,9 +107,10 @@ class Telling:
 
     def watched(self, line: Watched, now_s: float) -> None:
         """Somebody watches a topic."""
-        if self._users_of(line.topic):
+        answers = line.of is None or self._node in line.of
+        if answers or line.topic in self._places:
             self._places.setdefault(line.topic, _Place()).until_s = now_s + self._lease_s
-        if line.of is None or self._node in line.of:
+        if answers:
             self._due[line.topic] = True
 
     def untold(self, topic: str) -> None:

@@ -76,7 +76,7 @@ class Watching:
     def came(self, feed: Feed, outlet: Outlet) -> None:
         """A session has subscribed to a topic."""
         del outlet
-        self._telling.changed(_topic(feed), first=len(feed.outlets) == 1)
+        self._telling.changed(_topic(feed), first=feed.joined == 1)
         self._ring()
 
     def went(self, feed: Feed, outlet: Outlet) -> None:
