@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,10 +19,11 @@ from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position, Verdict
 from edge.stride import PAGE_MAX, PAGE_MIN, PAGE_S
+from edge.tracing import Tracing
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
-from router.stored import Page
+from router.stored import Page, Traced
 from tests.unit.edge.outlets import KeptOutlet
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +38,7 @@ class FakeInbox:
         self.seqs = {f"user:{user}": numbers for user, numbers in seqs.items()}
         self.failures = 0
         self.excluded: dict[int, str] = {}
+        self.traced: list[Traced] = []
         self.queries: list[str] = []
         self.meanwhile: Callable[[int], object] = lambda _seq: None
         self.most_at_once = 0
@@ -56,7 +59,7 @@ class FakeInbox:
         most = min(most, most_bytes // 500)
         page = found[:most]
         messages = [(seq, b"%d" % seq) for seq in page]
-        return Page(messages, max([after, *page]), whole=len(found) < most, excluded=self.excluded)
+        return Page(messages, max([after, *page]), whole=len(found) < most, traced=self.traced, excluded=self.excluded)
 
 
 def behind(user: str, at: int, goal: int) -> tuple[Position, KeptOutlet]:
@@ -74,10 +77,12 @@ def wire(*seqs: int) -> list[bytes]:
 
 
 @asynccontextmanager
-async def catching_up(inbox: FakeInbox, clock: Callable[[], float] = lambda: 0.0) -> AsyncIterator[CatchUp]:
+async def catching_up(
+    inbox: FakeInbox, clock: Callable[[], float] = lambda: 0.0, tracing: Tracing | None = None
+) -> AsyncIterator[CatchUp]:
     """Yield one that runs; by its clock a page takes no time unless told."""
     store: Any = inbox
-    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK), clock=clock)
+    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK), tracing, clock=clock)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catch_up.run)
         yield catch_up
@@ -129,6 +134,20 @@ async def test_whom_a_message_passes_by_reads_on_without_it() -> None:
     assert desk.frames == wire(1, 2, 3, 4)
     assert position.at == other.at == 4
     assert _replayed() - before == 5
+
+
+async def test_nothing_is_told_of_whom_a_message_passes_by() -> None:
+    """Of what is traced in a page, only what is for the session."""
+    told: list[tuple[Position, list[int]]] = []
+    tracing: Any = SimpleNamespace(replayed=lambda position, some: told.append((position, [one.seq for one in some])))
+    inbox = FakeInbox(a=[1, 2])
+    inbox.excluded, inbox.traced = {1: "session:1"}, [Traced(seq, b"", alive=True) for seq in (1, 2)]
+    position, outlet = behind("a", 0, 2)
+    outlet.names = ("session:1",)
+    async with catching_up(inbox, tracing=tracing) as catch_up:
+        catch_up.ask(position)
+        await until_live(position)
+    assert told == [(position, [2])]
 
 
 async def test_a_page_that_passes_a_client_by() -> None:
