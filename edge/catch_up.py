@@ -167,14 +167,15 @@ class CatchUp:
         until = replay.stride.until(at, goal)
         async with self._reading:
             began_s = self._clock()
-            page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes)
+            # The goal is the highest head known: whatever is stored up to there will be read before the position is live.
+            page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes, head=goal)
             took_s = self._clock() - began_s
         if outlet.gone or position not in self._in_hand:
             return True
         if self._is_full(position):
             # By other targets of the session, read at the same time: a page each might be more than it may have.
             return False
-        replay.stride.went(len(page.messages), page.reached - at, took_s, whole=page.whole)
+        replay.stride.went(len(page.messages) + page.left_out, page.reached - at, took_s, whole=page.whole)
         _put_page(outlet, page)
         position.read(page.reached)
         if self._tracing is not None and page.traced:

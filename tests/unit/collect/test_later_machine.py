@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from tests.unit.collect.crashes import LATER_CALLS, TARGETS
+from tests.unit.collect.crashes import LATER_CALLS, TARGETS, Shard
 from tests.unit.collect.test_crash_machine import CALLS, FROZEN_MAX, IDS, SOME_TARGETS, CrashMachine
 
 STEP_MS = 1_000
@@ -121,3 +121,23 @@ class LaterMachine(CrashMachine):
 
 TestLaterMachine = LaterMachine.TestCase
 TestLaterMachine.settings = settings(settings.get_profile("default"), max_examples=30, stateful_step_count=20)
+
+
+def test_what_is_in_hand_comes_first_whatever_the_clock_says() -> None:
+    """Stored, and not in `out` when its owner died: by the next one's clock it is not due, and yet nothing goes out before it."""
+    shard = Shard()
+    try:
+        shard.append(("user:a",), "before")
+        shard.append_for(shard.now_ms + 1_000, ("user:a",), "w1")
+        shard.work()
+        shard.now_ms += 1_000
+        shard.cut_off("append", "before", 1)
+        shard.now_ms -= 1_000
+        shard.append(("user:a",), "after")
+        shard.work()
+        while shard.dispatch(100):
+            pass
+        assert [one["id"] for one in shard.accepted("user:a")] == ["before", "w1", "after"]
+        shard.holds_its_promise()
+    finally:
+        shard.close()

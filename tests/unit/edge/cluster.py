@@ -5,7 +5,8 @@ Redis between them and the edge (`Wire`), cursors kept by the server, and the us
 a client library.
 
 Every frame is held against the one promise the moment it is put out: a session gets what is accepted behind its start, in
-the order of seqs, each once, and passes over nothing but what has expired and what passes its device by.
+the order of seqs, each once, and passes over nothing but what has expired, what passes its device by, and what has a newer one
+of its key.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from edge.heads import READERS, Heads
 from edge.position import Position
 from edge.resync import Resync
 from edge.session import Session
+from router.collapse import collapsed
 from router.errors import PushwayError
 from router.lines import build_frame, build_line
 from router.settings import Settings
@@ -60,6 +62,7 @@ class Accepted:
     Attributes:
         before: the seq of the message accepted before it.
         exclude: whom it passes by; "" for nobody.
+        collapse: its key; "" for none.
         expired: its time is over.
         removed: MongoDB has dropped it.
     """
@@ -67,6 +70,7 @@ class Accepted:
     before: int
     seq: int
     exclude: str = ""
+    collapse: str = ""
     expired: bool = False
     removed: bool = False
 
@@ -109,23 +113,33 @@ class Store:
         """Return what is accepted up to a seq."""
         return [one for one in self.accepted if one.seq <= seq]
 
-    def accept(self, step: int, exclude: str = "") -> None:
+    def accept(self, step: int, exclude: str = "", collapse: str = "") -> None:
         """Store one message, whose seq lies so much above the one before it."""
-        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step, exclude))
+        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step, exclude, collapse))
 
     def between(self, after: int, until: int, names: Collection[str] = ()) -> list[Accepted]:
         """Return what is accepted with after < seq <= until, has not expired and passes nobody of these names by."""
         return [one for one in self.accepted if after < one.seq <= until and not one.expired and one.exclude not in names]
 
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
         """Look now, and tell when the test says so."""
         del target, most, most_bytes
         found = [one for one in self.accepted if after < one.seq <= until and not one.removed][: self.page_max]
         messages = [(one.seq, one.frame.encode()) for one in found if not one.expired]
         reached = max([after, *(one.seq for one in found)])
         excluded = {one.seq: one.exclude for one in found if one.exclude}
-        page: Page = await self._query(Page(messages, reached, whole=len(found) < self.page_max, excluded=excluded))
+        collapse = {one.seq: one.collapse for one in found if one.collapse and not one.expired}
+        whole = len(found) < self.page_max
+        whatever = Page(messages, reached, whole=whole, excluded=excluded, collapse=collapse)
+        newer = {one.collapse for one in self.between(reached, head or 0)}
+        page: Page = await self._query(collapsed(whatever, newer))
         return page
+
+    def lacking(self, after: int, until: int, names: Collection[str] = ()) -> list[Accepted]:
+        """Return what of that has no newer one of its key either: what nobody may be sent a later one without."""
+        newest = {one.collapse: one.seq for one in self.accepted}
+        between = self.between(after, until, names)
+        return [one for one in between if not one.collapse or newest[one.collapse] == one.seq]
 
     async def newest_above(self, target: str, above: int) -> int:
         """Likewise."""
@@ -321,19 +335,19 @@ class Link:
             self.end()  # a slow consumer: what it has not read is lost with the connection
 
     def _hold_against_promise(self, frame: dict[str, Any]) -> None:
-        kind, between = frame["type"], self._cluster.store.between
+        kind, lacking = frame["type"], self._cluster.store.lacking
         assert (kind == "welcome") == (self.welcomed is None), f"{kind} first, or a second welcome"
         if kind == "welcome":
             self.welcomed = frame["seq"]
         elif kind == "caught_up":
             self.caught_up += 1
             assert frame["seq"] >= self.at
-            assert between(self.at, max(frame["seq"], self.welcomed or 0), self.names) == [], "not caught up"
+            assert lacking(self.at, max(frame["seq"], self.welcomed or 0), self.names) == [], "not caught up"
         elif kind == "message" and "seq" in frame:
             (message,) = (one for one in self._cluster.store.accepted if one.seq == frame["seq"])
             assert message.exclude not in self.names, f"{frame['seq']} was to pass by"
             assert frame["seq"] > self.at, f"{frame['seq']} after {self.at}"
-            assert between(self.at, frame["seq"] - 1, self.names) == [], f"a gap between {self.at} and {frame['seq']}"
+            assert lacking(self.at, frame["seq"] - 1, self.names) == [], f"a gap between {self.at} and {frame['seq']}"
             self.at = frame["seq"]
         elif kind == "message":
             assert frame["text"] not in self.names, "what is transient was to pass by"

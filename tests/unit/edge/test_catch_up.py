@@ -44,8 +44,9 @@ class FakeInbox:
         self.most_at_once = 0
         self._at_once = 0
 
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
+    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
         """Return a page as the real one does."""
+        assert head is None or head >= until
         self.queries.append(target)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
