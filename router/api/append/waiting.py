@@ -66,10 +66,12 @@ class Waiting:
         An outage is waited through.
         """
         missing: _Missing = {}
+        letters: dict[int, str] = {}
         for outcome in outcomes:
-            for target in outcome.awaited:
+            if awaited := outcome.awaited:
+                self._note_letters(letters, outcome)
+            for target in awaited:
                 missing.setdefault(f"{target} {posted_of(outcome).id}", []).append(outcome)
-        letters = self._letters_since(outcome for each in missing.values() for outcome in each)
         pauses = Backoff(_PAUSE_MIN_MS, _PAUSE_MAX_MS)
         with anyio.move_on_after(wait_s):
             while missing:
@@ -94,14 +96,11 @@ class Waiting:
             for outcome in missing.pop(document_id):
                 note_stored(outcome, document_id, stored)
 
-    def _letters_since(self, outcomes: Iterable[Outcome]) -> dict[int, str]:
-        """Return the shards whose dead letters may tell of the messages → the id behind which they are to be read."""
-        since: dict[int, str] = {}
-        for outcome in outcomes:
-            before = f"({int(outcome.entry.partition('-')[0]) - 1}-{2**64 - 1}"
-            for target in posted_of(outcome).targets:
-                since.setdefault(shard_of_target(target, self._settings.shards), before)
-        return since
+    def _note_letters(self, since: dict[int, str], outcome: Outcome) -> None:
+        """Note the shards whose dead letters may tell of a message → the id behind which they are to be read."""
+        before = f"({int(outcome.entry.partition('-')[0]) - 1}-{2**64 - 1}"
+        for target in posted_of(outcome).targets:
+            since.setdefault(shard_of_target(target, self._settings.shards), before)
 
     async def _look_for_dead(self, missing: _Missing, letters: dict[int, str]) -> None:
         if not missing:
