@@ -123,7 +123,7 @@ def test_streams_have_the_names_of_their_keys() -> None:
     keys = Keys("push", 0)
     channels = {name: channel["address"] for name, channel in DOCUMENT["channels"].items() if name != "socket"}
     named = {name: address.replace("{shard}", "{0}") for name, address in channels.items()}
-    assert named == {name: getattr(keys, name)() for name in ("intake", "fast", "dead", "offline", "trace")}
+    assert named == {name: getattr(keys, name)() for name in ("intake", "fast", "dead", "offline", "trace", "events")}
 
 
 def test_dead_letters_and_offline_reports() -> None:
@@ -139,6 +139,16 @@ def test_trace_events() -> None:
     event = TraceEvent("m", "user:a", "stored", 1, "b", 5, "s", "d", ("n",), "w", "t")
     assert list(SCHEMAS["TraceEvent"]["properties"]) == list(event.fields("b"))
     assert SCHEMAS["TraceEvent"]["properties"]["stage"]["examples"] == list(Stage)
+
+
+def test_presence_events() -> None:
+    """Each that a script of presence appends has no other fields."""
+    for script, event in (("route_set", "online"), ("offline_say", "offline"), ("node_gone", "gone")):
+        source = (ROOT / "lua" / f"{script}.lua").read_text(encoding="utf-8")
+        fields = re.findall(rf"'event', '{event}'(.*)\)$", source, re.MULTILINE)
+        assert fields
+        assert all({*re.findall(r"'(\w+)'", rest)} <= SCHEMAS["PresenceEvent"]["properties"].keys() for rest in fields)
+        assert event in SCHEMAS["PresenceEvent"]["properties"]["event"]["enum"]
 
 
 def test_close_codes() -> None:
