@@ -36,6 +36,7 @@ from router.directory import read_routes
 from router.inbox import Inbox
 from router.keys import Keys
 from router.kick import KICKED, Kick, kick
+from router.later import Later
 from router.settings import Settings
 from router.shards import shard_of_id
 from router.subscriptions import Subscriptions
@@ -68,7 +69,7 @@ class Forgotten(msgspec.Struct, frozen=True):
         user: who.
         complete: nothing is left. If not, `left` says what is in the way: run it again.
         nodes: those that were told to close sessions.
-        messages: documents of the inbox.
+        messages: documents of the inbox, and messages that waited for their time.
         cursors: documents of the cursors.
         topics: standing subscriptions.
         routes: those that led to no living node any more; the others are removed by the nodes themselves.
@@ -138,18 +139,27 @@ class Forgetting:
         inbox: MongoDB's messages.
         cursors: MongoDB's cursors.
         subscriptions: MongoDB's standing subscriptions.
+        later: MongoDB's messages that wait for their time.
         settings: prefix and shards.
         user: who, as an id that was checked.
     """
 
     def __init__(
-        self, redis: Redis, inbox: Inbox, cursors: Cursors, subscriptions: Subscriptions, settings: Settings, user: str
+        self,
+        redis: Redis,
+        inbox: Inbox,
+        cursors: Cursors,
+        subscriptions: Subscriptions,
+        later: Later,
+        settings: Settings,
+        user: str,
     ) -> None:
         # The driver's types name the replies of every protocol at once.
         self._redis: Any = redis
         self._inbox = inbox
         self._cursors = cursors
         self._subscriptions = subscriptions
+        self._later = later
         self._settings = settings
         self._user = user
         self._target = USER_PREFIX + user
@@ -212,6 +222,8 @@ class Forgetting:
         await self._remove_keys()
         await self._remove_routes()
         await self._remove_presence()
+        # What waits comes into the inbox when it is due.
+        self._count.messages += await self._later.forget(self._target)
         while removed := await self._inbox.forget(self._target):
             self._count.messages += removed
         self._count.cursors += await self._cursors.forget(self._user)

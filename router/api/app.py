@@ -55,7 +55,7 @@ class Stores(NamedTuple):
 def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
     """Return the application; the page is for development."""
     redis, inbox, cursors, subscriptions, later = stores
-    users = Users(redis, inbox, cursors, subscriptions, settings)
+    users = Users(redis, inbox, cursors, subscriptions, later, settings)
     history, topics = History(inbox), Topics(redis, inbox, settings)
     messages = Messages(redis, inbox, cursors, later, settings)
     presence, standing = Presences(redis, settings), StandingSubscriptions(redis, subscriptions, settings)

@@ -23,6 +23,7 @@ from router.forget import Forgetting, Forgotten
 from router.http.operations import JSON, Answer, Id, Operation, Parameter, Time
 from router.http.problems import Problem
 from router.inbox import Inbox
+from router.later import Later
 from router.settings import Settings
 from router.subscriptions import Subscriptions
 from router.targets import USER_PREFIX
@@ -135,11 +136,14 @@ class Users:
         settings: prefix and shards.
     """
 
-    def __init__(self, redis: Redis, inbox: Inbox, cursors: Cursors, subscriptions: Subscriptions, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, inbox: Inbox, cursors: Cursors, subscriptions: Subscriptions, later: Later, settings: Settings
+    ) -> None:
         self._redis = redis
         self._inbox = inbox
         self._cursors = cursors
         self._subscriptions = subscriptions
+        self._later = later
         self._settings = settings
         self._forgetting = anyio.CapacityLimiter(FORGETTING_MAX)
         self._room = Room(settings.api_forgets_max, "requests to erase somebody")
@@ -189,4 +193,5 @@ class Users:
 
     async def _forget(self, user: str) -> Forgotten:
         async with self._forgetting:
-            return await Forgetting(self._redis, self._inbox, self._cursors, self._subscriptions, self._settings, user).run()
+            stores = self._redis, self._inbox, self._cursors, self._subscriptions, self._later
+            return await Forgetting(*stores, self._settings, user).run()

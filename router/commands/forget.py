@@ -15,6 +15,7 @@ from router.cursors import Cursors
 from router.errors import PushwayError
 from router.forget import WAIT_S, Forgetting, Forgotten
 from router.inbox import Inbox
+from router.later import Later
 from router.settings import Settings
 from router.subscriptions import Subscriptions
 from router.targets import check_id
@@ -56,7 +57,7 @@ def forget(
 async def _forget(settings: Settings, user: str, wait_s: float) -> Forgotten:
     async with redis_at_hand(settings) as redis, mongo_at_hand(settings) as mongo:
         inbox, cursors, subscriptions = Inbox(mongo, settings), Cursors(mongo, settings), Subscriptions(mongo, settings)
-        return await Forgetting(redis, inbox, cursors, subscriptions, settings, user).run(wait_s)
+        return await Forgetting(redis, inbox, cursors, subscriptions, Later(mongo, settings), settings, user).run(wait_s)
 
 
 def _rows(forgotten: Forgotten) -> list[tuple[str, str]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+
+import anyio
 
 from router.bodies import Bodies
 from router.collect.eras import Eras
@@ -14,7 +17,8 @@ from router.mongo_client import open_mongo
 from router.redis_client import open_redis
 from router.settings import Settings
 from router.stored import Document, make_document
-from tests.collecting import Workshop
+from router.waiting import IN_HAND
+from tests.collecting import SETTLE_TIMEOUT_S, Workshop
 
 
 class Site(Workshop):
@@ -50,6 +54,30 @@ class Site(Workshop):
             expires_ms=2**41,
         )
         await self.documents.insert_one(document)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Have an owner of shard 0 work meanwhile."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.owner().run, await self.lease())
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def has_lines(self, count: int) -> None:
+        """Return when so many lines are in `out` and nothing waits in `later` that is being sent."""
+        with anyio.fail_after(SETTLE_TIMEOUT_S):
+            while len(await self.lines()) < count or await self._in_hand():  # noqa: ASYNC110 - the servers'
+                await anyio.sleep(0.01)
+
+    async def has_dead(self, count: int) -> None:
+        """Return when there are so many dead letters."""
+        with anyio.fail_after(SETTLE_TIMEOUT_S):
+            while len(await self.dead()) < count:  # noqa: ASYNC110 - Redis'
+                await anyio.sleep(0.01)
+
+    async def _in_hand(self) -> int:
+        count: int = await self.mongo[self.settings.mongo_database].later.count_documents({"due_at": IN_HAND})
+        return count
 
     async def is_kept(self, *, in_order: bool = True) -> None:
         """Assert what is promised of all that was appended."""

@@ -12,6 +12,7 @@ import router.forget as forgetting
 from router.cursor_cache import CursorCache
 from router.cursors import CursorKey, Cursors
 from router.forget import Forgetting, Forgotten
+from router.later import Later
 from router.lines import build_line
 from router.shards import shard_of_id
 from router.subscriptions import Subscriptions
@@ -43,7 +44,14 @@ def _subscriptions(site: Site) -> Subscriptions:
 
 
 def _stores(site: Site) -> dict[str, object]:
-    return {"redis": site.redis, "inbox": site.inbox, "cursors": _cursors(site), "subscriptions": _subscriptions(site)}
+    subscriptions = _subscriptions(site)
+    return {
+        "redis": site.redis,
+        "inbox": site.inbox,
+        "cursors": _cursors(site),
+        "subscriptions": subscriptions,
+        "later": site.later,
+    }
 
 
 async def _forget(site: Site, wait_s: float = 10.0, **parts: Any) -> Forgotten:  # noqa: ANN401 - stand-ins
@@ -294,3 +302,16 @@ async def test_what_is_sent_afterwards(site: Site) -> None:
     (after,) = await site.stored()
     assert after["seq"] > before["seq"]
     assert await site.redis.hget(site.keys(0).seq(TARGET), "handed") == str(after["seq"]).encode()
+
+
+async def test_what_waits_is_forgotten(site: Site) -> None:
+    """A message for the person alone is gone, and one for others too is theirs alone."""
+    at = str(int(time.time() * 1000) + 3_600_000)
+    await site.append(to=TARGET, id="hers", text="hi", at=at)
+    await site.append(to=f"{TARGET},{OTHER_TARGET}", id="both", text="hi", at=at)
+    await site.settle()
+    done = await _forget(site)
+    assert (done.complete, done.messages) == (True, 2)
+    later = Later(site.mongo, site.settings)
+    assert await later.waiting_with_id("hers") == []
+    assert [one.targets for one in await later.waiting_with_id("both")] == [(OTHER_TARGET,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -154,6 +155,28 @@ async def test_page_tells_whom_messages_pass_by(site: Site) -> None:
     assert [seq for seq, _ in page.messages] == [1, 2, 3]
     assert page.excluded == {2: "device:a,phone"}
     assert (await site.inbox.page("user:a", 2, 7, 5, 1_000)).excluded == {}
+
+
+async def test_page_leaves_out_what_has_a_newer_one_of_its_key(site: Site) -> None:
+    """Within the page and up to the head, and no further; what has expired takes nobody's place; and it reaches as far."""
+    alive = {"expires_at": datetime.now(UTC) + timedelta(hours=1)}
+    keys = ["a", "", "b", "a", "c", "b", "", "d", "c", "d"]
+    documents = [_document("user:a", f"m{n}", n) | alive | ({"collapse": key} if key else {}) for n, key in enumerate(keys, 1)]
+    documents[8]["expires_at"] = datetime.now(UTC) - timedelta(hours=1)
+    await site.inbox.insert(documents)
+    for after, until, head in itertools.product(range(11), range(11), range(11)):
+        if after <= until <= head and (after + until + head) % 3 == 0:
+            page = await site.inbox.page("user:a", after, until, 20, 1_000_000, head=head)
+            there = [one for one in documents if after < one["seq"] <= until]
+            assert [seq for seq, _ in page.messages] == [one["seq"] for one in there if _is_newest(one, documents, head)]
+            assert (page.reached, page.whole) == (max([after, *(one["seq"] for one in there)]), True)
+    assert len((await site.inbox.page("user:a", 0, 10, 20, 1_000_000)).messages) == 9
+
+
+def _is_newest(one: dict[str, Any], documents: list[dict[str, Any]], head: int) -> bool:
+    alive = [other for other in documents if other["expires_at"] > datetime.now(UTC)]
+    newer = [other for other in alive if one["seq"] < other["seq"] <= head and other.get("collapse") == one.get("collapse")]
+    return one in alive and not ("collapse" in one and newer)
 
 
 async def test_newest_of_a_target_that_somebody_has_spoilt(site: Site) -> None:

@@ -124,7 +124,7 @@ TestLaterMachine.settings = settings(settings.get_profile("default"), max_exampl
 
 
 def test_what_is_in_hand_comes_first_whatever_the_clock_says() -> None:
-    """Stored, and not in `out` when its owner died: by the next one's clock it is not due, and yet nothing goes out before it."""
+    """Stored, and not in `out` when its owner died, it is not due by the next one's clock, and yet nothing overtakes it."""
     shard = Shard()
     try:
         shard.append(("user:a",), "before")
