@@ -14,6 +14,7 @@ from router.api.app import Stores, api_app
 from router.api.append.post import Append
 from router.cursors import Cursors
 from router.http.server import serve_http
+from router.inbox import Inbox
 from router.later import Later
 from router.mongo_client import open_mongo
 from router.ops import Health
@@ -63,9 +64,9 @@ async def serving(site: Site) -> AsyncIterator[Api]:
     settings = site.settings.model_copy(update={"api_key": KEY})
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
-        cursors = Cursors(mongo, settings)
-        stores = Stores(redis, site.inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
-        app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings))
+        inbox, cursors = Inbox(mongo, settings), Cursors(mongo, settings)
+        stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
+        app = api_app(settings, Health(), stores, Append(redis, inbox, settings))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -46,7 +46,7 @@ async def test_a_message_that_waits_is_told_of_and_called_back(api: Api) -> None
 async def test_what_is_just_being_sent_is_not_called_back(api: Api) -> None:
     """409, as long as nothing else of it waits; what does is."""
     later = await _keep(api, "user:a", at_ms=1)
-    await later.take(0, ["k"])
+    await later.take_in_hand(0, ["k"])
     assert {target: one["state"] for target, one in (await _targets(api)).items()} == {"user:a": "sending"}
     assert (await api.ask("DELETE", PATH, 409))["field"] == "id"
     await _keep(api, "user:b", key="l")
