@@ -10,6 +10,7 @@ import pytest
 
 from router import bodies as module
 from router.bodies import Bodies
+from router.errors import SetupError
 from router.inbox import Inbox
 from router.stored import Body, Document, Stored, make_body, make_body_document, make_document
 from tests.integration.site import Site
@@ -143,3 +144,10 @@ async def test_body_is_read_once_for_many_pages(site: Site, monkeypatch: pytest.
     await _insert(site.inbox, [_body(1)], "user:b")
     assert list(await bodies.find([_body(1).id])) == [_body(1).id]
     assert await bodies.find([_body().id]) == {}
+
+
+async def test_check_names_the_missing_index_of_bodies(site: Site) -> None:
+    """Without it they would never go; nothing starts, and the error says what to run."""
+    await site.mongo[site.settings.mongo_database].bodies.drop_index("expires_at")
+    with pytest.raises(SetupError, match=r"bodies lacks the index expires_at: run `pushway migrate`"):
+        await site.inbox.check()

@@ -177,6 +177,9 @@ async def test_ttl_that_is_not_the_setting_s_is_told(valkey_server: EmbeddedValk
     later = settings.model_copy(update={"idempotency_s": 7_200.0})
     finding = _told(await _of(later, "MongoDB"), Severity.WARNING, "idempotency_s is 7,200")
     assert f'collMod: "inbox", index: {{name: "{TTL_INDEX}", expireAfterSeconds: 7200}}' in finding.remedy
+    # A body that goes before what refers to it is a message lost.
+    finding = _told(await _of(later, "MongoDB"), Severity.WARNING, f"the index {TTL_INDEX} of bodies removes after")
+    assert 'collMod: "bodies"' in finding.remedy
 
 
 async def test_streams_that_stand_still_are_told(valkey_server: EmbeddedValkey, store_server: Store) -> None:
