@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.collect.batch import Plan, plan_batch
+from router.collect.batch import Plan, append_again, due_items, plan_batch
 from router.collect.entries import Entry
 from router.lines import build_frame, build_line
 from router.settings import Settings
@@ -205,3 +205,55 @@ def test_content_that_is_shared_counts_once() -> None:
     """So an entry to thousands is no reason to leave those behind it for later."""
     entries = _entries(*(_wide(9, text="x" * 1_000, id=f"w{n}") for n in range(10)))
     assert plan_batch(entries, 0, NOW_MS, Settings(read_max_bytes=5_000))[1] == 5
+
+
+def test_what_waits_is_no_item() -> None:
+    """A message with an `at` that is to come is kept for the targets of this shard, a thousand a document, and acknowledged."""
+    at = str(NOW_MS + 1)
+    users = ",".join(f"user:{n}" for n in range(1_001))
+    plan = _plan({"to": users, "text": "1", "id": "x", "at": at, "ttl": "60"}, settings=Settings())
+    assert (plan.items, plan.durable.entry_ids) == ([], [f"{NOW_MS}-0"])
+    assert [len(one.targets) for one in plan.waiting] == [1_000, 1]
+    assert {(one.id, one.at_ms, one.expires_ms) for one in plan.waiting} == {("x", NOW_MS + 1, NOW_MS + 60_001)}
+    assert _plan({"to": "user:a", "text": "1", "at": str(NOW_MS)}, settings=Settings()).waiting == []
+
+
+def test_what_waits_elsewhere_goes_along_whole() -> None:
+    """Its `at` and all of its `ttl`, which begins only then; one that is due already has what is left of it."""
+    later, now = str(NOW_MS + 5_000), str(NOW_MS - 3_000)
+    plan = _plan(*({"to": _to(1), "text": "1", "ttl": "60", "at": at} for at in (later, now)), appended_ms=NOW_MS - 9_000)
+    assert [(one.fields["at"], one.fields["ttl"]) for one in plan.durable.forwards] == [
+        (later.encode(), b"60"),
+        (now.encode(), b"57"),
+    ]
+    assert plan.waiting == []
+
+
+def test_due_items() -> None:
+    """Of two documents with a message for one target the first counts; `ts` is the time; a wide one has a body."""
+    at = str(NOW_MS + 1)
+    few = {"to": "user:a", "text": "1", "id": "x", "at": at, "collapse": "k"}
+    many = {"to": ",".join(f"user:{name}" for name in "abcdefghi"), "text": "1", "id": "x", "at": at}
+    items = due_items(_plan(few, many, settings=Settings()).waiting, Settings())
+    assert [item.id for item in items] == [f"user:{name} x" for name in "abcdefghi"]
+    assert (items[0].message.collapse, items[0].body) == ("k", None)
+    assert items[1].body == make_body("x", NOW_MS + 1, '"text":"1"')
+
+
+def test_appended_again_it_says_what_it_said() -> None:
+    """Without `at`, and with what is left of its life."""
+    fields = {"to": "user:a", "body": '{"a":":"}', "id": "x", "at": str(NOW_MS + 1), "ttl": "60", "x-y": "z", "collapse": "k"}
+    (item,) = due_items(_plan(fields, settings=Settings()).waiting, Settings())
+    again = append_again(item, 0, NOW_MS + 1_001)
+    expected = fields | {"ttl": "59"}
+    del expected["at"]
+    assert again.fields == {name: value.encode() for name, value in expected.items()}
+    (text,) = due_items(_plan({"to": "all", "text": 'a"b', "at": str(NOW_MS + 1)}, settings=Settings()).waiting, Settings())
+    assert append_again(text, 0, NOW_MS).fields["text"] == b'a"b'
+
+
+def test_what_waits_is_told_of() -> None:
+    """Appended when it was, and waiting until then."""
+    plan = _plan({"to": "user:a", "text": "1", "at": str(NOW_MS + 1), "trace": "1"}, settings=Settings())
+    assert [(event.stage, event.at_us) for event in plan.events] == [("appended", NOW_MS * 1_000), ("waiting", NOW_MS * 1_000)]
+    assert plan.events[1].why == "kept until 2024-11-22T08:00:01.000+00:00"
