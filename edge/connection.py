@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
             if due is Due.DEADLINE:
                 self.cut()
         elif due is Due.DEADLINE:
-            self._act(self.session.overdue())
+            self._act(self.session.overdue(now_s - self._deadline_s))
         elif due is Due.SILENT:
             self.close(Close.HEARTBEAT_LOST)
         else:

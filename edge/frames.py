@@ -115,6 +115,12 @@ class Left(msgspec.Struct, frozen=True, tag="left"):
     user: str
 
 
+class Expiring(msgspec.Struct, frozen=True, tag="expiring"):
+    """The token is good for so many more seconds, and the session ends with it."""
+
+    in_s: float
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The edge is about to close the connection; come back after `retry_after_ms`."""
 
@@ -133,7 +139,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
 
 
-ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Bye | Error | Pong
+ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Expiring | Bye | Error | Pong
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -26,6 +26,10 @@ device is followed by a ping, and only who answers it replaces others (`edge.rep
                 ▲             │
                 └─────────────┘ too late to say anything of now
 
+The end of its token ends a session, and its client is told before (`edge.term`):
+
+    LIVE ── overdue ──▶ `expiring` ── overdue ──▶ CLOSING
+
 Messages do not come through here but straight to the session's position, which is the hot path; the session says when
 the position may start. Those of `all` and of topics (`edge.subscriptions`) come through feeds, which the session joins.
 """
@@ -71,11 +75,12 @@ from edge.client_frames import (
 )
 from edge.closes import Close, Closing
 from edge.feed import Feed, Hearing
-from edge.frames import Bye, CaughtUp, Error, Pong, ServerFrame, Unsubscribed, Welcome, encode
+from edge.frames import Bye, CaughtUp, Error, Expiring, Pong, ServerFrame, Unsubscribed, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.origins import is_allowed
 from edge.position import Outlet, Position
 from edge.subscriptions import Subscriptions, begin_hearing
+from edge.term import Term, first_term, in_frame
 from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_supported
 from router.cursors import CursorKey
 from router.settings import Settings
@@ -126,6 +131,7 @@ class Session:
         "_all",
         "_all_feed",
         "_early",
+        "_ends_in_s",
         "_granted",
         "_head",
         "_left",
@@ -139,7 +145,6 @@ class Session:
         "_rival",
         "_settings",
         "_topics",
-        "_valid_s",
         "acked",
         "id",
         "position",
@@ -169,7 +174,8 @@ class Session:
         self._registered_us = 0
         self._proof: tuple[int, str] | None = None
         self._rival = (0, "")
-        self._valid_s = math.inf
+        # Until the welcome, how long the token is good; from then on, how much of that is left when the present wait is over.
+        self._ends_in_s = math.inf
 
     @property
     def cursor(self) -> CursorKey | None:
@@ -220,7 +226,7 @@ class Session:
             return ()
         self.state = State.REGISTERING
         self.user = user
-        self._valid_s = valid_s
+        self._ends_in_s = valid_s
         self._patterns, self._granted = patterns, granted
         self.position = Position(self._outlet, USER_PREFIX + user, self._settings.send_buffer_max_bytes)
         return Await(self._settings.redis_timeout_s), Register(user, self._options.device, self.position)
@@ -294,9 +300,10 @@ class Session:
         # Few are sent anything as `all`: who did not ask hears of it when there is something.
         self._all, told, then = begin_hearing(feed, outlet, all_since, self._settings.retention_s, asked=ALL in said)
         early, self._early = self._early, ()
-        data = b"".join([welcome, *early, *frames, *map(encode, told)])
+        wait, notice = self._last(first_term(self._ends_in_s, self._settings.token_notice_s))
+        data = b"".join([welcome, *early, *frames, *map(encode, [*told, *notice])])
         return (
-            Await(self._valid_s),
+            wait,
             Send(data),
             *self._challenge(),
             *self._move_cursors(),
@@ -501,11 +508,23 @@ class Session:
 
     # -- on the way out ----------------------------------------------------------------------------------------------
 
-    def overdue(self) -> Actions:
-        """The time of the last `Await` is over."""
+    def overdue(self, late_s: float = 0.0) -> Actions:
+        """The time of the last `Await` is over, and has been for so long."""
         if self.state is State.CLOSING:
             return ()
+        left_s = self._ends_in_s - late_s
+        if self.state is State.LIVE and left_s > 0:
+            wait, notice = self._last(Term(0.0, left_s))
+            return wait, *map(_send, notice)
         return self.close(*_OVERDUE[self.state])
+
+    def _last(self, term: Term) -> tuple[Await, tuple[Expiring, ...]]:
+        """Return what is to be waited for, and what the client is told now: that the end is near, if it is."""
+        if term.quiet_s > 0:
+            self._ends_in_s = term.notice_s
+            return Await(term.quiet_s), ()
+        self._ends_in_s = 0.0
+        return Await(term.notice_s), (Expiring(in_frame(term.notice_s)),)
 
     def drained(self, retry_after_ms: int) -> Actions:
         """The edge is stopping, and it is this session's turn to go."""

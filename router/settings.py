@@ -181,6 +181,9 @@ class Settings(BaseModel):
     heartbeat_timeout_s: Seconds = Field(
         8.0, description="A ping not answered by then closes with 4004. As Centrifugo's pong timeout."
     )
+    token_notice_s: Annotated[float, Field(ge=0, le=1e9)] = Field(
+        30.0, description="How long before its token ends a session is told, to send a newer one; 0 tells nobody."
+    )
     close_timeout_s: Seconds = Field(5.0, description="How long a closing handshake may take before the socket is cut.")
     frame_max_bytes: Bytes = Field(65_536, description="Longest frame from a client; a longer one closes with 4505.")
     send_buffer_max_bytes: Bytes = Field(

@@ -307,10 +307,11 @@ async def test_a_silent_socket_is_cut(edge: Edge) -> None:
 
 
 async def test_4003_when_the_token_expires(valkey_server: EmbeddedValkey, tmp_path: Path) -> None:
-    """A live session ends with its token, and none begins with an old one: with a newer one the client may come again."""
-    limits = {"token_leeway_s": 0, "heartbeat_s": 0.5}
+    """A live session ends with its token, as it is told before, and none begins with an old one."""
+    limits = {"token_leeway_s": 0, "token_notice_s": 1, "heartbeat_s": 0.5}
     async with running_edge(valkey_server.url, tmp_path, **limits) as edge, edge.open(edge.token("alice", ttl_s=2)) as client:
         await client.welcome()
+        assert (await client.next())["type"] == "expiring"
         assert (await client.closed())[0] == 4003
         async with edge.open(edge.token("alice", ttl_s=-60)) as late:
             assert await late.closed() == (4003, "token expired")

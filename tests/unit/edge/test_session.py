@@ -34,6 +34,7 @@ from edge.actions import (
     Watch,
 )
 from edge.closes import Close, Closing
+from edge.frames import Expiring, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
 from edge.session import Session, State
@@ -131,12 +132,12 @@ def test_the_frame_goes_before_the_address(query: dict[str, str], frame: dict[st
 
 
 def test_the_welcome_comes_first_then_what_was_held() -> None:
-    """In one write; the wait that follows is for the end of the token."""
+    """In one write; the wait that follows is for the notice of the token's end."""
     session = registering()
     assert session.position is not None
     assert session.position.take(10, 11, b'\x81\x0a{"seq":11}') is Verdict.HELD
     actions = come(session, 10)
-    assert actions[0] == Await(60.0)
+    assert actions[0] == Await(60.0 - SETTINGS.token_notice_s)
     assert [frame.get("type", frame.get("seq")) for frame in frames(actions)] == ["welcome", 11]
     assert frames(actions)[0] == {
         "type": "welcome",
@@ -561,10 +562,55 @@ def test_what_is_overdue_depends_on_the_state() -> None:
     verifying = new()
     verifying.upgraded(Upgrade("t", {}, ()))
     states = {new(): Close.NOT_AUTHENTICATED, verifying: Close.OVERLOADED, registering(): Close.OVERLOADED}
-    states[live()] = Close.TOKEN_EXPIRED
+    noticed = live()
+    noticed.overdue()
+    states[noticed] = Close.TOKEN_EXPIRED
     for session, close in states.items():
         assert closes(session.overdue()) == [close]
         assert session.overdue() == ()
+
+
+# -- the end of the token ------------------------------------------------------------------------------------------------
+
+
+def begun(valid_s: float, settings: Settings = SETTINGS) -> tuple[Session, Actions]:
+    """Return a session whose token is good for so long, and what it did when it was live."""
+    session = Session(settings, NODE, KeptOutlet())
+    session.upgraded(Upgrade("t", {}, (SUBPROTOCOL,)))
+    session.verified("alice", valid_s)
+    return session, come(session, 10)
+
+
+def test_a_client_is_told_before_its_token_ends() -> None:
+    """In time to fetch another; the session ends when the notice has passed."""
+    session, actions = begun(3_604.2)
+    assert only(Await, actions) == Await(3_574.2)
+    assert session.overdue() == (Await(30.0), Send(encode(Expiring(30))))
+    assert closes(session.overdue()) == [Close.TOKEN_EXPIRED]
+
+
+@pytest.mark.parametrize(("valid_s", "told_s"), [(30.0, 30), (12.7, 12), (0.25, 0.25)])
+def test_a_token_that_ends_soon(valid_s: float, told_s: float) -> None:
+    """Is told of behind the welcome, and behind what was missed."""
+    session, actions = begun(valid_s)
+    assert only(Await, actions) == Await(valid_s)
+    assert frames(actions)[1:] == [{"type": "expiring", "in_s": told_s}]
+    assert closes(session.overdue()) == [Close.TOKEN_EXPIRED]
+
+
+def test_a_notice_that_comes_late() -> None:
+    """Gives no more time than there is; an edge that slept beyond the end closes at once."""
+    session, _ = begun(60.0)
+    assert session.overdue(0.5) == (Await(29.5), Send(encode(Expiring(29))))
+    session, _ = begun(60.0)
+    assert closes(session.overdue(30.0)) == [Close.TOKEN_EXPIRED]
+
+
+def test_without_a_notice() -> None:
+    """The session ends with its token, unannounced."""
+    session, actions = begun(20.0, Settings(token_notice_s=0))
+    assert only(Await, actions) == Await(20.0)
+    assert closes(session.overdue()) == [Close.TOKEN_EXPIRED]
 
 
 def test_bye_comes_before_the_close() -> None:
