@@ -21,8 +21,8 @@
 -- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
 -- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
 -- ARGV[1] held         what the lease must say
--- ARGV[2] max          most entries to take, which bounds the look-ups too: one target an entry, and all in all 8,192 with
---                      those of lines of many, unless the first alone has more
+-- ARGV[2] max          most entries to take, which bounds the look-ups too: one target an entry; and most targets of lines of
+--                      many, unless the first alone has more
 -- ARGV[3] read_first   how many of them to read at first: nobody knows an entry's size before it is read
 -- ARGV[4] read_max     about how many bytes to take
 -- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
@@ -75,11 +75,18 @@ local now_us = time[1] * 1000000 + time[2]
 -- How many times as many entries a read asks for as the one before it, and how many at most.
 local READ_GROWTH, READ_MOST = 8, 512
 
--- How much of read_max an entry uses up.
+-- How much of read_max an entry uses up: its bytes; of a line of many, about those of all its frames.
+local PLACE_BYTES = 48
 local function size_of(fields)
   local bytes = 0
   for part = 1, #fields do
     bytes = bytes + #fields[part]
+  end
+  if string.sub(fields[2], 1, 5) == 'many ' then
+    local line = fields[2]
+    local _, before = string.find(line, '^many %- %- %S+ ')
+    local behind = before and string.find(line, ' ', before + 1, true) or #line
+    bytes = bytes + (behind - (before or behind)) / PLACE_BYTES * (#line - behind)
   end
   return bytes
 end
@@ -226,7 +233,6 @@ end
 --
 -- Each node gets one such line, with the places of its own users. wide[at] is what is needed for reports.
 local wide, looked, reportable, more = {}, 0, 0, 0
-local LOOK_UPS_MAX = 8192
 
 -- Returns what a line of many says, or nil and what is wrong with it.
 local function read_many(line)
@@ -254,7 +260,7 @@ function group_many(at, line)
   local targets, numbers, count = many.targets, many.numbers, many.count
   -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
   local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
-  if at > 1 and (max + looked + count > LOOK_UPS_MAX or reportable + frames > publish_max) then
+  if at > 1 and (looked + count > max or reportable + frames > publish_max) then
     return false
   end
   local parts = {}
