@@ -5,8 +5,10 @@
     heard again ───────┘      ▲                 │
                               └─────────────────┘ MongoDB is away, or it was asked too early
 
-Behind the welcome, so that no session waits for it, nor notices that MongoDB is away. One query runs at a time, and so many
-users share one: where few come, they wait for company a moment, since a query costs an edge as much as somebody who comes.
+Behind the welcome, so that no session waits for it, nor notices that MongoDB is away. One query runs at a time, and many users
+share one: those who come wait for company, since a query costs an edge nearly as much as somebody who comes; a notice has it go
+out at once. Where nothing stands for anybody, as in many installations, the query only asks whether that is so still, and
+everybody who waits shares it. Nothing of such an answer is kept: who comes later asks anew.
 
 What is told is never older than the last notice that was heard. A user of whom a notice comes while a query runs waits again,
 and what that query says of the user goes for nothing. So it is for a user whose last session ends meanwhile: without a route
@@ -34,7 +36,10 @@ USERS_A_QUERY: Final = 256
 """Most users looked up at once."""
 
 _REST_S: Final = 0.05
-"""How long others may gather behind a query that was not full. Twenty a second are no load, and nobody waits long."""
+"""How long no query follows one that was not full. Twenty a second are no load."""
+
+_COMPANY_S: Final = 0.2
+"""How much longer those who come wait for others, unless a notice comes, or they are as many as a query takes."""
 
 
 class Holder(Protocol):
@@ -60,6 +65,13 @@ class Table(Protocol):
 
 class Store(Protocol):
     """Where subscriptions stand; see `router.subscriptions`."""
+
+    def has_any(self) -> Awaitable[bool]:
+        """Tell whether anybody has any.
+
+        Raises:
+            PyMongoError: when it cannot be asked.
+        """
 
     def topics_of_many(self, users: Collection[str]) -> Awaitable[Mapping[str, Sequence[str]]]:
         """Return the topics of those of the users that have any.
@@ -105,13 +117,17 @@ class Standing:
         self._waiting: dict[str, None] = {}
         self._asked_for: dict[str, None] = {}
         self._wake = anyio.Event()
+        self._idle = self._urgent = False
+        # Whether anybody was ever found to have any: then it is not asked for any more.
+        self._in_use = False
 
     # -- called by sessions and the subscriber -----------------------------------------------------------------------
 
     def look(self, user: str) -> None:
         """Have what stands for a user read, and the user's sessions told: one is new."""
         self._waiting[user] = None
-        self._wake.set()
+        if self._idle or len(self._waiting) == USERS_A_QUERY:
+            self._wake.set()
 
     def withdraw(self, user: str) -> None:
         """Forget a user whose last session here has ended."""
@@ -125,7 +141,9 @@ class Standing:
 
     def _look_again(self, user: str) -> None:
         self._asked_for.pop(user, None)
-        self.look(user)
+        self._waiting[user] = None
+        self._urgent = True
+        self._wake.set()
 
     # -- notices -----------------------------------------------------------------------------------------------------
 
@@ -160,26 +178,50 @@ class Standing:
         while True:
             await self._somebody()
             self._take()
-            full = len(self._asked_for) == USERS_A_QUERY
             try:
                 async with self._reading:
-                    found = await self._store.topics_of_many(list(self._asked_for))
+                    found = await self._read()
             except STORE_OUTAGE as exc:
                 self._put_back()
                 await self._outages.wait("mongo", exc)
                 continue
             self._outages.over()
+            full = self._in_use and len(self._asked_for) == USERS_A_QUERY
             self._tell(found)
             if not full:
-                await anyio.sleep(_REST_S)
+                await self._rest()
 
     async def _somebody(self) -> None:
         while not self._waiting:
-            self._wake = anyio.Event()
+            self._wake, self._idle = anyio.Event(), True
             await self._wake.wait()
+        self._idle = False
+
+    async def _rest(self) -> None:
+        await anyio.sleep(_REST_S)
+        if not self._urgent and len(self._waiting) < USERS_A_QUERY:
+            self._wake = anyio.Event()
+            with anyio.move_on_after(_COMPANY_S):
+                await self._wake.wait()
+
+    async def _read(self) -> Mapping[str, Sequence[str]]:
+        """Return what stands for those who are asked for.
+
+        Raises:
+            PyMongoError: when MongoDB cannot be asked.
+        """
+        if not self._in_use:
+            self._in_use = await self._store.has_any()
+            if not self._in_use:
+                return {}
+            # They may be more than a query takes.
+            self._put_back()
+            self._take()
+        return await self._store.topics_of_many(list(self._asked_for))
 
     def _take(self) -> None:
-        self._asked_for = dict.fromkeys(islice(self._waiting, USERS_A_QUERY))
+        self._urgent = False
+        self._asked_for = dict.fromkeys(islice(self._waiting, USERS_A_QUERY if self._in_use else None))
         for user in self._asked_for:
             del self._waiting[user]
 

@@ -108,6 +108,16 @@ class Subscriptions:
         """
         return await self._read(user)
 
+    @timed("subscriptions_has_any")
+    @cancelled_once
+    async def has_any(self) -> bool:
+        """Tell whether anything stands for anybody.
+
+        Raises:
+            PyMongoError: when MongoDB cannot be asked.
+        """
+        return await self._documents.find_one({}, {"_id": 1}) is not None
+
     @timed("subscriptions_find_many")
     @cancelled_once
     async def topics_of_many(self, users: Collection[str]) -> dict[str, list[str]]:

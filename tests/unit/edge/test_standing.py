@@ -64,7 +64,17 @@ class Store:
         self.topics: dict[str, list[str]] = {}
         self.queries: list[list[str]] = []
         self.failures = 0
+        self.in_use = True
+        self.asked = 0
         self.may = anyio.Semaphore(0)
+
+    async def has_any(self) -> bool:
+        """Answer at once, unless it fails."""
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise AutoReconnect
+        return self.in_use
 
     async def topics_of_many(self, users: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Look now, answer later."""
@@ -192,7 +202,7 @@ async def test_who_has_left_is_not_told_what_was_asked_before() -> None:
 async def test_an_outage_is_lived_through() -> None:
     """Whoever is still there is asked for until there is an answer."""
     table, store = Table(), Store()
-    store.failures, store.topics = 3, {"alice": ["news"]}
+    store.topics = {"alice": ["news"]}
     alice = table.add("alice")
     table.add("bob")
     async with running(table, store) as standing:
@@ -201,10 +211,50 @@ async def test_an_outage_is_lived_through() -> None:
         await queried(store, 1)
         del table.holders["bob"]
         standing.withdraw("bob")
+        store.failures = 3
         for _ in range(4):
             store.may.release()
         assert await answered(alice, 1) == [["news"]]
     assert store.queries == [["alice", "bob"], ["alice"], ["alice"], ["alice"]]
+
+
+async def test_where_nothing_stands_for_anybody() -> None:
+    """One question for all who wait, however many, and again for those who come later; nobody is looked up before."""
+    table, store = Table(), Store()
+    store.in_use, store.failures = False, 1
+    users = [f"u{n}" for n in range(USERS_A_QUERY + 10)]
+    holders = [table.add(user) for user in users]
+    async with running(table, store) as standing:
+        for user in users:
+            standing.look(user)
+        assert await answered(holders[-1], 1) == [[]]
+        assert (store.asked, store.queries) == (2, [])
+        store.in_use, store.topics = True, {"u7": ["news"]}
+        standing.look_at_all()
+        store.may.release()
+        store.may.release()
+        assert await answered(holders[7], 2) == [[], ["news"]]
+        assert await answered(holders[-1], 2) == [[], []]
+        standing.look("u7")
+        store.may.release()
+        await answered(holders[7], 3)
+    assert (store.asked, [len(query) for query in store.queries]) == (3, [USERS_A_QUERY, 10, 1])
+
+
+async def test_a_notice_waits_for_no_company() -> None:
+    """Though those who come do."""
+    table, store = Table(), Store()
+    alice, bob = table.add("alice"), table.add("bob")
+    for _ in range(3):
+        store.may.release()
+    async with running(table, store) as standing:
+        standing.look("alice")
+        await answered(alice, 1)
+        standing.look("bob")
+        standing.hear_changed(b'{"user":"alice"}')
+        await answered(alice, 2)
+        assert bob.told == [[]]
+    assert store.queries == [["alice"], ["bob", "alice"]]
 
 
 async def test_all_are_asked_for_after_a_loss() -> None:
