@@ -86,7 +86,10 @@ class MemoryInbox:
 
     async def insert(self, documents: Sequence[Document], bodies: Sequence[Document] = ()) -> Insertion:
         """Store what is new."""
-        self.bodies |= {body["_id"]: body for body in bodies}
+        for body in bodies:
+            # As in MongoDB, it lives as long as the last that refers to it, also when a clock has gone back.
+            ends = [body["expires_at"], self.bodies.get(body["_id"], body)["expires_at"]]
+            self.bodies[body["_id"]] = body | {"expires_at": max(ends)}
         outcome = Insertion()
         keep_only, self.keep_only = self.keep_only, None
         places = {(document["target"], document["seq"]) for document in self.stored.values()}
