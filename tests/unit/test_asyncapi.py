@@ -17,8 +17,8 @@ from edge.closes import Close
 from edge.frames import ServerFrame
 from router.collect.entries import FIELDS, Entry, read_message
 from router.http.operations import Id
-from router.kick import KICKED, REASON
 from router.keys import Keys
+from router.kick import KICKED, REASON
 from router.lines import build_frame
 from router.settings import Settings
 from router.trace import Stage, TraceEvent

@@ -33,7 +33,7 @@ async def test_too_many_who_wait_to_be_erased_are_refused(monkeypatch: pytest.Mo
     """As many as may wait do; the next has 503 at once, until one of them is through."""
     monkeypatch.setattr(users, "Forgetting", _Forgetting)
     nothing = cast("Any", None)
-    served = users.Users(nothing, nothing, nothing, nothing, Settings(api_forgets_max=users.FORGETTING_MAX + 1))
+    served = users.Users(nothing, nothing, nothing, nothing, nothing, Settings(api_forgets_max=users.FORGETTING_MAX + 1))
     async with anyio.create_task_group() as tasks:
         for number in range(users.FORGETTING_MAX + 1):
             tasks.start_soon(served.delete, _request(f"u{number}"))
