@@ -21,7 +21,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Check the token, then call `verified`, `refused` or `unverifiable`."""
+    """Check the token, then call `verified`, `refused`, `expired` or `unverifiable`."""
 
     token: str
 

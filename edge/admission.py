@@ -138,7 +138,7 @@ class Admission:
         self.connections.add(connection)
 
     def verify(self, connection: Connection, token: str) -> None:
-        """Check a token, beside everything else when that takes a while. The session's own deadline ends the wait."""
+        """Check a token, beside everything else when that takes a while. Of a first one, the session has a deadline."""
         try:
             claims = self._verifier.verify_at_once(token)
         except TokenRefused as exc:
@@ -266,7 +266,7 @@ class Admission:
 
 def _turn_away(connection: Connection, problem: TokenRefused) -> None:
     if isinstance(problem, TokenExpired):
-        connection.close(Close.TOKEN_EXPIRED)
+        connection.expired()
         _EXPIRED.inc()
     else:
         connection.refused(problem.reason)

@@ -68,7 +68,7 @@ class Host(Protocol):
         """A socket is there."""
 
     def verify(self, connection: Connection, token: str) -> None:
-        """Check a token; then call `verified`, `refused` or `unverifiable`."""
+        """Check a token; then call `verified`, `refused`, `expired` or `unverifiable`."""
 
     def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
         """Take the session in and write its route; then call `registered`."""
@@ -274,6 +274,10 @@ class Connection(asyncio.Protocol):
     def refused(self, reason: str) -> None:
         """The token proves nothing."""
         self._act(self.session.refused(reason))
+
+    def expired(self) -> None:
+        """The token was good once."""
+        self._act(self.session.expired())
 
     def unverifiable(self) -> None:
         """No key was at hand to check the token with."""

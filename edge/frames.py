@@ -121,6 +121,12 @@ class Expiring(msgspec.Struct, frozen=True, tag="expiring"):
     in_s: float
 
 
+class Extended(msgspec.Struct, frozen=True, tag="extended"):
+    """The client's newer token holds from here on, for so many seconds."""
+
+    in_s: float
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The edge is about to close the connection; come back after `retry_after_ms`."""
 
@@ -139,7 +145,9 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a client's `ping`, for clients that cannot send the protocol's own."""
 
 
-ServerFrame = Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Expiring | Bye | Error | Pong
+ServerFrame = (
+    Welcome | CaughtUp | Lost | Subscribed | Unsubscribed | Members | Joined | Left | Expiring | Extended | Bye | Error | Pong
+)
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -29,6 +29,8 @@ device is followed by a ping, and only who answers it replaces others (`edge.rep
 The end of its token ends a session, and its client is told before (`edge.term`):
 
     LIVE ── overdue ──▶ `expiring` ── overdue ──▶ CLOSING
+      ▲                     │
+      └─ verified ── Verify ┘ a newer token, at any time: the session goes on, whatever the answer
 
 Messages do not come through here but straight to the session's position, which is the hot path; the session says when
 the position may start. Those of `all` and of topics (`edge.subscriptions`) come through feeds, which the session joins.
@@ -67,6 +69,7 @@ from edge.client_frames import (
     Connect,
     Ping,
     Subscribe,
+    Token,
     Unsubscribe,
     checked_topic,
     decode,
@@ -75,13 +78,13 @@ from edge.client_frames import (
 )
 from edge.closes import Close, Closing
 from edge.feed import Feed, Hearing
-from edge.frames import Bye, CaughtUp, Error, Expiring, Pong, ServerFrame, Unsubscribed, Welcome, encode
+from edge.frames import Bye, CaughtUp, Error, Expiring, Extended, Pong, ServerFrame, Unsubscribed, Welcome, encode
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.origins import is_allowed
 from edge.position import Outlet, Position
 from edge.subscriptions import Subscriptions, begin_hearing
-from edge.term import Term, first_term, in_frame
-from edge.wishes import first_cursor, lost, merged, not_from_the_future, not_supported
+from edge.term import Term, first_term, in_frame, next_term
+from edge.wishes import first_cursor, lost, merged, not_from_the_future
 from router.cursors import CursorKey
 from router.settings import Settings
 from router.targets import ALL, TOPIC_PREFIX, USER_PREFIX
@@ -136,6 +139,7 @@ class Session:
         "_head",
         "_left",
         "_looked",
+        "_newer",
         "_node",
         "_options",
         "_outlet",
@@ -176,6 +180,8 @@ class Session:
         self._rival = (0, "")
         # Until the welcome, how long the token is good; from then on, how much of that is left when the present wait is over.
         self._ends_in_s = math.inf
+        # A token to be asked about when the question about another is over; "" while there is none, None without a question.
+        self._newer: str | None = None
 
     @property
     def cursor(self) -> CursorKey | None:
@@ -214,7 +220,7 @@ class Session:
         return self._verify(upgrade.token)
 
     def verified(self, user: str, valid_s: float, patterns: Sequence[str] = (), granted: Sequence[str] = ()) -> Actions:
-        """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics.
+        """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics. So does a newer one.
 
         Args:
             user: who it is.
@@ -222,7 +228,11 @@ class Session:
             patterns: of topics that the client may ask for.
             granted: topics that it need not ask for.
         """
-        if self.state is not State.VERIFYING or self._outlet is None:
+        if self._outlet is None:
+            return ()
+        if self.state is State.LIVE and self._newer is not None:
+            return self._ask_next() or self._extend(self._outlet, user, valid_s, patterns, granted)
+        if self.state is not State.VERIFYING:
             return ()
         self.state = State.REGISTERING
         self.user = user
@@ -233,10 +243,20 @@ class Session:
 
     def refused(self, reason: str) -> Actions:
         """The token proves nothing."""
+        if self.state is State.LIVE:
+            return self._keep_token(Error("bad_token", f"token: {reason}"))
         return self.close(Close.NOT_AUTHENTICATED, reason)
+
+    def expired(self) -> Actions:
+        """The token was good once."""
+        if self.state is State.LIVE:
+            return self._keep_token(Error("bad_token", "token: it has expired"))
+        return self.close(Close.TOKEN_EXPIRED)
 
     def unverifiable(self) -> Actions:
         """There is no key to check the token with: it may be good, so the client is to come again."""
+        if self.state is State.LIVE:
+            return self._keep_token(Error("unavailable", "token: there is no key to check it with just now"))
         return self.close(Close.OVERLOADED, "no key to check the token with")
 
     def routed(self, at_us: int) -> None:
@@ -389,17 +409,12 @@ class Session:
                 return self._subscribe(checked_topic(frame), frame.since, presence=frame.presence)
             case Unsubscribe():
                 return self._unsubscribe(checked_topic(frame))
-            case _:
-                return self._reply(self._answer(frame))
-
-    def _answer(self, frame: ClientFrame) -> ServerFrame:
-        match frame:
+            case Token():
+                return self._renew(frame.token)
             case Ping():
-                return Pong()
+                return self._reply(Pong())
             case Connect():
-                return Error("unexpected", "connect: the token and wishes that came first stand")
-            case _:
-                return not_supported(type(frame).__name__.lower())
+                return self._reply(Error("unexpected", "connect: the token and wishes that came first stand"))
 
     def _ack(self, ack: Ack) -> Actions:
         problem = self._problem_with(ack)
@@ -436,6 +451,39 @@ class Session:
             return self._close_for(BadFrame(f"more than {_EARLY_MAX} frames before the welcome"))
         self._early += (encode(answer),)
         return ()
+
+    # -- a newer token -----------------------------------------------------------------------------------------------
+
+    def _renew(self, token: str) -> Actions:
+        """Have a newer token checked, one at a time: of several, the last is answered."""
+        if self.state is not State.LIVE:
+            return self._reply(Error("unexpected", "token: the first one is still being looked at"))
+        if self._newer is not None:
+            self._newer = token
+            return ()
+        self._newer = ""
+        return (Verify(token),)
+
+    def _ask_next(self) -> Actions:
+        """The question is over: ask about a token that has come meanwhile. Nothing is returned where the answer counts."""
+        token, self._newer = self._newer, None
+        return self._renew(token) if token else ()
+
+    def _keep_token(self, why: Error) -> Actions:
+        """A newer token does not do: the one before holds, and ends when it ends."""
+        return () if self._newer is None else self._ask_next() or (_send(why),)
+
+    def _extend(self, outlet: Outlet, user: str, valid_s: float, patterns: Sequence[str], granted: Sequence[str]) -> Actions:
+        if user != self.user:
+            return (_send(Error("forbidden", "token: it is of another user")),)
+        self._patterns, self._granted = patterns, granted
+        wait, notice = self._last(next_term(valid_s, self._settings.token_notice_s))
+        frames: list[ServerFrame] = [Extended(in_frame(valid_s)), *notice]
+        if self._topics is None:
+            given = self._make_topics(outlet).given() if granted else ()
+        else:
+            given = self._topics.regranted(patterns, granted)
+        return wait, *map(_send, frames), *given
 
     # -- topics ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@
 
 Some topics come unasked: those that the token names (`given`), and those that a back end has subscribed the user to
 (`standing`). They take the same way, whatever the patterns grant. What the client leaves it is not given again in this session;
-what a back end ends is over, whoever asked for it (`ended`).
+what a back end ends is over, whoever asked for it (`ended`). A newer token grants anew (`regranted`): the session then has
+what one that begins with that token would have, but for what the client has left.
 
 Where a topic begins, the later word wins: `since` in the frame; `since` of the connect frame, which counts once, for the first
 subscription of that topic; the device's cursor; what comes from now on. Both frames are answered every time, so that a client
@@ -205,6 +206,16 @@ class Subscriptions:
             actions += taken
         return tuple(actions)
 
+    def regranted(self, patterns: Sequence[str], granted: Sequence[str]) -> Actions:
+        """A newer token holds: what it does not grant is over, unless it stands; what it alone names begins."""
+        fresh = [topic for topic in granted if topic not in self._granted]
+        self._patterns, self._granted = patterns, granted
+        standing = self._standing or _NONE
+        bare = [topic for topic in map(_topic, [*self.hearings, *self.wished]) if not self._may_ask(topic)]
+        self._came = (self._came - frozenset(fresh)) | (standing & frozenset(bare))
+        over = [action for topic in bare if topic not in standing for action in (*self._end(topic), _send(_no_longer(topic)))]
+        return (*over, *(action for topic in fresh for action in self._take(topic)))
+
     def ended(self, topic: str) -> Actions:
         """A back end has ended a topic, whoever asked for it. Where it stands again, that is news."""
         self._came, self._left = self._came - {topic}, self._left - {topic}
@@ -261,7 +272,7 @@ class Subscriptions:
         asked = self.wished.pop(target)
         hearing, told, then = begin_hearing(feed, self._outlet, since, self._settings.retention_s)
         self.hearings[target] = hearing
-        topic = target.removeprefix(TOPIC_PREFIX)
+        topic = _topic(target)
         watch = (Watch(topic),) if target in self._watched else ()
         self._watched -= {target}
         actions: Actions = (Send(b"".join(map(encode, [Subscribed(topic, feed.head), *told]))), *then, *watch)
@@ -269,6 +280,14 @@ class Subscriptions:
             return actions
         # What the client came with is its device's.
         return *actions, MoveCursor(CursorKey(self._user, self._device, target), hearing.at)
+
+
+def _topic(target: str) -> str:
+    return target.removeprefix(TOPIC_PREFIX)
+
+
+def _no_longer(topic: str) -> Error:
+    return Error("forbidden", f"token: the newer one does not grant the topic {topic}")
 
 
 def _send(frame: ServerFrame) -> Send:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from edge.client_frames import Options
-from edge.frames import Error, Lost
+from edge.frames import Lost
 
 
 def merged(asked: Options, wished: Options) -> Options:
@@ -18,11 +18,6 @@ def merged(asked: Options, wished: Options) -> Options:
         wished.since or asked.since,
         wished.topics or asked.topics,
     )
-
-
-def not_supported(wish: str) -> Error:
-    """Return the answer to a wish or frame that this version does not carry out."""
-    return Error("not_supported", f"{wish}: this version does not carry it out")
 
 
 def not_from_the_future(since: int, head: int) -> int:

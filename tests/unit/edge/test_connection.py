@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
@@ -140,6 +141,8 @@ class Socket(asyncio.Transport):
 class FakeVerifier:
     """A token is its user, or what happens to it."""
 
+    waiting = 0
+
     def verify_at_once(self, token: str) -> Claims | None:
         """Return or raise, but for those that take a while."""
         match token:
@@ -149,7 +152,7 @@ class FakeVerifier:
                 raise TokenExpired("no more")
             case "later" | "never" | "soon":
                 return None
-        return Claims(user=token, expires_at=int(time.time()) + 60, topics=("*",), jti="j")
+        return Claims(user=token, expires_at=int(time.time()) + 600, topics=("*",), jti="j")
 
     async def verify(self, token: str) -> Claims:
         """Take that while."""
@@ -157,8 +160,9 @@ class FakeVerifier:
             case "later":
                 raise KeysUnavailable("wait")
             case "never":
+                self.waiting += 1
                 await anyio.sleep_forever()
-        return Claims(user=token, expires_at=int(time.time()) + 60, topics=("*",), jti="j")
+        return Claims(user=token, expires_at=int(time.time()) + 600, topics=("*",), jti="j")
 
 
 class KeptRoutes:
@@ -288,7 +292,7 @@ class Desk:
         self.cursors = FakeCursors()
         cursors: Any = self.cursors
         catch_up: Any = self
-        verifier = FakeVerifier()
+        self.verifier = FakeVerifier()
         self.feeds = FakeFeeds(self.sessions.feeds)
         feeds: Any = self.feeds
         self.standing = FakeStanding()
@@ -300,7 +304,7 @@ class Desk:
             NODE,
             self.sessions,
             self.routes,
-            verifier,
+            self.verifier,
             heads,
             feeds,
             cursors,
@@ -613,6 +617,31 @@ async def test_a_token_whose_key_is_asked_for(desk: Desk) -> None:
     """It takes a while, and then the session goes on as any other."""
     _, socket = await desk.live("soon")
     assert socket.close_code is None
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [("alice", "extended"), ("bob", "forbidden"), ("bad", "bad_token"), ("old", "bad_token"), ("later", "unavailable")],
+)
+async def test_a_newer_token(desk: Desk, token: str, told: str) -> None:
+    """Is answered, whatever it is, and the session goes on."""
+    _, socket = await desk.live("alice")
+    socket.say(f'{{"type":"token","token":"{token}"}}')
+    await anyio.wait_all_tasks_blocked()
+    (frame,) = map(json.loads, socket.frames())
+    assert frame.get("code", frame["type"]) == told
+    assert socket.close_code is None
+
+
+async def test_newer_tokens_are_looked_at_one_at_a_time(desk: Desk) -> None:
+    """However many a client sends while auth is asked for the key of one."""
+    connection, socket = await desk.live("alice")
+    for token in ["never"] * 100 + ["alice"]:
+        socket.say(f'{{"type":"token","token":"{token}"}}')
+    await anyio.wait_all_tasks_blocked()
+    assert desk.verifier.waiting == 1
+    connection.unverifiable()
+    assert [json.loads(frame)["type"] for frame in socket.frames()] == ["extended"]
 
 
 async def test_a_verifier_that_hangs_is_given_up(desk: Desk) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 
@@ -543,6 +542,7 @@ def test_acks_of_all_and_of_topics() -> None:
         (lambda s: s.binary(), Close.BAD_FRAME),
         (lambda s: s.refused("expired"), Close.NOT_AUTHENTICATED),
         (lambda s: s.unverifiable(), Close.OVERLOADED),
+        (lambda s: s.expired(), Close.TOKEN_EXPIRED),
         (lambda s: s.overdue(), Close.NOT_AUTHENTICATED),
         (lambda s: s.drained(5), Close.DRAINING),
         (lambda s: s.close(Close.REPLACED), Close.REPLACED),
@@ -613,6 +613,76 @@ def test_without_a_notice() -> None:
     assert closes(session.overdue()) == [Close.TOKEN_EXPIRED]
 
 
+TOKEN = b'{"type":"token","token":"%b"}'
+
+
+def renewing(*topics: str) -> Session:
+    """Return a live session whose client has sent a newer token."""
+    session = live(10, *topics)
+    assert session.text(TOKEN % b"new") == (Verify("new"),)
+    assert session.state is State.LIVE
+    return session
+
+
+def test_a_newer_token_extends_the_session() -> None:
+    """Before the notice or after it: with a new end, and a new notice of it."""
+    for noticed in (False, True):
+        session = renewing()
+        if noticed:
+            session.overdue()
+        actions = session.verified("alice", 3_600.5)
+        assert actions[0] == Await(3_570.5)
+        assert frames(actions) == [{"type": "extended", "in_s": 3600}]
+        assert frames(session.overdue()) == [{"type": "expiring", "in_s": 30}]
+        assert session.text(TOKEN % b"newest") == (Verify("newest"),)
+
+
+def test_newer_tokens_that_live_for_less_than_the_notice() -> None:
+    """Are not asked for in a circle: the notice comes after half of the time."""
+    actions = renewing().verified("alice", 20.0)
+    assert only(Await, actions) == Await(10.0)
+    assert frames(actions) == [{"type": "extended", "in_s": 20}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (lambda s: s.verified("bob", 600.0, ["*"], ["news"]), "forbidden"),
+        (lambda s: s.refused("this is not a JSON Web Token"), "bad_token"),
+        (lambda s: s.expired(), "bad_token"),
+        (lambda s: s.unverifiable(), "unavailable"),
+    ],
+)
+def test_a_newer_token_that_does_not_do(answer: Callable[[Session], Actions], code: str) -> None:
+    """Changes nothing; nor does an answer that nobody asked for."""
+    session = renewing()
+    actions = answer(session)
+    assert [frame["code"] for frame in frames(actions)] == [code]
+    assert len(actions) == 1
+    assert answer(session) == ()
+    assert frames(session.text(b'{"type":"subscribe","topic":"news"}'))[0]["code"] == "forbidden"
+    assert frames(session.overdue()) == [{"type": "expiring", "in_s": 30}]
+    assert closes(session.overdue()) == [Close.TOKEN_EXPIRED]
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda s: s.verified("alice", 9.0), lambda s: s.refused("no"), lambda s: s.expired(), lambda s: s.unverifiable()]
+)
+def test_of_several_newer_tokens_the_last_is_answered(answer: Callable[[Session], Actions]) -> None:
+    """One is looked at at a time, whatever becomes of it, and those between not at all."""
+    session = renewing()
+    assert session.text(TOKEN % b"b") == session.text(TOKEN % b"c") == ()
+    assert answer(session) == (Verify("c"),)
+    assert frames(session.verified("alice", 600.0)) == [{"type": "extended", "in_s": 600}]
+
+
+def test_a_newer_token_before_the_welcome() -> None:
+    """Is too early: the first is still being looked at."""
+    session = registering()
+    assert session.text(TOKEN % b"new") == ()
+    assert frames(come(session, 10))[1]["code"] == "unexpected"
+
+
 def test_bye_comes_before_the_close() -> None:
     """So that a client knows when to come back."""
     actions = live().drained(1380)
@@ -635,7 +705,6 @@ def test_bye_comes_before_the_close() -> None:
         (b'{"type":"ack","seq":0,"to":"all"}', []),
         (b'{"type":"subscribe","topic":"news"}', ["forbidden"]),
         (b'{"type":"unsubscribe","topic":"news"}', ["unsubscribed"]),
-        (b'{"type":"token","token":"t"}', ["not_supported"]),
     ],
 )
 def test_a_frame_that_can_be_read_does_not_end_the_session(sent: bytes, answers: list[str]) -> None:
@@ -682,8 +751,10 @@ EVENTS: dict[str, Callable[[Session], Actions]] = {
     "upgraded": lambda s: s.upgraded(Upgrade(None, {}, ())),
     "connect": lambda s: s.text(b'{"type":"connect","token":"t"}'),
     "ping": lambda s: s.text(b'{"type":"ping"}'),
-    "verified": lambda s: s.verified("alice", math.inf, ["*"]),
+    "verified": lambda s: s.verified("alice", 3_600.0, ["*"]),
+    "token": lambda s: s.text(TOKEN % b"t"),
     "refused": lambda s: s.refused("no"),
+    "unverifiable": lambda s: s.unverifiable(),
     "registered": lambda s: s.registered(5),
     "heard": lambda s: s.heard(feed()),
     "subscribe": lambda s: s.text(b'{"type":"subscribe","topic":"news"}'),

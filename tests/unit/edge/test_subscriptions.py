@@ -12,6 +12,7 @@ from edge.actions import FIND_STANDING, Actions, CatchUp, FindCursor, Forgo, Hea
 from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.session import Session
 from router.cursors import CursorKey
+from router.grants import covers
 from router.settings import Settings
 from router.targets import TOPIC_PREFIX
 from tests.unit.edge.outlets import KeptOutlet, feed
@@ -174,14 +175,64 @@ def test_nothing_is_told_outside_of_a_sessions_life() -> None:
     assert session.standing(["sport"]) == ()
 
 
+def extended(session: Session, patterns: tuple[str, ...] = (), granted: tuple[str, ...] = ()) -> Actions:
+    """Give a session a newer token; return what it does behind `extended`."""
+    session.text(b'{"type":"token","token":"t"}')
+    actions = session.verified("alice", 600.0, patterns, granted)
+    assert told(actions)[0] == ("extended", None)
+    return actions[2:]
+
+
+def test_what_a_newer_token_does_not_grant_is_over() -> None:
+    """Joined or not, asked for or named by the one before; the client is told so, and why."""
+    session, _ = live(("own-*",), ("given",))
+    session.text(b'{"type":"subscribe","topic":"own-1"}')
+    session.text(b'{"type":"subscribe","topic":"own-2"}')
+    session.text(b'{"type":"subscribe","topic":"own-3"}')
+    join(session, "own-1", "own-2", "given")
+    actions = extended(session, ("own-2",))
+    assert [type(action) for action in actions if isinstance(action, (Leave, Forgo))] == [Leave, Leave, Forgo]
+    assert told(actions) == [
+        one for topic in ("own-1", "given", "own-3") for one in (("unsubscribed", topic), ("error", "forbidden"))
+    ]
+    assert told(session.text(b'{"type":"subscribe","topic":"own-1"}')) == [("error", "forbidden")]
+    assert told(session.text(b'{"type":"subscribe","topic":"own-2"}')) == [("subscribed", "own-2")]
+
+
+def test_what_a_newer_token_names() -> None:
+    """Begins, unless the one before named it too, and the client has left it; it does for a session without any topic."""
+    session, _ = live()
+    assert heard(extended(session, (), ("news",))) == ["topic:news"]
+    join(session, "news")
+    session.standing([])
+    session.text(b'{"type":"unsubscribe","topic":"news"}')
+    assert heard(extended(session, (), ("news", "sport"))) == ["topic:sport"]
+    assert extended(session, (), ("news", "sport")) == ()
+
+
+def test_what_stands_needs_no_token() -> None:
+    """Also where the client had asked for it by a right of its own, until it stands no longer."""
+    session, _ = live(("own",))
+    session.text(b'{"type":"subscribe","topic":"own"}')
+    session.standing(["own", "news"])
+    join(session, "own", "news")
+    assert extended(session) == ()
+    assert told(session.standing([])) == [("unsubscribed", "news"), ("unsubscribed", "own")]
+
+
 TOPICS: Final = ("own-1", "own-2", "news", "sport")
 STEPS: Final = st.lists(
     st.one_of(
         st.tuples(st.just("standing"), st.lists(st.sampled_from(TOPICS), unique=True)),
         st.tuples(st.sampled_from(["subscribe", "unsubscribe", "ended"]), st.sampled_from(TOPICS)),
+        st.tuples(st.just("token"), st.tuples(st.sampled_from(["own-*", "own-1", "*", "none"]), st.sampled_from(TOPICS))),
     ),
     max_size=30,
 )
+
+
+Said = str | list[str] | tuple[str, str]
+"""A topic; those that stand; or the pattern and the name in a newer token."""
 
 
 class Model:
@@ -191,20 +242,28 @@ class Model:
         self.own: set[str] = set()
         self.stands: set[str] | None = None
         self.left: set[str] = set()
+        self.token = ("own-*", "none")
 
     @property
     def heard(self) -> set[str]:
         """What is heard: what was asked for by right, and what stands and was not left."""
         return self.own | (self.stands or set()) - self.left
 
-    def step(self, word: str, said: str | list[str]) -> None:
+    def may_ask(self, topic: str) -> bool:
+        """Tell whether the token grants it."""
+        return covers(self.token[:1], topic) or topic == self.token[1]
+
+    def step(self, word: str, said: Said) -> None:
         """Take a step."""
-        if isinstance(said, list):
+        if isinstance(said, tuple):
+            named, self.token = self.token[1], said
+            self.own = {topic for topic in self.own if self.may_ask(topic)} | ({said[1]} - {named} - self.left)
+        elif isinstance(said, list):
             self.stands = set(said)
             self.left &= self.stands
         elif word == "subscribe":
             self.left.discard(said)
-            self.own |= {said} if said.startswith("own") else set()
+            self.own |= {said} if self.may_ask(said) else set()
         elif word == "unsubscribe":
             self.own.discard(said)
             self.left |= {said} if self.stands is None or said in self.stands else set()
@@ -216,7 +275,7 @@ class Model:
 
 
 @given(STEPS)
-def test_the_client_is_told_what_is_heard(steps: list[tuple[str, str | list[str]]]) -> None:
+def test_the_client_is_told_what_is_heard(steps: list[tuple[str, Said]]) -> None:
     """Whoever says what in whatever order: what the session hears is what the client was told, and what is right."""
     session, _ = live(("own-*",))
     model, client = Model(), set[str]()
@@ -224,6 +283,8 @@ def test_the_client_is_told_what_is_heard(steps: list[tuple[str, str | list[str]
         model.step(word, said)
         if isinstance(said, list):
             actions = session.standing(said)
+        elif isinstance(said, tuple):
+            actions = extended(session, said[:1], said[1:])
         elif word == "ended":
             actions = session.ended(said)
         else:
