@@ -44,6 +44,10 @@ IDS_A_QUERY: Final = 128
 would take longer than `mongo_timeout_s`, and so would every further try.
 """
 
+_NEW_MAX_MS: Final = 100
+"""How long the store may look for ids of which hardly any is expected. The embedded one minds it only where some are stored: it
+looks at the clock with every 64th."""
+
 _NEWEST_SPANS_US: Final = (600_000_000, 43_200_000_000, 2_592_000_000_000, 2**53)
 """How far back a target's newest message is looked for, one after the other: ten minutes, half a day, thirty days, everything.
 The embedded store reads all that lies in the span, and a target may have a hundred thousand; seqs are microseconds.
@@ -115,24 +119,32 @@ class Inbox:
         known = {document["_id"] async for document in self._with_ids(ids, {"_id": 1})}
         return {index for index in indexes if documents[index]["_id"] in known}
 
-    async def _with_ids(
-        self, ids: Sequence[str], fields: dict[str, int] | None = None, a_query: int = IDS_A_QUERY
-    ) -> AsyncGenerator[Document]:
-        for first in range(0, len(ids), a_query):
-            some = list(ids[first : first + a_query])
+    async def _with_ids(self, ids: Sequence[str], fields: dict[str, int] | None = None) -> AsyncGenerator[Document]:
+        for first in range(0, len(ids), IDS_A_QUERY):
+            some = list(ids[first : first + IDS_A_QUERY])
             async for document in self._documents.find({"_id": {"$in": some}}, fields):
                 yield document
 
     @timed("find")
     @cancelled_once
-    async def find(self, ids: Sequence[str], a_query: int = IDS_A_QUERY) -> dict[str, Stored]:
-        """Return what is stored under these `_id`s; one that is missing is not there.
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Return what is stored under these `_id`s; one that is missing is not there."""
+        return await self._with_bodies([document async for document in self._with_ids(ids)])
 
-        Args:
-            ids: which.
-            a_query: most of them in one query; more than usual only of such as are hardly ever stored.
+    @timed("find")
+    @cancelled_once
+    async def find_among_new(self, ids: Sequence[str]) -> dict[str, Stored] | None:
+        """Return what is stored under these `_id`s, of which hardly any is; None when so many are that it takes too long.
+
+        One query, which costs the embedded store less than many while it stores something; behind None, `find` them.
         """
-        documents = [document async for document in self._with_ids(ids, a_query=a_query)]
+        try:
+            documents = await self._documents.find({"_id": {"$in": list(ids)}}).max_time_ms(_NEW_MAX_MS).to_list()
+        except ExecutionTimeout:
+            return None
+        return await self._with_bodies(documents)
+
+    async def _with_bodies(self, documents: Sequence[Document]) -> dict[str, Stored]:
         bodies = await self._bodies.find([document["body"] for document in documents if "body" in document])
         return {document["_id"]: _stored(document, bodies.get(document.get("body", ""))) for document in documents}
 

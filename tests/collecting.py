@@ -106,9 +106,13 @@ class MemoryInbox:
             raise Cut
         return outcome
 
-    async def find(self, ids: Sequence[str], a_query: int = 0) -> dict[str, Stored]:  # noqa: ARG002 - as the inbox has it
+    async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Return what is stored under these ids."""
         return {one: self._stored(self.stored[one]) for one in ids if one in self.stored}
+
+    async def find_among_new(self, ids: Sequence[str]) -> dict[str, Stored] | None:
+        """Return what is stored under these `_id`s, however many."""
+        return await self.find(ids)
 
     def _stored(self, document: Document) -> Stored:
         expires_ms, body = int(document["expires_at"].timestamp() * 1000), self._body(document)

@@ -84,6 +84,25 @@ async def test_find_returns_what_is_stored(site: Site) -> None:
     assert await site.inbox.find([]) == {}
 
 
+async def test_find_among_new_answers_in_one_query(site: Site) -> None:
+    """What is stored, where it is little."""
+    await site.inbox.insert([_document("user:a", "m1", 1)])
+    found = await site.inbox.find_among_new(["user:a m1", *(f"user:a n{number}" for number in range(1_000))])
+    assert found is not None
+    assert found.keys() == {"user:a m1"}
+
+
+async def test_find_among_new_ends_where_much_is_stored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store cuts it off in time, and the same ids can be asked for otherwise."""
+    monkeypatch.setattr(inbox_module, "_NEW_MAX_MS", 1)
+    documents = [_document("user:a", f"m{number}", number) for number in range(500)]
+    for first in range(0, len(documents), 100):
+        await site.inbox.insert(documents[first : first + 100])
+    ids = [document["_id"] for document in documents]
+    assert await site.inbox.find_among_new(ids) is None
+    assert len(await site.inbox.find(ids)) == len(ids)
+
+
 async def test_newest_of_many_targets(site: Site) -> None:
     """The highest seq of each, in slices; a target without any is left out."""
     documents = [_document(f"user:{n}", f"m{m}", 1_000 * n + m) for n in range(300) for m in (2, 0, 1)]
