@@ -97,7 +97,7 @@ class Delivery:
         for word, payload in noted:
             try:
                 self._notices[word](payload)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter is the decoder's word for what is nested too deeply
                 log.exception("line_refused", head=payload[:64])
 
     def _deliver(self, lines: Iterable[bytes], dirty: list[Outlet]) -> None:  # noqa: C901, PLR0912 - the hot path

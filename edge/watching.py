@@ -216,7 +216,8 @@ class Watching:
             log.warning("nodes_unread", shard=keys.shard, error=str(exc))
             return
         now_ms = seconds * 1_000 + us / 1_000
-        alive = {node.decode() for node, expires_ms in nodes if expires_ms > now_ms}
+        # A name that is no UTF-8 is by hand, and nobody's.
+        alive = {node.decode(errors="replace") for node, expires_ms in nodes if expires_ms > now_ms}
         _say(self._watches.alive(topics, alive, time.monotonic()))
 
     def _keys_of(self, topic: str) -> Keys:

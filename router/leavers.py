@@ -97,7 +97,7 @@ class Leaving:
         names = [keys.lease(_ROLE), keys.nodes(), keys.leaving(), keys.events()]
         with fencing():
             node, users, over = await self._gone(keys=names, args=[held, self._grace_ms, most, self._events_max])
-        return Gone(node.decode(), users, bool(over))
+        return Gone(node.decode(errors="replace"), users, bool(over))
 
     async def say(self, held: str, most: int = SLICE) -> Said:
         """Say offline of those who are due and not back."""

@@ -257,6 +257,13 @@ async def test_a_hash_of_another_type_does_not_keep_a_node_from_being_gone(stage
     assert not await stage.redis.exists(stage.keys.on(ONE))
 
 
+async def test_a_node_whose_name_is_no_text_is_gone_as_any(real_shard: Shard) -> None:
+    """Somebody has put it there; dispatch goes on. The fake's scripts know text only."""
+    stage = Stage(real_shard)
+    await stage.redis.zadd(stage.keys.nodes(), {b"\xff": 1})
+    assert await stage.leaving.see_to_node(HELD) == Gone("\ufffd", 0, over=True)
+
+
 # -- what Redis has forgotten ------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from edge.delivery import Delivery
 from edge.frames import text_frame
+from edge.members import Told
 from edge.position import Position
 from router.lines import build_frame, build_line
 from tests.unit.edge.outlets import KeptOutlet
@@ -269,3 +271,34 @@ def test_a_fast_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     hearers.delivery.receive([fast_line("nobody", b"1"), fast_line("alice", b"1", "exp=1;fast=1")])
     hearers.receive(line("alice", 0, 1, expires_ms=9_999_999_999_999), line("alice", 1, 2))
     assert len(looked) == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        b'{"topic":7}',
+        b'{"topic":"\xff"}',
+        b'{"topic":"\\ud800"}',
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000,
+    ],
+    ids=["nothing", "null", "a list", "cut", "a number", "no utf-8", "half a pair", "deep"],
+)
+def test_a_notice_of_nonsense_costs_nobody_anything(payload: bytes) -> None:
+    """What was published with it is delivered, and so is what comes behind: the subscription stands."""
+    heard: list[Told] = []
+    outlet = KeptOutlet()
+    position = Position(outlet, "user:x", HELD_MAX_BYTES)
+    position.start(0)
+
+    def hear(text: bytes) -> None:
+        heard.append(msgspec.json.decode(text, type=Told))
+
+    delivery = Delivery({b"user:a": [position]}, lambda _: None, notices={b"members": hear})
+    good = b'members - - - {"topic":"t","node":"n"}'
+    delivery.receive([line("a", 0, 1).encode(), b"members - - - " + payload, good, line("a", 1, 2).encode()])
+    assert outlet.frames == [wire("a", 1), wire("a", 2)]
+    assert heard == [Told("t", "n")]
