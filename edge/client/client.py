@@ -380,6 +380,8 @@ class Client:
                 self._retry_after_s = read_retry_after_s(frame)
             case "expiring":
                 self._expires_at_s = time.monotonic() + read_expiring_s(frame, TOKEN_TIMEOUT_S)
+            case "extended":
+                self._asked.ask_unheard_again()
         self._tell(Noticed(frame))
 
     # -- what the client says ----------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ class Refused:
     """The edge did not carry something out, and says why: `error` in the protocol.
 
     `forbidden` and `too_many_topics` are of topics, which the text names. Such a topic is asked for again with each
-    connection, since the next token may grant it; `unsubscribe` ends that. With `too_many_members` the topic goes on, and
+    connection and each newer token, which may grant it; `unsubscribe` ends that. `bad_token` and `unavailable` are of a newer
+    token: the connection ends with the one before it. With `too_many_members` the topic goes on, and
     nothing more is told of who hears it.
     """
 

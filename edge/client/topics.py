@@ -7,8 +7,8 @@ of what has changed. An edge answers every frame, in order. Until the last `unsu
 says of the topic belongs to a subscription that is over, and is dropped; that holds, too, for a topic that was given up and
 taken again in one breath.
 
-A topic that is refused stays wanted: the next connection has another token, perhaps, that grants it. So does one that a back
-end has ended: what this session has lost, the next may be granted.
+A topic that is refused stays wanted: another token, perhaps, grants it, so that it is asked for again when a newer one extends
+the session, and with the next connection. So does one that has been ended: what is lost now may be granted later.
 
 A back end may give a session topics that nobody asked for: `subscribed` comes unasked then. They are for the application too,
 unless it has given that topic up before: then the session leaves it again.
@@ -86,7 +86,7 @@ class Asked:
             members are wanted are always unsaid, for the connect frame has no word for that.
     """
 
-    __slots__ = ("_again", "_given", "_given_up", "_last_acks", "_leaving", "_said", "_wanted", "_watched")
+    __slots__ = ("_again", "_given", "_given_up", "_heard", "_last_acks", "_leaving", "_said", "_wanted", "_watched")
 
     def __init__(self, topics: Topics, *, at_once: bool = True) -> None:
         self._wanted, self._given_up = topics.wanted, topics.given_up
@@ -95,6 +95,7 @@ class Asked:
         self._said = {topic: number for topic, number in topics.wanted.items() if at_once and topic not in topics.watched}
         self._leaving: Counter[str] = Counter()
         self._again: set[str] = set()
+        self._heard: set[str] = set()
         self._last_acks: dict[str, int] = {}
 
     @property
@@ -126,6 +127,10 @@ class Asked:
         if topic in self._said:
             self._again.add(topic)
 
+    def ask_unheard_again(self) -> None:
+        """Have all be asked for once more that has been asked for in vain so far."""
+        self._again |= self._said.keys() - self._heard
+
     def acknowledge_last(self, topic: str, seq: int) -> None:
         """Have this acknowledged before the topic is unsubscribed; behind that, no edge would take it."""
         if self.knows(topic):
@@ -151,8 +156,10 @@ class Asked:
 
     def subscribed(self, topic: str) -> None:
         """Note that a topic is heard from here on; nobody may have asked for it."""
-        if topic not in self._said and not self._leaving[topic]:
-            self._given.add(topic)
+        if not self._leaving[topic]:
+            self._heard.add(topic)
+            if topic not in self._said:
+                self._given.add(topic)
 
     def unsubscribed(self, topic: str) -> bool:
         """Note the answer to an `unsubscribe`, or that a topic was taken away; tell whether it was given, and is over now."""
@@ -161,11 +168,13 @@ class Asked:
             return False
         given = topic in self._given
         self._given.discard(topic)
+        self._heard.discard(topic)
         return given
 
     def _leave(self, topic: str) -> list[str]:
         self._said.pop(topic, None)
         self._given.discard(topic)
+        self._heard.discard(topic)
         self._again.discard(topic)
         self._leaving[topic] += 1
         last = self._last_acks.pop(topic, None)

@@ -54,7 +54,10 @@ export type Status =
 export interface Options<Body = unknown> {
   /** Addresses of edges, such as `wss://push.example.com/v1/connect`; tried in turn. */
   urls: string[];
-  /** Returns a token for each connect. `fresh`: the last one has expired, so no kept one will do. Throws when there is none. */
+  /**
+   * Returns a token for each connect, and, before it ends, the one that the connection goes on with. `fresh`: the last one has
+   * expired or is about to, so no kept one will do. Throws when there is none. Of pages that share a connection the leader's is asked.
+   */
   token: (wish: { fresh: boolean }) => string | Promise<string>;
   /**
    * Names this device to the cluster, which keeps its cursors: what was handled is acknowledged, and where `cursors` has none the

@@ -797,6 +797,8 @@ class Source {
   #position = new Map();
   /** The topics that this connection has been asked for, or was given, as targets. */
   #asked = new Set();
+  /** Those of them that it is told to hear. */
+  #heard = new Set();
   /** Those whose members it has been asked for. */
   #watched = new Set();
   /** Those that this or an earlier connection was given unasked. */
@@ -857,6 +859,7 @@ class Source {
     this.#say({ type: "connecting", url });
     this.#retryAfterMs = null;
     this.#asked.clear();
+    this.#heard.clear();
     this.#watched.clear();
     this.#declined.clear();
     this.#leaving.clear();
@@ -949,6 +952,7 @@ class Source {
     else if (frame.type === "error") this.#say(frame);
     else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
     else if (frame.type === "expiring") this.#renew(this.#connection);
+    else if (frame.type === "extended") this.#askAgain();
   }
 
   #message(frame, raw) {
@@ -1052,6 +1056,11 @@ class Source {
     for (const to of this.#presence()) if (!this.#watched.has(to)) this.#subscribe(to);
   }
 
+  /** A newer token may grant what the last one did not. */
+  #askAgain() {
+    for (const to of this.#wanted()) if (this.#asked.has(to) && !this.#heard.has(to)) this.#subscribe(to);
+  }
+
   #leave(to) {
     this.#position.delete(to);
     this.#recent.end(to);
@@ -1067,6 +1076,7 @@ class Source {
 
   #unsubscribe(to) {
     this.#asked.delete(to);
+    this.#heard.delete(to);
     this.#watched.delete(to);
     if (this.#given.has(to)) this.#declined.add(to);
     this.#leaving.set(to, (this.#leaving.get(to) ?? 0) + 1);
@@ -1077,6 +1087,7 @@ class Source {
     const to = targetOf(frame);
     if (!this.#asked.has(to) && !this.#leaving.has(to)) this.#give(to);
     if (!this.#hears(to)) return;
+    this.#heard.add(to);
     if (this.#options.device === undefined) this.#beginAt(to, frame.seq);
     this.#say(frame);
   }
@@ -1104,6 +1115,7 @@ class Source {
   /** A back end has ended a topic. Who wants it asks the next session for it. */
   #takenAway(to, frame) {
     if (!this.#asked.has(to)) return;
+    this.#heard.delete(to);
     this.#say(frame);
     if (!this.#given.delete(to)) return;
     if (!this.#isTaken(to)) {

@@ -12,7 +12,18 @@ import anyio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from edge.client import Client, CursorsOfAnother, FileCursors, MemoryCursors, NoToken, NotWelcome, Parted, Status
+from edge.client import (
+    Client,
+    CursorsOfAnother,
+    FileCursors,
+    MemoryCursors,
+    Noticed,
+    NoToken,
+    NotWelcome,
+    Parted,
+    Refused,
+    Status,
+)
 from tests.integration.edges import eventually
 from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, message, recording, scene, since, tokens
 
@@ -148,22 +159,29 @@ async def test_expired_token_is_followed_by_a_fresh_one() -> None:
 
 
 async def test_expiring_token_is_renewed_on_the_connection() -> None:
-    """A fresh one is sent, and an edge that does not support it does no harm."""
+    """A fresh one is sent, and an edge that does not take it does no harm; one that does is asked again for what it refused."""
     frames: list[dict[str, Any]] = []
 
     async def play(_edge: FakeEdge, connection: ServerConnection) -> None:
         for frame in (WELCOME, {"type": "expiring", "in_s": 30}):
             await connection.send(json.dumps(frame))
         frames.append(json.loads(await connection.recv()))
-        for answer in ({"type": "error", "code": "not_supported", "message": "token"}, message(1)):
+        for answer in ({"type": "error", "code": "bad_token", "message": "token"}, {"type": "expiring", "in_s": 1}):
             await connection.send(json.dumps(answer))
+        frames.append(json.loads(await connection.recv()))
+        await connection.send(json.dumps({"type": "extended", "in_s": 600}))
+        frames.append(json.loads(await connection.recv()))
+        await connection.send(json.dumps(message(1)))
         await connection.close()
 
     heard = Listening()
     async with FakeEdge(play).running() as edge:
-        await heard.to(edge.url, token=tokens("cached"), fresh_token=tokens("fresh"))
-    assert frames == [{"type": "token", "token": "fresh"}]
+        await heard.to(edge.url, token=tokens("cached"), fresh_token=tokens("fresh", "fresher"), topics=["news"])
+    tokens_sent = [{"type": "token", "token": "fresh"}, {"type": "token", "token": "fresher"}]
+    assert frames == [*tokens_sent, {"type": "subscribe", "topic": "news"}]
     assert heard.bodies == [1]
+    assert Refused("bad_token", "token") in heard.told
+    assert Noticed({"type": "extended", "in_s": 600}) in heard.told
 
 
 async def test_connection_outlives_a_token_that_cannot_be_renewed() -> None:

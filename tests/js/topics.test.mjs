@@ -169,6 +169,32 @@ scenario("a topic that is refused is told, and asked for again with the next con
   await had(page, NEWS, [1]);
 });
 
+scenario("a topic that is refused is asked for again with a newer token, and no other", async (edge, open) => {
+  edge.forbidden.add("news");
+  const page = await open({ topics: ["news", "sport"] }).opened();
+  await subscribed(page);
+  edge.forbidden.clear();
+  edge.sayAll({ type: "expiring", in_s: 30 });
+  await until(() => edge.frames.length === 1);
+  edge.sayAll({ type: "extended", in_s: 3600 });
+  await subscribed(page, 2);
+  edge.publish(1, { to: NEWS });
+  await had(page, NEWS, [1]);
+  assert.deepEqual(edge.frames, [{ type: "token", token: "token" }, { type: "subscribe", topic: "news" }]);
+  assert.equal(edge.connects.length, 1);
+});
+
+scenario("a topic that a newer token does not grant is over until one does", async (edge, open) => {
+  const page = await open({ topics: ["news"] }).opened();
+  await subscribed(page);
+  edge.sayAll({ type: "extended", in_s: 3600 });
+  edge.takeAway("news");
+  edge.sayAll({ type: "extended", in_s: 3600 });
+  await subscribed(page, 2);
+  assert.equal(page.told("unsubscribed").length, 1);
+  assert.deepEqual(edge.frames.map(({ type }) => type), ["subscribe"]);
+});
+
 scenario("a device goes on where the edge has it, and acknowledges each target, none before it is heard", async (edge, open) => {
   for (const to of [NEWS, "all"]) edge.publish(3, { to });
   for (const to of [NEWS, "all"]) edge.devices.set(`phone ${to}`, 10);

@@ -87,6 +87,18 @@ def test_what_was_refused_may_be_asked_for_again() -> None:
     assert said(asked) == [{"type": "subscribe", "topic": "sport"}]
 
 
+def test_what_was_refused_is_asked_for_again_with_a_newer_token() -> None:
+    """What is heard is not, until it is taken away."""
+    asked = Asked(Topics(["news", "sport"]))
+    asked.subscribed("sport")
+    asked.ask_unheard_again()
+    assert said(asked) == [{"type": "subscribe", "topic": "news"}]
+    asked.subscribed("news")
+    asked.unsubscribed("sport")
+    asked.ask_unheard_again()
+    assert said(asked, sport=7) == [{"type": "subscribe", "topic": "sport", "since": 7}]
+
+
 def test_last_acknowledgement_goes_before_the_farewell() -> None:
     """Behind it no edge would take it; of a topic that was never asked for there is none."""
     topics = Topics(["news"])
