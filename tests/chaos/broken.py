@@ -52,11 +52,11 @@ ACK_BEFORE_STORE: Final = Breakage(
     (
         Edit(
             "router/collect/owner.py",
-            "settled = await self._store(held, plan.items",
+            "*slices, last = _slices(plan.items",
             "await self._intake.append(\n"
             "            held, lines=[], heads={}, entry_ids=plan.durable.entry_ids, item_ids=[], trim=False\n"
             "        )\n"
-            "        settled = await self._store(held, plan.items",
+            "        *slices, last = _slices(plan.items",
         ),
     ),
 )

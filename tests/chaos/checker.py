@@ -1,10 +1,15 @@
-"""Says of a chaos run what was lost, doubled, reordered or passed over. Pure: a history and MongoDB's inbox in, a verdict out.
+"""Says of a chaos run what was lost, doubled, reordered, passed over or early. Pure.
+
+A history and MongoDB's inbox go in, a verdict comes out.
 
 What each device is owed follows from its `Began` alone: every accepted message of the target above that seq, until another
 `Began` of the target takes its place. The messages that it got are held against that list in the order in which it got them:
 
     owed  11 12 13 14      got 11, 13, 12, 12      gap: 12 passed over by 13        out of order: 12 after 13
                                                    duplicated: 12 again             lost: 14, if it is online at the end
+
+What passes the device by is not on its list. A message that has a newer one of its key (`collapse`) may be left out, as by
+a replay, and is neither lost nor a gap then.
 
 A bare WebSocket may see a seq again on a later connection; on one connection, and through the client library within one life,
 every seq is above the one before.
@@ -14,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -34,6 +39,7 @@ from tests.chaos.history import (
     Joined,
     Opened,
     Told,
+    Tried,
     Went,
 )
 from tests.chaos.recovery import Recovery, recoveries
@@ -43,6 +49,9 @@ LOSSY_FAULTS: Final = frozenset({"failover"})
 
 DO_NOT_RECONNECT: Final = range(4500, 5000)
 """Close codes after which a client stays away."""
+
+CLOCKS_S: Final = 0.005
+"""How much a time that was told in whole ms of another clock may seem to differ."""
 
 PROMPT_S: Final = 0.5
 """A delivery that takes longer than this, with the device there to take it, counts as late."""
@@ -71,6 +80,10 @@ class Kind(StrEnum):
     """A `lost` frame, in a run far shorter than the retention."""
     TURNED_AWAY = "turned away"
     """Closed with a code that says not to come back, to a device that had no other connection and a good token."""
+    EXCLUDED = "got, though it passes by"
+    """A device got what names it in `exclude`."""
+    EARLY = "early"
+    """Got before its time."""
     ABSENT = "not online at the end"
     """The device is not connected when all is over, so nothing can be said of what it lacks."""
 
@@ -165,7 +178,7 @@ def check(history: History, accepted: Iterable[Accepted], *, prompt_s: float = P
         prompt_s: from when on a delivery counts as late.
     """
     inbox = _Inbox(accepted)
-    devices = _devices(history, inbox)
+    devices = _devices(history, inbox, _due_s(history))
     lossy = any(fault.kind in LOSSY_FAULTS for fault in history.of(FaultBegan))
     appends = [*_never_accepted(history, inbox), *_producer_order(history, inbox)]
     found = [*inbox.stored_twice(), *(finding for device in devices for finding in device.findings())]
@@ -186,7 +199,16 @@ class _Inbox:
         self.seqs: dict[str, list[int]] = defaultdict(list)
         self._of: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._ids: dict[tuple[str, int], str] = {}
+        self._passed_by: dict[tuple[str, int], str] = {}
+        self._keys: dict[tuple[str, int], str] = {}
+        self._newest: dict[tuple[str, str], int] = {}
         for message in self.messages:
+            place = (message.target, message.seq)
+            if message.exclude:
+                self._passed_by[place] = message.exclude
+            if message.collapse:
+                self._keys[place] = message.collapse
+                self._newest[message.target, message.collapse] = message.seq
             self.seqs[message.target].append(message.seq)
             self._of[message.target, message.id].append(message.seq)
             self._ids[message.target, message.seq] = message.id
@@ -198,6 +220,19 @@ class _Inbox:
     def id(self, target: str, seq: int) -> str | None:
         """Return whose seq it is."""
         return self._ids.get((target, seq))
+
+    def passes_by(self, target: str, seq: int) -> str:
+        """Return whom a message passes by; "" for nobody."""
+        return self._passed_by.get((target, seq), "")
+
+    def seqs_for(self, target: str, whom: str) -> Sequence[int]:
+        """Return the seqs of a target, ascending, but for those that pass this one by."""
+        return [seq for seq in self.seqs.get(target, []) if self.passes_by(target, seq) != whom]
+
+    def may_be_left_out(self, target: str, seq: int) -> bool:
+        """Tell whether a message has a newer one of its key."""
+        key = self._keys.get((target, seq))
+        return key is not None and self._newest[target, key] > seq
 
     def stored_twice(self) -> Iterator[Finding]:
         """Yield what was stored under several seqs."""
@@ -245,8 +280,10 @@ class _Front:
 class _Device:
     """One device's history, gone through in order."""
 
-    def __init__(self, name: str, inbox: _Inbox) -> None:
+    def __init__(self, name: str, inbox: _Inbox, due_s: Mapping[tuple[str, str], float]) -> None:
         self.name = name
+        self._whom = f"device:{name.replace('/', ',')}"
+        self._due_s = due_s
         self.kind: DeviceKind = "raw"
         self.repeats = 0
         self._own = f"user:{name.rpartition('/')[0]}"
@@ -266,7 +303,7 @@ class _Device:
             case Opened(since=since):
                 self._opened(since)
             case Began(target=target, seq=seq):
-                seqs = self._inbox.seqs.get(target, [])
+                seqs = self._inbox.seqs_for(target, self._whom)
                 self._fronts[target] = _Front(seqs, seq, bisect_right(seqs, seq))
             case Closed(code=code):
                 self._connected = False
@@ -279,7 +316,12 @@ class _Device:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, all events having been seen."""
-        lacks = [(target, seq) for target, front in self._fronts.items() for seq in front.lacks()]
+        lacks = [
+            (target, seq)
+            for target, front in self._fronts.items()
+            for seq in front.lacks()
+            if not self._inbox.may_be_left_out(target, seq)
+        ]
         if not (self._wanted and self._connected):
             absent = Finding(Kind.ABSENT, self.name, "", "", f"{len(lacks)} messages are owed to it")
             return [*self._findings, absent]
@@ -310,15 +352,21 @@ class _Device:
             self._find(kind, got.to, got.id, f"{when}, after seq {front.last}")
         front.last = max(front.last, got.seq)
         for seq in front.advance(got.seq, when):
-            self._find(Kind.GAP, got.to, self._inbox.id(got.to, seq) or "", f"seq {seq}, passed over by {when}")
+            if not self._inbox.may_be_left_out(got.to, seq):
+                self._find(Kind.GAP, got.to, self._inbox.id(got.to, seq) or "", f"seq {seq}, passed over by {when}")
 
     def _is_strange(self, got: Got, when: str) -> bool:
-        """Note a message that MongoDB has under another seq, or not at all."""
+        """Note a message that is early; or that MongoDB has under another seq or not at all, or that passes the device by."""
+        due_s = self._due_s.get((got.to, got.id), 0.0)
+        if got.at_s < due_s - CLOCKS_S:
+            self._find(Kind.EARLY, got.to, got.id, f"{when}, due at {due_s:.3f} s")
         seq = self._inbox.seq(got.to, got.id)
         if seq is None:
             self._find(Kind.UNSTORED, got.to, got.id, when)
         elif self._inbox.id(got.to, got.seq) != got.id:
             self._find(Kind.STORED_TWICE, got.to, got.id, f"{when}, and seq {seq} in the inbox")
+        elif self._inbox.passes_by(got.to, got.seq) == self._whom:
+            self._find(Kind.EXCLUDED, got.to, got.id, when)
         else:
             return False
         return True
@@ -327,12 +375,21 @@ class _Device:
         self._findings.append(Finding(kind, self.name, target, ident, detail))
 
 
-def _devices(history: History, inbox: _Inbox) -> list[_Device]:
+def _due_s(history: History) -> dict[tuple[str, str], float]:
+    """Return before when each message was not to be sent to a target: the earliest time that was ever said."""
+    due_s: dict[tuple[str, str], float] = {}
+    for tried in history.of(Tried):
+        pair = (tried.target, tried.id)
+        due_s[pair] = min(tried.due_s, due_s.get(pair, tried.due_s))
+    return due_s
+
+
+def _devices(history: History, inbox: _Inbox, due_s: Mapping[tuple[str, str], float]) -> list[_Device]:
     devices: dict[str, _Device] = {}
     for event in history:
         name = getattr(event, "device", None)
         if name is not None:
-            devices.setdefault(name, _Device(name, inbox)).see(event)
+            devices.setdefault(name, _Device(name, inbox, due_s)).see(event)
     return list(devices.values())
 
 
@@ -351,6 +408,8 @@ def _never_accepted(history: History, inbox: _Inbox) -> Iterator[Finding]:
 def _producer_order(history: History, inbox: _Inbox) -> Iterator[Finding]:
     last: dict[tuple[str, str], int] = {}
     for appended in history.of(Appended):
+        if appended.due_s:
+            continue
         seq = inbox.seq(appended.target, appended.id)
         before = last.get((appended.producer, appended.target), -1)
         if seq is not None and seq < before:

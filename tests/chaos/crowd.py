@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -161,8 +162,11 @@ class Crowd:
         return await read_inbox()
 
     async def _have_all(self, read_inbox: ReadInbox) -> None:
-        newest = {message.target: message.seq for message in await self._all_accepted(read_inbox)}
-        await _until(lambda: all(self._has_newest(device, newest) for device in self._devices), math.inf)
+        accepted: dict[str, list[Accepted]] = defaultdict(list)
+        for message in await self._all_accepted(read_inbox):
+            accepted[message.target].append(message)
+        newest = [_newest_for(device.recorder, accepted[device.recorder.target]) for device in self._devices]
+        await _until(lambda: all(map(_has, self._devices, newest)), math.inf)
 
     async def _all_accepted(self, read_inbox: ReadInbox) -> list[Accepted]:
         """Return the inbox by seq once it holds all that was appended, or once it has long grown no more."""
@@ -176,11 +180,6 @@ class Crowd:
             grown_s = time.monotonic() if len(accepted) > before else grown_s
             await anyio.sleep(_POLL_S)
         return accepted
-
-    @staticmethod
-    def _has_newest(device: Device, newest: dict[str, int]) -> bool:
-        recorder = device.recorder
-        return recorder.connected and recorder.cursor >= newest.get(recorder.target, 0)
 
     async def _produce(self, producer: Producer) -> None:
         self._producing += 1
@@ -222,6 +221,15 @@ class Crowd:
                 token = await self._links.token(user)
                 self._tokens[user] = token, time.monotonic()
             return token
+
+
+def _newest_for(recorder: Recorder, accepted: Sequence[Accepted]) -> int:
+    """Return the highest of these seqs whose message does not pass a device by; 0 where there is none."""
+    return next((message.seq for message in reversed(accepted) if message.exclude != recorder.excluded), 0)
+
+
+def _has(device: Device, seq: int) -> bool:
+    return device.recorder.connected and device.recorder.cursor >= seq
 
 
 async def _until(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 DeviceKind = Literal["client", "raw"]
 """Through the Python client, which promises each message once, or a bare WebSocket, which may see a seq again."""
@@ -21,23 +21,33 @@ DeviceKind = Literal["client", "raw"]
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A producer makes its first attempt to append a message, for one of its targets."""
+    """A producer makes its first attempt to append a message, for one of its targets; or appends it anew with another time.
+
+    Attributes:
+        at_s: when.
+        producer: who.
+        id: the message's.
+        target: one of its targets.
+        due_s: before when it is not to be sent, by the same clock; 0 means at once.
+    """
 
     at_s: float
     producer: str
     id: str
     target: str
+    due_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """XADD has answered, to the first attempt or a later one; `entry` is the id it gave."""
+    """XADD has answered, to the first attempt or a later one; `entry` is the id it gave, `due_s` as of `Tried`."""
 
     at_s: float
     producer: str
     id: str
     target: str
     entry: str
+    due_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +157,33 @@ class FaultEnded:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message as MongoDB's inbox has it at the end; `stored_s` is Unix time. Not an event: it is read, not seen."""
+    """A message as MongoDB's inbox has it at the end. Not an event: it is read, not seen.
+
+    Attributes:
+        target: whose.
+        seq: its place.
+        id: the message's.
+        stored_s: when, Unix time.
+        exclude: whom it passes by; "" for nobody.
+        collapse: its key; "" for none.
+    """
 
     target: str
     seq: int
     id: str
     stored_s: float
+    exclude: str = ""
+    collapse: str = ""
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Self:
+        """Return what a document of the inbox says."""
+        more = {name: document[name] for name in ("exclude", "collapse") if name in document}
+        return cls(document["target"], int(document["seq"]), document["id"], document["stored_at"].timestamp(), **more)
+
+
+ACCEPTED_FIELDS: Final = ("target", "seq", "id", "stored_at", "exclude", "collapse")
+"""What of a document `Accepted.of_document` needs."""
 
 
 Event = Tried | Appended | Joined | Began | Came | Went | Opened | Got | Told | Closed | FaultBegan | FaultEnded

@@ -17,6 +17,7 @@ class Recorder:
 
     Attributes:
         target: the user's own.
+        excluded: what a message that passes the device by says.
         cursor: the last seq of the user's own messages; what a device that keeps its cursor comes back with.
         begun: whether it is clear from where on the device is owed everything.
         connected: whether a connection is open, as far as the device knows.
@@ -27,6 +28,7 @@ class Recorder:
         self.user = user
         self.name = name
         self.target = f"user:{user}"
+        self.excluded = f"device:{user},{name}"
         self.cursor = 0
         self.begun = False
         self.connected = False

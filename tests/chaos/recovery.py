@@ -1,8 +1,9 @@
 """How long each fault of a chaos run was felt: until the last device that it delayed had caught up.
 
-A delivery is late when it takes longer than `prompt_s` from XADD's answer, or from when the device came, whichever is later. A
-fault affects the devices that wait for such a delivery at any moment between its beginning and its end, and each of them has
-caught up when it has all that it waited for then. Where another fault follows before that, both are felt until then.
+A delivery is late when it takes longer than `prompt_s` from XADD's answer, from its `at`, or from when the device came,
+whichever is later. A fault affects the devices that wait for such a delivery at any moment between its beginning and its end,
+and each of them has caught up when it has all that it waited for then. Where another fault follows before that, both are felt
+until then.
 
 A device that went, or stopped reading, of its own will while it was behind says nothing about the fault, and is left out.
 """
@@ -111,7 +112,7 @@ def _waits(history: History) -> dict[str, list[Span]]:
 
 
 def _appended_s(history: History) -> dict[tuple[str, str], float]:
-    return {(appended.target, appended.id): appended.at_s for appended in history.of(Appended)}
+    return {(appended.target, appended.id): max(appended.at_s, appended.due_s) for appended in history.of(Appended)}
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:

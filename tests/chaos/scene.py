@@ -123,10 +123,7 @@ class Scene:
     def _read_inbox(self) -> list[Accepted]:
         with self.stack.mongo_client() as mongo:
             found = mongo.pushway.inbox.find({"target": {"$regex": f"^user:{self._name}-"}})
-            return [
-                Accepted(document["target"], int(document["seq"]), document["id"], document["stored_at"].timestamp())
-                for document in found
-            ]
+            return [Accepted.of_document(document) for document in found]
 
 
 async def until(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -26,7 +26,7 @@ import pymongo.errors
 
 from router.migrate import migrate
 from router.up.folder import write_config
-from tests.chaos.history import Accepted
+from tests.chaos.history import ACCEPTED_FIELDS, Accepted
 from tests.chaos.proxy import HOST, Link
 from tests.chaos.sentinel import Sentinels, replicated
 from tests.servers import Process, Server
@@ -60,6 +60,8 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "drain_timeout_s": 0.5,
     "backoff_max_ms": 500,
     "recover_window_s": 20.0,
+    # So that an entry to many goes through in several slices.
+    "batch_max": 128,
 }
 
 ALWAYS: Final = ("--appendfsync", "always")
@@ -220,12 +222,9 @@ class Stand:
         return sorted(self._accepted.values(), key=lambda row: (row.target, row.seq))
 
     def _read_inbox(self, wanted: Mapping[str, Any]) -> dict[str, Accepted]:
-        fields = {"target": 1, "seq": 1, "id": 1, "stored_at": 1}
         with self.stack.mongo_client() as mongo:
-            found = mongo[self.stack.settings.mongo_database].inbox.find(wanted, fields)
-            return {
-                row["_id"]: Accepted(row["target"], int(row["seq"]), row["id"], row["stored_at"].timestamp()) for row in found
-            }
+            found = mongo[self.stack.settings.mongo_database].inbox.find(wanted, ACCEPTED_FIELDS)
+            return {row["_id"]: Accepted.of_document(row) for row in found}
 
     @property
     def _redises(self) -> dict[str, Server]:

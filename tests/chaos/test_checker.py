@@ -301,3 +301,48 @@ def test_history_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     History.of_events(story.events).dump(path)
     assert list(History.load(path)) == story.events
+
+
+def test_message_that_passes_a_device_by_is_not_owed() -> None:
+    """Neither lost nor a gap to the device that it names, and both to any other."""
+    story = Story(11, 13)
+    story.accepted.append(Accepted(TARGET, 12, "m12", 0.0, exclude="device:ann,phone"))
+    story.join()
+    story.get(11, 13)
+    assert story.kinds() == {}
+    story.join(device="ann/laptop")
+    story.get(11, 13, device="ann/laptop")
+    assert story.kinds() == {Kind.GAP: 1, Kind.LOST: 1}
+
+
+def test_got_though_it_passes_by() -> None:
+    """A device that gets what names it is told of."""
+    story = Story(11)
+    story.accepted.append(Accepted(TARGET, 12, "m12", 0.0, exclude="device:ann,phone"))
+    story.join()
+    story.get(11, 12)
+    assert story.kinds() == {Kind.EXCLUDED: 1}
+
+
+def test_only_what_has_a_newer_one_of_its_key_may_be_left_out() -> None:
+    """The newest of a key is owed like any other message."""
+    story = Story()
+    story.accepted = [Accepted(TARGET, seq, f"m{seq}", 0.0, collapse=key) for seq, key in ((11, "k"), (12, "l"), (13, "k"))]
+    story.join()
+    story.get(13)
+    assert story.kinds() == {Kind.GAP: 1, Kind.LOST: 1}
+    story.join(device="ann/laptop")
+    story.get(12, 13, device="ann/laptop")
+    assert story.kinds() == {Kind.GAP: 1, Kind.LOST: 1}
+
+
+def test_early() -> None:
+    """Got before its time, and not where the producer has said it again without one."""
+    story = Story()
+    story.tell(Tried(story.at_s, "p", "m11", TARGET, due_s=60.0))
+    story.accepted.append(Accepted(TARGET, 11, "m11", 0.0))
+    story.join()
+    story.get(11)
+    assert story.kinds() == {Kind.EARLY: 1}
+    story.events.insert(1, Tried(story.at_s, "p", "m11", TARGET))
+    assert story.kinds() == {}
