@@ -60,16 +60,23 @@ end
 
 -- Redis allows this when memory is full, and what is behind it is then allowed too.
 redis.call('ZREM', leaving, unpack(due))
-local said = 0
+-- Node → those who are to be taken out of its hash; and those of whom offline is said.
+local taken, offline = {}, {}
 for n, user in ipairs(due) do
   local behind = left_behind(user)
   for _, node in ipairs(behind or {}) do
-    redis.pcall('HDEL', base .. 'on:' .. node, user)
+    taken[node] = taken[node] or {}
+    table.insert(taken[node], user)
   end
   if behind and since[n] then
-    redis.call('HDEL', online, user)
+    offline[#offline + 1] = user
     redis.call('XADD', events, 'MAXLEN', '~', max, '*', 'event', 'offline', 'user', user, 'since', since[n])
-    said = said + 1
   end
 end
-return {#due, said}
+for node, users in pairs(taken) do
+  redis.pcall('HDEL', base .. 'on:' .. node, unpack(users))
+end
+if offline[1] then
+  redis.call('HDEL', online, unpack(offline))
+end
+return {#due, #offline}
