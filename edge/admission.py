@@ -2,7 +2,8 @@
 
     opened ─▶ verify ─▶ register (table, then route) ─▶ registered ─▶ … left ─▶ closed
 
-No task belongs to a socket on its way, but where auth is to be asked for the key of its token.
+No task belongs to a socket on its way, but where somebody is to be asked: auth for the key of its token, or a service what to
+think of it.
 
 The table comes before the route: a message that dispatch publishes as soon as it sees the route finds the session's
 position, which holds it until the head is known.
@@ -16,6 +17,7 @@ from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
+from websockets.http11 import Request
 
 from edge.catch_up import CatchUp
 from edge.closes import Close
@@ -24,6 +26,7 @@ from edge.cursors import DeviceCursors
 from edge.feed import Hearing
 from edge.feeds import Feeds
 from edge.gate import Gate
+from edge.handshake import read_bearer
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.position import Position
@@ -31,6 +34,7 @@ from edge.replaced import Replaced, come, tell
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
 from edge.watching import Watching
+from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
@@ -53,7 +57,7 @@ class Verifier(Protocol):
         """
         ...
 
-    async def verify(self, token: str) -> Claims:
+    async def verify(self, token: str, bearer: Bearer = NOBODY) -> Claims:
         """Return what the token says.
 
         Raises:
@@ -128,6 +132,9 @@ class Admission:
         self._watching = watching
         self._tasks = tasks
         self._emptied = anyio.Event()
+        # Of each connection, where somebody else judges tokens: for the connect frame, and for a newer token later.
+        self._told = settings.auth_callback_headers if settings.auth_by == "http" else None
+        self._bearers: dict[Connection, Bearer] = {}
 
     def accept(self) -> Connection:
         """Return the protocol of a new socket."""
@@ -137,6 +144,11 @@ class Admission:
         """A socket is there."""
         self.connections.add(connection)
 
+    def requested(self, connection: Connection, request: Request) -> None:
+        """Keep of a request what a judge of tokens is told."""
+        if self._told is not None:
+            self._bearers[connection] = read_bearer(request, connection.peer, self._told)
+
     def verify(self, connection: Connection, token: str) -> None:
         """Check a token, beside everything else when that takes a while. Of a first one, the session has a deadline."""
         try:
@@ -145,7 +157,7 @@ class Admission:
             _turn_away(connection, exc)
         else:
             if claims is None:
-                self._tasks.start_soon(self._verify, connection, token)
+                self._tasks.start_soon(self._verify, connection, token, self._bearers.get(connection, NOBODY))
             else:
                 self._let_in(connection, claims)
 
@@ -231,6 +243,7 @@ class Admission:
     def closed(self, connection: Connection) -> None:
         """A socket is gone."""
         self.connections.discard(connection)
+        self._bearers.pop(connection, None)
         if not self.connections:
             self._emptied.set()
 
@@ -245,10 +258,10 @@ class Admission:
         for connection in list(self.connections):
             connection.cut()
 
-    async def _verify(self, connection: Connection, token: str) -> None:
+    async def _verify(self, connection: Connection, token: str, bearer: Bearer) -> None:
         try:
             with anyio.fail_after(self.settings.connect_timeout_s):
-                claims = await self._verifier.verify(token)
+                claims = await self._verifier.verify(token, bearer)
         except TokenRefused as exc:
             _turn_away(connection, exc)
         except (KeysUnavailable, TimeoutError):

@@ -67,6 +67,9 @@ class Host(Protocol):
     def opened(self, connection: Connection) -> None:
         """A socket is there."""
 
+    def requested(self, connection: Connection, request: Request) -> None:
+        """A request was answered with 101; its facts are the session's, but for what a judge of tokens may ask for."""
+
     def verify(self, connection: Connection, token: str) -> None:
         """Check a token; then call `verified`, `refused`, `expired` or `unverifiable`."""
 
@@ -223,6 +226,12 @@ class Connection(asyncio.Protocol):
         """More than `send_buffer_max_bytes` wait for this client, after an attempt to send them."""
         self.close(Close.SLOW_CONSUMER)
 
+    @property
+    def peer(self) -> str:
+        """The address at the other end, whole; "" of a socket that is gone."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
     # -- called by delivery and catch-up -----------------------------------------------------------------------------
 
     @property
@@ -370,6 +379,7 @@ class Connection(asyncio.Protocol):
         if self._refusal is not None:
             self.close(*self._refusal)
         elif self._wire.state is WireState.OPEN:
+            self._host.requested(self, request)
             self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
         self._receive(b"")
 

@@ -21,6 +21,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from edge.closes import Close
+from router.auth.bearer import Bearer
 
 PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = Subprotocol("pushway.v1")
@@ -124,6 +125,13 @@ def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
     return Upgrade(
         _bearer(headers.get_all("Authorization")), query, offered, _only(headers, "Origin"), _only(headers, "Host") or ""
     )
+
+
+def read_bearer(request: Request, address: str, wanted: Sequence[str]) -> Bearer:
+    """Return what a judge of tokens is told of a request: headers named `wanted`, those that come more than once as one."""
+    query = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
+    values = {name.lower(): request.headers.get_all(name) for name in wanted}
+    return Bearer(address, {name: ", ".join(said) for name, said in values.items() if said}, query)
 
 
 def _only(headers: Headers, name: str) -> str | None:

@@ -46,7 +46,7 @@ from edge.sweep import sweep
 from edge.topic_events import TopicEvents
 from edge.tracing import Hearer, Tracing
 from edge.watching import Watching
-from router.auth.jwks import JwksVerifier
+from router.auth.ways import Way, make_way
 from router.cursor_cache import CursorCache
 from router.cursors import Cursors
 from router.errors import SetupError
@@ -82,7 +82,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         SetupError: when Redis is not fit, or the address cannot be listened on.
     """
     health.set(PROBES, ok=False, why="no probe has come back yet")
-    health.set(KEYS, ok=False, why="no key from auth yet")
+    health.set(KEYS, ok=False, why="no key to check tokens with yet")
     redis, mongo = open_redis(settings), open_mongo(settings)
     try:
         async with anyio.create_task_group() as tasks:
@@ -151,7 +151,7 @@ async def _serve(
         *(subscriber.subscribed, resync.check, routes_outages),
     )
     deafness = Deafness(redis, settings, channels, subscriber, health)
-    verifier = JwksVerifier(settings)
+    verifier = make_way(settings)
 
     async with anyio.create_task_group() as tasks:
         admission = Admission(
@@ -237,7 +237,7 @@ def _hearer_of(outlet: Outlet) -> Hearer | None:
     return Hearer(session.id, session.cursor.device if session.cursor else None, session.acked)
 
 
-async def _note_keys(verifier: JwksVerifier, health: Health) -> None:
+async def _note_keys(verifier: Way, health: Health) -> None:
     await verifier.supplied()
     health.set(KEYS, ok=True)
 

@@ -42,7 +42,9 @@ LABELS: Final[Mapping[str, str]] = {
     "method": "of HTTP; `other` for what is none",
     "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
     "reason": "`lost` (the connection ended), `probe` (the edge was deaf), `sunsubscribe` (Redis took a channel back)",
-    "result": "`accepted`, `expired`, `refused`, or `unavailable` where auth's keys could not be had",
+    "result": "of tokens: `accepted`, `expired`, `refused`, or `unavailable` where keys or a judgement could not be had; of "
+    "callbacks: `accepted`, `refused`, `remembered` (not asked again), `failed` (no answer, or 5xx), `unclear` (an answer that "
+    "is no judgement), `withheld` (not asked, since it fails)",
     "role": "`collect` or `dispatch`",
     "route": "the template of the address, as in `/v1/users/{user}`; `other` for none of ours",
     "server": "`redis` or `mongo`",
@@ -213,6 +215,14 @@ TOKENS_ISSUED: Final = Counter("pushway_tokens_issued", "Tokens issued by auth. 
 TOKENS_CHECKED: Final = Counter(
     "pushway_tokens_checked", "Tokens looked at, by auth or at an edge's door. Why do clients not get in?", ["result"]
 )
+AUTH_CALLBACKS: Final = Counter(
+    "pushway_auth_callbacks",
+    "Judgements of auth_callback_url that an edge needed. Does your service let people in?",
+    ["result"],
+)
+AUTH_CALLBACK_SECONDS: Final = Histogram(
+    "pushway_auth_callback_seconds", "Time to ask auth_callback_url. Does your service hold connects up?", buckets=SECONDS
+)
 HTTP_REQUESTS: Final = Counter(
     "pushway_http_requests", "Requests answered. Who asks for what, and what fails?", ["method", "route", "status"]
 )
@@ -253,6 +263,7 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
         *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),
         *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
         *(ANSWERS_DROPPED, WATCHED_TOPICS, EVENTS_DROPPED),
+        *(AUTH_CALLBACKS, AUTH_CALLBACK_SECONDS),
     ),
 }
 """Service → the figures that it shows. The process' own (`process_…`, `python_…`) come with each."""
@@ -266,6 +277,8 @@ for _server in ("redis", "mongo"):
     OUTAGES.labels(server=_server)
 for _result in ("accepted", "expired", "refused", "unavailable"):
     TOKENS_CHECKED.labels(result=_result)
+for _result in ("accepted", "refused", "remembered", "failed", "unclear", "withheld"):
+    AUTH_CALLBACKS.labels(result=_result)
 
 
 def registry_of(service: str) -> CollectorRegistry:

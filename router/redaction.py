@@ -103,7 +103,8 @@ class Redaction:
 def secrets_of(settings: Settings) -> list[str]:
     """Return the texts in the settings that nobody is to read in a log."""
     urls = (settings.redis_url, settings.mongo_url)
-    return [secret for secret in (settings.api_key, *map(_password, urls)) if secret]
+    shared = (settings.api_key, settings.auth_callback_secret, *settings.jwt_secret)
+    return [secret for secret in (*shared, *map(_password, urls)) if secret]
 
 
 def _password(url: str) -> str:

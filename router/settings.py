@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from router.combined import problems
 from router.errors import SettingError
 
 ENV_PREFIX = "PUSHWAY_"
 CONFIG_VARIABLE = "PUSHWAY_CONFIG"
 FILE_SUFFIX = "_FILE"
 
-SECRETS = frozenset({"api_key", "redis_url", "mongo_url"})
+SECRETS = frozenset({"api_key", "redis_url", "mongo_url", "jwt_secret", "auth_callback_secret"})
 """Settings that `PUSHWAY_<NAME>_FILE` may give, and that are never printed or logged."""
 
 
@@ -32,6 +33,14 @@ def _split_commas(value: object) -> object:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+
+
+def _split_lines(value: object) -> object:
+    """Let a variable or a file give a list as `a,b`, or one a line."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+Secrets = Annotated[tuple[str, ...], BeforeValidator(_split_lines)]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 OpsPort = Annotated[int, Field(ge=0, le=65535)]
@@ -263,6 +272,11 @@ class Settings(BaseModel):
     )
 
     # -- auth --------------------------------------------------------------------------------------------------------
+    auth_by: Literal["pushway", "jwt", "http"] = Field(
+        "pushway",
+        description="How edges tell who a client is: by tokens of the auth service here; by JSON Web Tokens of any issuer; or "
+        "by asking a service over HTTP (docs/auth.md).",
+    )
     auth_host: str = Field("127.0.0.1", description="Address the auth service listens on.")
     auth_port: Port = Field(8001, description="Port the auth service listens on.")
     auth_url: str = Field(
@@ -274,8 +288,15 @@ class Settings(BaseModel):
         "auth share the file.",
     )
     api_key: str = Field("", description="What back ends show in Authorization: Bearer. Auth does not start without one.")
-    token_issuer: str = Field("pushway", min_length=1, description="iss of tokens issued and accepted.")
-    token_audience: str = Field("pushway", min_length=1, description="aud of tokens issued and accepted.")
+    token_issuer: str = Field(
+        "pushway",
+        description="iss of tokens issued and accepted. Empty, which only auth_by jwt takes: it is not looked at.",
+    )
+    token_audience: str = Field(
+        "pushway",
+        description="aud of tokens issued and accepted; a token may have others beside it. Empty, which only auth_by jwt "
+        "takes: it is not looked at, so that a token which the issuer gave for another service gets in.",
+    )
     token_ttl_s: Annotated[int, Field(ge=1)] = Field(3_600, description="Life of a token unless asked otherwise.")
     token_leeway_s: Annotated[int, Field(ge=0)] = Field(5, description="Clock difference allowed at exp and nbf.")
     token_ttl_max_s: Annotated[int, Field(ge=1)] = Field(
@@ -285,8 +306,70 @@ class Settings(BaseModel):
         100, description="Most topic patterns and topics to subscribe in one token; a token is sent with every connect."
     )
     auth_body_max_bytes: Bytes = Field(16_384, description="Longest request body that auth reads, in bytes.")
-    auth_timeout_s: Seconds = Field(5.0, description="How long a request to the auth service may take.")
-    jwks_refresh_s: Seconds = Field(300.0, description="How often an edge reads the public keys anew.")
+    auth_timeout_s: Seconds = Field(
+        5.0, description="How long a request to the auth service, to jwt_jwks_url or to auth_callback_url may take."
+    )
+    jwks_refresh_s: Seconds = Field(
+        300.0, description="How often an edge reads the public keys anew, of auth, of jwt_jwks_url or in jwt_key_file."
+    )
+    jwt_jwks_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Where the issuer publishes its keys as a JWK Set: Ed25519, RSA from 2,048 bits, P-256, P-384 and P-521. "
+        "By https, or http to this machine and auth_plain_hosts. Of auth_by jwt.",
+    )
+    jwt_key_file: str = Field(
+        "",
+        description="A PEM file with the issuer's public key, or several while it changes keys; read anew every "
+        "jwks_refresh_s. Of auth_by jwt.",
+    )
+    jwt_secret: Secrets = Field(
+        (),
+        description="The secret that the issuer signs with (HMAC), as it stands here, at least 32 bytes of it; or several "
+        "while it is changed, one a line or a,b. Who has it can make tokens: public keys are better. Of auth_by jwt.",
+    )
+    jwt_algorithms: Texts = Field(
+        (),
+        description="Algorithms that tokens may be signed with: EdDSA, ES256, ES384, ES512, RS256 … RS512, PS256 … PS512 with "
+        "public keys, HS256, HS384, HS512 with a secret. Unless set, all that fit the public keys, or HS256. Of auth_by jwt.",
+    )
+    jwt_user_claim: str = Field("sub", min_length=1, description="The claim that says who the user is. Of auth_by jwt.")
+    auth_callback_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="The service that an edge asks about each token, by POST. By https, or http to this machine and "
+        "auth_plain_hosts. Of auth_by http.",
+    )
+    auth_callback_secret: str = Field(
+        "", description="What edges show that service in Authorization: Bearer; nothing unless set. Of auth_by http."
+    )
+    auth_callback_headers: Texts = Field(
+        (),
+        description="Headers of the request to connect that are told to that service, as user-agent or x-forwarded-for. Edges "
+        "keep them while the connection stands. Of auth_by http.",
+    )
+    auth_callback_calls_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        64, description="Most questions to that service at a time from one edge; others wait their turn. Of auth_by http."
+    )
+    auth_callback_failures_max: Count = Field(
+        10,
+        description="After so many failures in a row (no answer in time, none at all, 5xx) an edge asks no more, but for one "
+        "try in a while, with backoff; clients are told to come again. Of auth_by http.",
+    )
+    auth_cache_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        10.0,
+        description="How long an edge remembers that a service let a token in from the same address with the same headers; so "
+        "long it lets a token in that was called back there. A refusal is remembered for a second. 0 remembers nothing. Of "
+        "auth_by http.",
+    )
+    auth_cache_max: Count = Field(
+        10_000, description="Most of those answers that an edge remembers; the oldest go first. Of auth_by http."
+    )
+    auth_plain_hosts: Texts = Field(
+        (),
+        description="Hosts that jwt_jwks_url and auth_callback_url may name with plain http, as a service in the same private "
+        "network. Who can change what goes between can let anybody in.",
+    )
 
     # -- watching ----------------------------------------------------------------------------------------------------
     api_host: str = Field("127.0.0.1", description="Address collect serves its API on.")
@@ -387,8 +470,9 @@ def load_settings(
         settings = Settings.model_validate(known)
     except ValidationError as exc:
         raise _together(unknown + _not_accepted(exc, {name: source for name, (_, source) in found.items()})) from None
-    if unknown:
-        raise _together(unknown)
+    wrong = [SettingError(name, found[name][1] if name in found else "default", text) for name, text in problems(settings)]
+    if unknown or wrong:
+        raise _together(unknown + wrong)
     return settings
 
 

@@ -123,7 +123,7 @@ def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
     except InvalidSignature as exc:
         raise TokenRefused(_REASONS[jwt.InvalidSignatureError]) from exc
     if said is not None and _keeps(said, rules):
-        return Claims(_user(said.sub), said.exp, said.topics, said.jti, _names(said.subscribe))
+        return Claims(checked_user(said.sub), said.exp, said.topics, said.jti, topic_names(said.subscribe))
     return _verify(token, key, rules)
 
 
@@ -146,7 +146,7 @@ def _verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
     except jwt.ExpiredSignatureError as exc:
         # Found before issuer and audience are looked at; with those wrong, a fresh token would be no better.
         _to_claims(_payload(token, key, rules, verify_exp=False))
-        raise TokenExpired(_reason(exc)) from exc
+        raise TokenExpired(reason_of(exc)) from exc
 
 
 def _payload(token: str, key: Ed25519PublicKey, rules: TokenRules, *, verify_exp: bool = True) -> Mapping[str, Any]:
@@ -169,7 +169,7 @@ def _payload(token: str, key: Ed25519PublicKey, rules: TokenRules, *, verify_exp
     except jwt.ExpiredSignatureError:
         raise
     except (jwt.InvalidTokenError, RecursionError) as exc:
-        raise TokenRefused(_reason(exc)) from exc
+        raise TokenRefused(reason_of(exc)) from exc
     return payload
 
 
@@ -183,33 +183,48 @@ _REASONS: Final[Mapping[type[Exception], str]] = {
 }
 
 
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
+    """Return why PyJWT does not take a token, in words for its bearer."""
     if isinstance(exc, jwt.MissingRequiredClaimError):
         return f"the token has no {exc.claim}"
     return _REASONS.get(type(exc), "the token is malformed")
 
 
 def _to_claims(payload: Mapping[str, Any]) -> Claims:
-    topics, subscribe = _texts(payload, "topics"), _names(_texts(payload, "subscribe"))
-    return Claims(_user(payload["sub"]), int(payload["exp"]), topics, payload["jti"], subscribe)
+    topics, subscribe = texts_of(payload, "topics"), topic_names(texts_of(payload, "subscribe"))
+    return Claims(checked_user(payload["sub"]), int(payload["exp"]), topics, payload["jti"], subscribe)
 
 
-def _texts(payload: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def texts_of(payload: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a claim that is a list of texts; empty where there is none.
+
+    Raises:
+        TokenRefused: when it is something else.
+    """
     texts = payload.get(name, [])
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise TokenRefused(f"{name} of the token is not a list of texts")
     return tuple(texts)
 
 
-def _user(sub: str) -> str:
+def checked_user(sub: str) -> str:
+    """Return whom a token names.
+
+    Raises:
+        TokenRefused: when it breaks the rule for ids.
+    """
     try:
         return check_id(sub, "sub")
     except RuleBroken as exc:
         raise TokenRefused(f"the token's {exc}") from exc
 
 
-def _names(topics: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the topics to subscribe, which are names, not patterns."""
+def topic_names(topics: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the topics to subscribe, which are names, not patterns.
+
+    Raises:
+        TokenRefused: when one of them breaks the rule for ids.
+    """
     try:
         for topic in topics:
             check_id(topic, "subscribe")

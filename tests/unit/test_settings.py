@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -43,6 +45,12 @@ def test_config_variable_names_the_file(tmp_path: Path) -> None:
     assert load_settings(config=other, environ=environ).shards == 3
 
 
+JWT: Final = {"PUSHWAY_AUTH_BY": "jwt"}
+JWKS: Final = {"PUSHWAY_JWT_JWKS_URL": "https://issuer.example/jwks.json"}
+KEY_FILE: Final = {"PUSHWAY_JWT_KEY_FILE": "issuer.pem"}
+HTTP: Final = {"PUSHWAY_AUTH_BY": "http", "PUSHWAY_AUTH_CALLBACK_URL": "https://app.example/who"}
+
+
 def test_variables_of_others_are_left_alone() -> None:
     """Only PUSHWAY_* is looked at."""
     assert load_settings(environ={"SHARDS": "9", "PATH": "/bin"}) == Settings()
@@ -51,11 +59,87 @@ def test_variables_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_secret_may_come_from_a_file(tmp_path: Path, name: str) -> None:
     """PUSHWAY_<SECRET>_FILE gives the content without the newline at its end."""
-    value = {"redis_url": "redis://u:p@host:1/0", "mongo_url": "mongodb://u:p@host"}.get(name, "s3cret")
+    value = {"redis_url": "redis://u:p@host:1/0", "mongo_url": "mongodb://u:p@host"}.get(name, "s3cret" * 8)
     path = tmp_path / "secret"
     path.write_text(f"{value}\n")
-    settings = load_settings(environ={f"PUSHWAY_{name.upper()}_FILE": str(path)})
-    assert getattr(settings, name) == value
+    way = {"jwt_secret": {"PUSHWAY_AUTH_BY": "jwt"}, "auth_callback_secret": HTTP}.get(name, {})
+    settings = load_settings(environ=way | {f"PUSHWAY_{name.upper()}_FILE": str(path)})
+    assert getattr(settings, name) in {value, (value,)}
+
+
+def test_several_secrets_stand_on_lines_of_their_own_or_behind_commas(tmp_path: Path) -> None:
+    """The old one and the new one, while a secret is changed."""
+    path = tmp_path / "secrets"
+    path.write_text(f"{'a' * 32}\n{'b' * 32}\n")
+    expected = ("a" * 32, "b" * 32)
+    assert load_settings(environ=JWT | {"PUSHWAY_JWT_SECRET_FILE": str(path)}).jwt_secret == expected
+    assert load_settings(environ=JWT | {"PUSHWAY_JWT_SECRET": ",".join(expected)}).jwt_secret == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "named", "said"),
+    [
+        ({"PUSHWAY_AUTH_BY": "ldap"}, "auth_by", "one of pushway, jwt, http"),
+        ({"PUSHWAY_AUTH_BY": "jwt"}, "auth_by", "exactly one of"),
+        (JWT | KEY_FILE | JWKS, "jwt_key_file", "exactly one of"),
+        (JWT | JWKS | {"PUSHWAY_JWT_SECRET": "x" * 32}, "jwt_secret", "exactly one of"),
+        (JWKS, "jwt_jwks_url", "does nothing unless"),
+        ({"PUSHWAY_JWT_ALGORITHMS": "RS256"}, "jwt_algorithms", "does nothing unless"),
+        (HTTP | {"PUSHWAY_JWT_SECRET": "x" * 32}, "jwt_secret", "does nothing unless"),
+        (JWT | JWKS | {"PUSHWAY_AUTH_CALLBACK_URL": "https://a.example"}, "auth_callback_url", "does nothing unless"),
+        ({"PUSHWAY_TOKEN_AUDIENCE": ""}, "token_audience", "only where auth_by"),
+        (HTTP | {"PUSHWAY_TOKEN_ISSUER": ""}, "token_issuer", "only where auth_by"),
+        (JWT | {"PUSHWAY_JWT_SECRET": "x" * 31}, "jwt_secret", "32 bytes"),
+        (JWT | {"PUSHWAY_JWT_SECRET": f"{'x' * 32},y"}, "jwt_secret", "32 bytes"),
+        (JWT | {"PUSHWAY_JWT_SECRET": "x" * 32, "PUSHWAY_JWT_ALGORITHMS": "HS256,HS512"}, "jwt_secret", "64 bytes"),
+        (JWT | {"PUSHWAY_JWT_SECRET": ",".join(["x" * 32] * 9)}, "jwt_secret", "too many"),
+        (JWT | {"PUSHWAY_JWT_SECRET": "ssh-rsa" + "x" * 32}, "jwt_secret", "is no secret"),
+        (JWT | {"PUSHWAY_JWT_SECRET": "x" * 32, "PUSHWAY_JWT_ALGORITHMS": "RS256"}, "jwt_algorithms", "RS256 cannot be used"),
+        (
+            JWT | KEY_FILE | {"PUSHWAY_JWT_ALGORITHMS": "ES256,HS256"},
+            "jwt_algorithms",
+            "HS256 cannot be used with jwt_key_file",
+        ),
+        (JWT | JWKS | {"PUSHWAY_JWT_ALGORITHMS": "none"}, "jwt_algorithms", "none cannot be used"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "file:///etc/passwd"}, "jwt_jwks_url", "https?://"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "http://issuer.example/k"}, "jwt_jwks_url", "use https"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "http://127.0.0.1.evil.example/k"}, "jwt_jwks_url", "use https"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "http://169.254.169.254/latest"}, "jwt_jwks_url", "use https"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "https://u:p@issuer.example/k"}, "jwt_jwks_url", "without user"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "https://[::1"}, "jwt_jwks_url", "no address"),
+        (JWT | {"PUSHWAY_JWT_JWKS_URL": "https:///k"}, "jwt_jwks_url", "no host"),
+        ({"PUSHWAY_AUTH_BY": "http"}, "auth_callback_url", "needs it"),
+        ({"PUSHWAY_AUTH_BY": "http", "PUSHWAY_AUTH_CALLBACK_URL": "http://back-end:80/"}, "auth_callback_url", "use https"),
+        (HTTP | {"PUSHWAY_AUTH_CALLBACK_HEADERS": "user agent"}, "auth_callback_headers", "not the name"),
+        (HTTP | {"PUSHWAY_AUTH_CALLBACK_SECRET": "a\r\nb: c"}, "auth_callback_secret", "visible"),
+    ],
+)
+def test_settings_of_the_ways_to_authenticate_go_together(environ: dict[str, str], named: str, said: str) -> None:
+    """What does not is refused at the start, and the setting is named; never a secret."""
+    with pytest.raises(SettingError) as refused:
+        load_settings(environ=environ)
+    assert (refused.value.name, refused.value.others) == (named, ())
+    assert re.search(said, str(refused.value)) or said in str(refused.value)
+    assert "x" * 31 not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        JWT | JWKS,
+        JWT | KEY_FILE | {"PUSHWAY_TOKEN_AUDIENCE": "", "PUSHWAY_TOKEN_ISSUER": ""},
+        JWT | {"PUSHWAY_JWT_SECRET": "x" * 64, "PUSHWAY_JWT_ALGORITHMS": "HS512", "PUSHWAY_JWT_USER_CLAIM": "uid"},
+        JWT | {"PUSHWAY_JWT_JWKS_URL": "http://localhost:1/k"},
+        JWT | {"PUSHWAY_JWT_JWKS_URL": "http://[::1]:1/k"},
+        HTTP | {"PUSHWAY_AUTH_CALLBACK_URL": "http://Back-End/", "PUSHWAY_AUTH_PLAIN_HOSTS": "back-end"},
+        HTTP | {"PUSHWAY_AUTH_CALLBACK_HEADERS": "User-Agent,x-forwarded-for", "PUSHWAY_AUTH_CALLBACK_SECRET": "s"},
+    ],
+)
+def test_each_way_to_authenticate_can_be_set(environ: dict[str, str]) -> None:
+    """With what belongs to it; and what `up` writes to its file is accepted again."""
+    settings = load_settings(environ=environ)
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings
 
 
 def test_setting_whose_name_ends_in_file_is_itself(tmp_path: Path) -> None:

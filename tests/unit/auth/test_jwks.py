@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from router.auth.jwk import thumbprint, to_key_set
-from router.auth.jwks import ASK_INTERVAL_S, UNKNOWN_MAX, JwksVerifier
+from router.auth.jwks import JwksVerifier
+from router.auth.published import ASK_INTERVAL_S, UNKNOWN_MAX
 from router.auth.tokens import Claims, TokenRules, issue
 from router.errors import KeysUnavailable, TokenRefused
 from router.settings import Settings
@@ -186,8 +187,8 @@ async def test_unknown_kids_are_remembered_within_a_bound(
 ) -> None:
     """Sending ever new kids fills no memory."""
     for number in range(UNKNOWN_MAX + 10):
-        verifier._note_unknown(f"kid-{number}")
-    assert len(verifier._first_seen) == UNKNOWN_MAX
+        verifier._published._note_unknown(f"kid-{number}")
+    assert len(verifier._published._first_seen) == UNKNOWN_MAX
     assert (await verifier.verify(_token(key))).user == "alice"
     assert auth.questions == 1
 

@@ -35,6 +35,7 @@ from edge.liveness import Pulse
 from edge.position import Outlet, Position
 from edge.session import Session
 from edge.sessions import Sessions
+from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
@@ -69,6 +70,10 @@ class Socket(asyncio.Transport):
         self._client.receive_data(bytes(data))
         assert self._client.parser_exc is None
 
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Tell where the client is."""
+        return ("203.0.113.7", 4711) if name == "peername" else default
+
     def can_write_eof(self) -> bool:
         """As TCP can."""
         return True
@@ -93,6 +98,15 @@ class Socket(asyncio.Transport):
         request.headers["Authorization"] = f"Bearer {token}"
         self._client.send_request(request)
         self.pump()
+
+    def connect_in_a_frame(self, token: str, headers: Mapping[str, str]) -> None:
+        """Send the request with headers, and the token behind it."""
+        request = self._client.connect()
+        for name, value in headers.items():
+            request.headers[name] = value
+        self._client.send_request(request)
+        self.pump()
+        self.say(f'{{"type":"connect","token":"{token}"}}')
 
     def connect_hastily(self, frame: bytes) -> None:
         """Send the request and a frame behind it in one piece, without waiting for the answer."""
@@ -139,7 +153,14 @@ class Socket(asyncio.Transport):
 
 
 class FakeVerifier:
-    """A token is its user, or what happens to it."""
+    """A token is its user, or what happens to it.
+
+    Attributes:
+        bearers: of tokens that took a while.
+    """
+
+    def __init__(self) -> None:
+        self.bearers: list[Bearer] = []
 
     waiting = 0
 
@@ -154,8 +175,9 @@ class FakeVerifier:
                 return None
         return Claims(user=token, expires_at=int(time.time()) + 600, topics=("*",), jti="j")
 
-    async def verify(self, token: str) -> Claims:
+    async def verify(self, token: str, bearer: Bearer = NOBODY) -> Claims:
         """Take that while."""
+        self.bearers.append(bearer)
         match token:
             case "later":
                 raise KeysUnavailable("wait")
@@ -755,3 +777,28 @@ async def test_what_all_and_topics_are_sent_reaches_their_sessions(desk: Desk) -
     assert len(desk.feeds.feeds["topic:news"]) == 0
     desk.delivery.receive([build_line("all", 1, 3, None, build_frame("all", 3, "m", 0, '"text":"x"')).encode()])
     assert (seqs(first.frames()), seqs(second.frames())) == ([], [3])
+
+
+async def test_who_judges_tokens_is_told_of_the_bearer() -> None:
+    """By the headers that the settings name, for as long as the connection is there; for a connect frame as well."""
+    named = ("User-Agent", "x-forwarded-for", "x-team")
+    settings = Settings(auth_by="http", auth_callback_url="https://app.example/who", auth_callback_headers=named)
+    async with anyio.create_task_group() as tasks:
+        desk = Desk(tasks, settings)
+        connection = desk.admission.accept()
+        socket = Socket(connection, "?device=phone")
+        socket.connect_in_a_frame("soon", {"User-Agent": "app", "X-Team": "a", "x-other": "b"})
+        with anyio.fail_after(10):
+            while not desk.verifier.bearers:
+                await anyio.lowlevel.checkpoint()
+        assert desk.verifier.bearers == [Bearer("203.0.113.7", {"user-agent": "app", "x-team": "a"}, {"device": "phone"})]
+        assert list(desk.admission._bearers) == [connection]
+        connection.connection_lost(None)
+        assert not desk.admission._bearers
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_judges_by_the_token_alone_keeps_nothing(desk: Desk) -> None:
+    """Memory counts by the connection."""
+    await desk.live("alice")
+    assert not desk.admission._bearers

@@ -1,0 +1,132 @@
+"""Settings that must go together: what is wrong with a combination, though each value by itself is accepted. Pure.
+
+Today these are the settings of the ways to authenticate (`auth_by`). One of another way than the chosen one is refused, because
+whoever set it believes that it does something.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from router.settings import Settings
+
+KEYS: Final = ("jwt_jwks_url", "jwt_key_file", "jwt_secret")
+"""Where the keys of `jwt` may be; exactly one of them is set."""
+
+_WAYS: Final = {
+    **dict.fromkeys((*KEYS, "jwt_algorithms", "jwt_user_claim"), "jwt"),
+    **dict.fromkeys(("auth_callback_url", "auth_callback_headers", "auth_callback_secret"), "http"),
+}
+"""Setting → the way that it belongs to."""
+
+HELD_MAX: Final = 8
+"""Most keys in a file, or secrets in a setting: each is tried with each token that it fits."""
+
+OF_KEYS: Final = frozenset({"EdDSA"} | {f"{family}{bits}" for family in ("ES", "RS", "PS") for bits in (256, 384, 512)})
+"""Algorithms of public keys."""
+
+SECRET_MIN_BYTES: Final[Mapping[str, int]] = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Algorithms of shared secrets. RFC 7518 section 3.2: a secret is at least as long as the hash."""
+
+DEFAULT_OF_SECRETS: Final = frozenset({"HS256"})
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LIKE_A_KEY: Final = re.compile(r"-----BEGIN |(ssh|ecdsa)-")
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
+
+
+class Problem(NamedTuple):
+    """A setting, and what is wrong with it beside the others."""
+
+    name: str
+    text: str
+
+
+def problems(settings: Settings) -> list[Problem]:
+    """Return what is wrong with settings, each of which is accepted by itself."""
+    return [*_stray(settings), *_of_jwt(settings), *_of_http(settings), *_of_tokens(settings)]
+
+
+def _stray(settings: Settings) -> Iterator[Problem]:
+    for name, way in _WAYS.items():
+        if settings.auth_by != way and getattr(settings, name) != type(settings).model_fields[name].default:
+            yield Problem(name, f'it does nothing unless auth_by is "{way}", and auth_by is "{settings.auth_by}"')
+
+
+def _of_tokens(settings: Settings) -> Iterator[Problem]:
+    for name in ("token_issuer", "token_audience"):
+        if settings.auth_by != "jwt" and not getattr(settings, name):
+            yield Problem(name, 'it may be empty only where auth_by is "jwt"')
+
+
+def _of_jwt(settings: Settings) -> Iterator[Problem]:
+    if settings.auth_by != "jwt":
+        return
+    given = [name for name in KEYS if getattr(settings, name)]
+    if len(given) != 1:
+        text = f'auth_by "jwt" takes exactly one of {", ".join(KEYS)}, and {len(given)} are set'
+        yield Problem(given[-1] if given else "auth_by", text)
+        return
+    if settings.jwt_jwks_url:
+        yield from _of_url("jwt_jwks_url", settings.jwt_jwks_url, settings.auth_plain_hosts)
+    yield from _of_algorithms(settings.jwt_algorithms, SECRET_MIN_BYTES if settings.jwt_secret else OF_KEYS, given[0])
+    if settings.jwt_secret:
+        yield from _of_secrets(settings)
+
+
+def _of_algorithms(algorithms: Sequence[str], fitting: Collection[str], keys: str) -> Iterator[Problem]:
+    wrong = [name for name in algorithms if name not in fitting]
+    if wrong:
+        yield Problem("jwt_algorithms", f"{', '.join(wrong)} cannot be used with {keys}; {', '.join(sorted(fitting))} can")
+
+
+def _of_secrets(settings: Settings) -> Iterator[Problem]:
+    if len(settings.jwt_secret) > HELD_MAX:
+        yield Problem("jwt_secret", f"{len(settings.jwt_secret)} secrets are too many; the old and the new one will do")
+    least = max(SECRET_MIN_BYTES.get(name, 0) for name in settings.jwt_algorithms or DEFAULT_OF_SECRETS)
+    if any(len(secret.encode()) < least for secret in settings.jwt_secret):
+        text = f"one of less than {least} bytes can be guessed; take what `openssl rand -base64 {least}` prints"
+        yield Problem("jwt_secret", text)
+    if any(_LIKE_A_KEY.match(secret) for secret in settings.jwt_secret):
+        yield Problem("jwt_secret", "a key is no secret that two share; the file with a public key is jwt_key_file")
+
+
+def _of_http(settings: Settings) -> Iterator[Problem]:
+    if settings.auth_by != "http":
+        return
+    if settings.auth_callback_url:
+        yield from _of_url("auth_callback_url", settings.auth_callback_url, settings.auth_plain_hosts)
+    else:
+        yield Problem("auth_callback_url", 'auth_by "http" needs it: whom is an edge to ask?')
+    wrong = [name for name in settings.auth_callback_headers if not _HEADER.fullmatch(name)]
+    if wrong:
+        yield Problem("auth_callback_headers", f"{wrong[0]!r} is not the name of a header")
+    if not _VISIBLE.fullmatch(settings.auth_callback_secret):
+        yield Problem("auth_callback_secret", "it goes into a header, so it may have visible ASCII characters only")
+
+
+def _of_url(name: str, url: str, plain_hosts: Sequence[str]) -> Iterator[Problem]:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as exc:
+        yield Problem(name, f"it is no address: {exc}")
+        return
+    if not host:
+        yield Problem(name, "it is no address: it names no host")
+    elif parts.username is not None or parts.fragment:
+        yield Problem(name, "an address without user, password and fragment is expected")
+    elif parts.scheme == "http" and not _is_local(host) and host not in {plain.lower() for plain in plain_hosts}:
+        yield Problem(name, f"whoever stands between could let anybody in: use https, or name {host} in auth_plain_hosts")
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
