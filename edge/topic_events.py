@@ -7,8 +7,8 @@ comes beyond is dropped and counted. An edge that stops writes what is left; one
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -132,19 +132,30 @@ class TopicEvents:
         """Write the next batch.
 
         Raises:
-            RedisError, OSError: when it may not have been written; it waits still, and is written again.
+            RedisError, OSError: when some of it may not have been written; that waits still, and is written again.
         """
         # As one: a batch that is in hand is still the first in line.
         async with self._writing:
             batch = list(islice(self._waiting, BATCH_MAX))
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for event in batch:
-                    self._append(pipe, event)
-                await pipe.execute()
+            shards: dict[int, list[TopicEvent]] = defaultdict(list)
+            for event in batch:
+                shards[shard_of_id(event.user, self._settings.shards)].append(event)
+            problems = {shard: problem for shard, events in shards.items() if (problem := await self._append(shard, events))}
             for _ in batch:
                 self._waiting.popleft()
+            self._waiting.extendleft(event for shard in problems for event in reversed(shards[shard]))
+        for problem in problems.values():
+            raise problem
 
-    def _append(self, pipe: Any, event: TopicEvent) -> None:  # noqa: ANN401 - the driver's types ask for more than it needs
-        key = Keys(self._settings.prefix, shard_of_id(event.user, self._settings.shards)).events()
-        fields = {"event": event.event, "user": event.user, "topic": event.topic, "node": self._node}
-        pipe.xadd(key, fields, maxlen=self._settings.events_max, approximate=True)
+    async def _append(self, shard: int, events: Sequence[TopicEvent]) -> Exception | None:
+        """Append events to a shard's stream, all or none of them; return what kept them from it."""
+        settings, key = self._settings, Keys(self._settings.prefix, shard).events()
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for event in events:
+                    fields = {"event": event.event, "user": event.user, "topic": event.topic, "node": self._node}
+                    pipe.xadd(key, fields, maxlen=settings.events_max, approximate=True)  # type: ignore[arg-type]
+                await pipe.execute()
+        except OUTAGE as exc:
+            return exc
+        return None

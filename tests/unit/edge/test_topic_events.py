@@ -17,6 +17,7 @@ from router.metrics import EVENTS_DROPPED
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
+from router.shards import shard_of_id
 from tests.unit.edge.outlets import feed
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +28,9 @@ SETTINGS = Settings(events_topics=("room-*",), events_max=1_000)
 class Desk:
     """The events of one node, whose sessions are `<user>/<number>`."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
         self.redis: Any = FakeAsyncRedis()
-        self.events = TopicEvents(self.redis, SETTINGS, "me", self.user_of, Outages(Health(), SETTINGS))
+        self.events = TopicEvents(self.redis, settings, "me", self.user_of, Outages(Health(), settings))
         self.feeds: dict[str, Feed] = {}
 
     @staticmethod
@@ -112,3 +113,20 @@ async def test_what_redis_did_not_take_is_written_when_it_is_back(monkeypatch: p
             desk.go("ann/1")
         assert [event[0] for event in await desk.written()] == ["subscribed", "unsubscribed"]
         tasks.cancel_scope.cancel()
+
+
+async def test_what_one_shard_refuses_is_not_written_twice_to_another() -> None:
+    """All else is written once, however often the refused is tried; and that in order, when it can be."""
+    desk = Desk(SETTINGS.model_copy(update={"shards": 2, "backoff_min_ms": 1, "backoff_max_ms": 2}))
+    users = [f"u{n}" for n in range(8)]
+    broken = [user for user in users if shard_of_id(user, 2) == 0]
+    assert 0 < len(broken) < len(users)
+    await desk.redis.set("push:{0}:events", "by hand")
+    for user in users:
+        desk.come(f"{user}/1")
+    for _ in range(3):
+        await desk.events.flush()
+    assert await desk.redis.xlen("push:{1}:events") == len(users) - len(broken)
+    await desk.redis.delete("push:{0}:events")
+    assert [event[1] for event in await desk.written()] == broken
+    assert await desk.redis.xlen("push:{1}:events") == len(users) - len(broken)
