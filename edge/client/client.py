@@ -67,6 +67,9 @@ from edge.client.topics import Asked, Topics
 
 _PAUSES: Final = Pauses()
 
+UNCHECKED: Final = "unavailable"
+"""The code of an `error` that says that a newer token cannot be checked just now."""
+
 GIVEN_MAX: Final = 128
 """Most topics that nobody asked for of which a connection is told where to begin; as many as a session has."""
 
@@ -140,7 +143,9 @@ class Client:
         self._retry_after_s: float | None = None
         self._retry_at_s = -math.inf
         self._expired = False
-        self._expires_at_s: float | None = None
+        self._expires_at_s = -math.inf
+        self._renew_at_s = math.inf
+        self._renewals_failed = 0
 
     async def __aenter__(self) -> Self:
         """Load the cursors.
@@ -245,7 +250,7 @@ class Client:
             await self._renew_if_due(link)
             if self._asked.behind:
                 await self._say_topics(link)
-            raw = await link.receive(self._cursors.due_s)
+            raw = await link.receive(min(self._cursors.due_s, self._renew_at_s))
         return None if raw is None else self._take(link, *decode(raw))
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -306,7 +311,7 @@ class Client:
 
     async def _drop(self) -> None:
         link, self._link = self._link, None
-        self._expires_at_s = None
+        self._expires_at_s, self._renew_at_s = -math.inf, math.inf
         if link is None:
             return
         if link.opened_at_s is not None and time.monotonic() - link.opened_at_s >= STEADY_S:
@@ -353,6 +358,8 @@ class Client:
                 if self._asked.hears(TOPIC_PREFIX + topic):
                     self._take_presence(frame)
             case {"type": "error", "code": str(code), "message": str(why)}:
+                if code == UNCHECKED:
+                    self._renew_later()
                 self._tell(Refused(code, why))
             case _:
                 self._notice(frame)
@@ -379,7 +386,8 @@ class Client:
             case "bye":
                 self._retry_after_s = read_retry_after_s(frame)
             case "expiring":
-                self._expires_at_s = time.monotonic() + read_expiring_s(frame, TOKEN_TIMEOUT_S)
+                self._renew_at_s, self._renewals_failed = time.monotonic(), 0
+                self._expires_at_s = self._renew_at_s + read_expiring_s(frame, TOKEN_TIMEOUT_S)
             case "extended":
                 self._asked.ask_unheard_again()
         self._tell(Noticed(frame))
@@ -429,11 +437,22 @@ class Client:
 
     async def _renew_if_due(self, link: Link) -> None:
         """Send a newer token on a connection whose own is about to expire. Without one it is closed with 4003, later."""
-        if self._expires_at_s is None:
+        now_s = time.monotonic()
+        if now_s < self._renew_at_s:
             return
-        left_s = max(0.0, self._expires_at_s - time.monotonic())
         try:
-            await link.send(token_frame(await ask(self._fresh_token, left_s)))
+            token = await ask(self._fresh_token, max(0.0, self._expires_at_s - now_s))
         except TokenMissing as exc:
-            self._tell(NoToken(str(exc), max(0.0, self._expires_at_s - time.monotonic())))
-        self._expires_at_s = None
+            self._tell(NoToken(str(exc), self._renew_later()))
+        else:
+            self._renew_at_s = math.inf
+            await link.send(token_frame(token))
+
+    def _renew_later(self) -> float:
+        """Have a newer token asked for again before the connection's own expires, if there is time; return in how long."""
+        now_s = time.monotonic()
+        left_s = max(0.0, self._expires_at_s - now_s)
+        pause_s = self._pauses.after(self._renewals_failed)
+        self._renewals_failed += 1
+        self._renew_at_s = now_s + pause_s if pause_s < left_s else math.inf
+        return min(pause_s, left_s)

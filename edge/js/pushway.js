@@ -57,6 +57,8 @@ const NORMAL = 1000;
 /** What browsers report when a connection ended without a close frame (RFC 6455, section 7.1.5). */
 const ABNORMAL = 1006;
 const TOKEN_EXPIRED = 4003;
+/** The code of an `error` that says that a newer token cannot be checked just now. */
+const UNCHECKED = "unavailable";
 
 /**
  * Longest waits: for `token()`, for the welcome of a new connection, for the answer to a ping, for a pluggable store of cursors,
@@ -949,9 +951,9 @@ class Source {
     else if (frame.type === "subscribed") this.#subscribed(frame);
     else if (frame.type === "unsubscribed") this.#unsubscribed(frame);
     else if (frame.type === "lost" || OF_MEMBERS.has(frame.type)) this.#sayOf(frame);
-    else if (frame.type === "error") this.#say(frame);
+    else if (frame.type === "error") this.#error(frame);
     else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
-    else if (frame.type === "expiring") this.#renew(this.#connection);
+    else if (frame.type === "expiring") this.#expiring(frame);
     else if (frame.type === "extended") this.#askAgain();
   }
 
@@ -1003,12 +1005,33 @@ class Source {
     this.#recent.begin(to, seq);
   }
 
+  #error(frame) {
+    this.#say(frame);
+    if (frame.code === UNCHECKED) this.#renewLater(this.#connection);
+  }
+
+  #expiring({ in_s }) {
+    this.#connection.expiresAt = performance.now() + (Number(in_s) || 0) * 1_000;
+    this.#connection.renewals = 0;
+    this.#renew(this.#connection);
+  }
+
   async #renew(connection) {
     try {
       connection.send({ type: "token", token: await this.#token(true) });
     } catch (error) {
       this.#say({ type: "error", code: "token", message: `there is no new token: ${error}` });
+      this.#renewLater(connection);
     }
+  }
+
+  /** Try again, if there is time before the old one expires. */
+  async #renewLater(connection) {
+    const waitMs = pauseMs(connection.renewals, this.#options.pauses);
+    connection.renewals += 1;
+    if (performance.now() + waitMs >= connection.expiresAt) return;
+    await nap(waitMs, this.#ends.signal);
+    if (connection === this.#connection) this.#renew(connection);
   }
 
   #say(status) {
@@ -1336,6 +1359,9 @@ class Connection {
   #acked = new Map();
   /** Target → the last seq that has come on it. */
   sent = new Map();
+  /** When its token expires, once the edge has told, and how often a newer one could not be had since. */
+  expiresAt = -Infinity;
+  renewals = 0;
   /** Whether the connect frame has been sent. */
   begun = false;
 

@@ -216,5 +216,9 @@ def _frame_words(frame: Mapping[str, Any]) -> str:
     match frame:
         case {"type": "bye", "reason": reason}:
             return f"the edge is about to close the connection: {reason}"
+        case {"type": "expiring", "in_s": left_s}:
+            return f"the token ends in {left_s} s: sending a newer one"
+        case {"type": "extended", "in_s": left_s}:
+            return f"listening on with the newer token, for {left_s} s"
         case _:
             return f"the edge sent a frame of its own: {msgspec.json.encode(frame).decode()}"

@@ -199,8 +199,35 @@ async def test_connection_outlives_a_token_that_cannot_be_renewed() -> None:
         async with FakeEdge(scene(WELCOME, {"type": "expiring", "in_s": 0.05}, message(1))).running() as edge:
             await heard.to(edge.url, fresh_token=source)
         assert heard.bodies == [1]
-        (told,) = [told for told in heard.told if isinstance(told, NoToken)]
-        assert why in told.why
+        assert [told for told in heard.told if isinstance(told, NoToken) and why in told.why]
+
+
+async def test_a_newer_token_is_asked_for_again_while_there_is_time() -> None:
+    """When there was none, and when the edge could not check it; the connection goes on meanwhile."""
+    frames: list[dict[str, Any]] = []
+    tries = 0
+
+    async def seldom() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ConnectionError("auth is away")
+        return f"try {tries}"
+
+    async def play(_edge: FakeEdge, connection: ServerConnection) -> None:
+        for frame in (WELCOME, {"type": "expiring", "in_s": 30}):
+            await connection.send(json.dumps(frame))
+        for answer in ({"type": "error", "code": "unavailable", "message": "token"}, message(1)):
+            frames.append(json.loads(await connection.recv()))
+            await connection.send(json.dumps(answer))
+        await connection.close()
+
+    heard = Listening()
+    async with FakeEdge(play).running() as edge:
+        await heard.to(edge.url, token=tokens("cached"), fresh_token=seldom)
+    assert frames == [{"type": "token", "token": "try 2"}, {"type": "token", "token": "try 3"}]
+    assert [told.why for told in heard.told if isinstance(told, NoToken)] == ["auth is away"]
+    assert heard.bodies == [1]
 
 
 async def test_timeouts_of_the_caller_do_not_shorten_the_pause() -> None:

@@ -94,6 +94,27 @@ scenario("an expiring token is renewed on the open connection", async (edge, ope
   assert.deepEqual(edge.frames, [{ type: "token", token: "new" }]);
 });
 
+scenario("a newer token is tried again while there is time, whoever had none or could not check it", async (edge, open) => {
+  let tries = 0;
+  const token = ({ fresh }) => {
+    if (fresh && (tries += 1) === 1) throw new Error("no session");
+    return `try ${tries}`;
+  };
+  const page = await open({ token }).opened();
+  edge.sayAll({ type: "expiring", in_s: 30 });
+  await until(() => edge.frames.length === 1);
+  edge.sayAll({ type: "error", code: "unavailable", message: "token" });
+  await until(() => edge.frames.length === 2);
+  edge.sayAll({ type: "expiring", in_s: 0.001 });
+  await until(() => edge.frames.length === 3);
+  edge.sayAll({ type: "error", code: "bad_token", message: "token" });
+  edge.publish();
+  await until(() => page.numbers.length === 1);
+  assert.deepEqual(edge.frames.map(({ token }) => token), ["try 2", "try 3", "try 4"]);
+  assert.deepEqual(page.told("error").map(({ code }) => code), ["token", "unavailable", "bad_token"]);
+  assert.equal(edge.connects.length, 1);
+});
+
 scenario("a token that cannot be had is asked for again, and tells why", async (edge, open) => {
   let tries = 0;
   const token = async () => {

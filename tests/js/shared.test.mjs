@@ -17,6 +17,21 @@ scenario("two pages have one connection, and each gets every message once", asyn
   assert.deepEqual([first.client.role, second.client.role], ["leader", "follower"]);
 });
 
+scenario("the leader renews the token of the connection that pages share", async (edge, open) => {
+  const asked = [];
+  const token = (page) => ({ fresh }) => (asked.push([page, fresh]), `of ${page}`);
+  await joined(open({ token: token("first") }));
+  const second = await joined(open({ token: token("second") }));
+  edge.sayAll({ type: "expiring", in_s: 30 });
+  const sent = () => edge.frames.filter(({ type }) => type === "token");
+  await until(() => sent().length === 1);
+  edge.publish();
+  await until(() => second.numbers.length === 1);
+  assert.deepEqual(asked, [["first", false], ["first", true]]);
+  assert.deepEqual(sent(), [{ type: "token", token: "of first" }]);
+  assert.equal(edge.connects.length, 1);
+});
+
 scenario("a page that comes later begins with what comes then", async (edge, open) => {
   const first = await joined(open());
   edge.publish(3);

@@ -48,7 +48,9 @@ WELCOMED = Welcomed("ws://e", "alice", "s1", "edge-1.x")
         (Members("news", ()), "topic:news is heard by nobody"),
         (Joined("news", "carol"), "carol has come to topic:news"),
         (Left("news", "carol"), "carol has left topic:news"),
-        (Refused("not_supported", "topics: not yet"), "the edge refused something: topics: not yet (not_supported)"),
+        (Refused("forbidden", "subscribe: no"), "the edge refused something: subscribe: no (forbidden)"),
+        (Noticed({"type": "expiring", "in_s": 30}), "the token ends in 30 s: sending a newer one"),
+        (Noticed({"type": "extended", "in_s": 3600}), "listening on with the newer token, for 3600 s"),
         (Noticed({"type": "novelty", "n": 1}), 'the edge sent a frame of its own: {"type":"novelty","n":1}'),
     ],
 )
