@@ -4,28 +4,41 @@ A key's older messages say nothing that the newest does not: what a client makes
 before, is what it makes of the newest. What is left out is passed over as if it had been sent: the page reaches as far as it
 does without, and who acknowledges a later seq acknowledges it too.
 
-Only a message whose time is not over takes another's place: it is the one that will be sent. Whom that one passes by, it passes
-by as the newest of its key: that device has made it itself, or need not know, and is not sent an older one instead.
+Only a message that ends no earlier takes another's place: however long it takes until its own page is read, by a client that
+reads slowly, it is sent then, or neither would be sent any more. Whom it passes by, it passes by as the newest of its key: that
+device has made it itself, or need not know, and is not sent an older one instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
-from router.stored import Page
-
-
-def newest_of_page(page: Page) -> dict[str, int]:
-    """Return the last seq of each key in a page."""
-    return {key: seq for seq, key in sorted(page.collapse.items())}
+from router.stored import Keyed, Page
 
 
-def collapsed(page: Page, newer: Collection[str]) -> Page:
-    """Return a page with only the newest of each key, and none of the keys that have a newer one behind the page."""
-    newest = newest_of_page(page)
-    kept = {seq for key, seq in newest.items() if key not in newer}
-    left_out = page.collapse.keys() - kept
+def latest_ends(keyed: Iterable[Keyed]) -> dict[str, datetime]:
+    """Return for each key when the last of its messages ends."""
+    ends: dict[str, datetime] = {}
+    for one in keyed:
+        ends[one.key] = max(one.ends, ends.get(one.key, one.ends))
+    return ends
+
+
+def collapsed(page: Page, newer: Mapping[str, datetime]) -> Page:
+    """Return a page without the messages that have a newer one of their key, in it or behind it, which ends no earlier.
+
+    Args:
+        page: as it was read.
+        newer: key → when the last of those behind the page ends.
+    """
+    ends, left_out = dict(newer), set()
+    for seq, one in sorted(page.collapse.items(), reverse=True):
+        if one.key in ends and ends[one.key] >= one.ends:
+            left_out.add(seq)
+        else:
+            ends[one.key] = one.ends
     if not left_out:
         return page
     return replace(

@@ -10,7 +10,7 @@ Writes wait for a majority and for the journal: a message counts as accepted whe
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,11 +18,11 @@ from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 
 from router.bodies import Bodies, WithBodies
-from router.collapse import collapsed
+from router.collapse import collapsed, latest_ends
 from router.errors import SetupError
 from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
-from router.stored import Body, Document, Insertion, Kept, Page, Recent, Stored, Traced
+from router.stored import Body, Document, Insertion, Kept, Keyed, Page, Recent, Stored, Traced
 
 ORDER_INDEX: Final = "target_seq"
 ID_INDEX: Final = "id"
@@ -258,29 +258,31 @@ class Inbox:
         page = await self._page(target, after, until, most, most_bytes)
         if head is None or not page.collapse:
             return page
-        return collapsed(page, await self._newer(target, set(page.collapse.values()), page.reached, head))
+        return collapsed(page, await self._newer(target, latest_ends(page.collapse.values()), page.reached, head))
 
-    async def _newer(self, target: str, keys: set[str], after: int, head: int) -> set[str]:
-        """Return which of these keys a target has in messages with `after` < seq <= `head` whose time is not over.
+    async def _newer(self, target: str, keys: Mapping[str, datetime], after: int, head: int) -> dict[str, datetime]:
+        """Return which of these keys a target has in messages with `after` < seq <= `head`, and when the last of each ends.
 
-        The newest first: what is worth a key comes again and again. A filter by key would have the embedded store read all
-        that anybody has.
+        A key of which one ends no earlier than is said there is looked for no further. The newest first: what is worth a key
+        comes again and again. A filter by key would have the embedded store read all that anybody has.
         """
-        left, top, now = keys.copy(), head, datetime.now(UTC)
+        left, top, newer = set(keys), head, dict[str, datetime]()
         fields = {"_id": 0, "collapse": 1, "expires_at": 1}
         for span_us in _NEWER_SPANS_US:
             bottom = max(after, head - span_us)
             wanted = {"target": target, "seq": {"$gt": bottom, "$lte": top}}
             async with self._documents.find(wanted, fields).sort("seq", DESCENDING) as found:
                 async for document in found:
-                    if document["expires_at"] > now:
-                        left.discard(document.get("collapse", ""))
+                    key, ends = document.get("collapse", ""), document["expires_at"]
+                    if key in left:
+                        newer[key] = max(ends, newer.get(key, ends))
+                        left -= {key} if ends >= keys[key] else set()
                     if not left:
-                        return keys
+                        return newer
             if bottom == after:
                 break
             top = bottom
-        return keys - left
+        return newer
 
     async def _page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         messages: list[tuple[int, bytes]] = []
@@ -289,7 +291,7 @@ class Inbox:
         now = datetime.now(UTC)
         traced: list[Traced] = []
         excluded: dict[int, str] = {}
-        collapse: dict[int, str] = {}
+        collapse: dict[int, Keyed] = {}
         fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1, "collapse": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
         async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
@@ -309,7 +311,7 @@ class Inbox:
                 if whom := document.get("exclude"):
                     excluded[reached] = whom
                 if alive and (key := document.get("collapse")):
-                    collapse[reached] = key
+                    collapse[reached] = Keyed(key, document["expires_at"])
                 if size >= most_bytes:
                     break
         whole = count < most and size < most_bytes

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -127,6 +127,13 @@ class Traced:
     alive: bool
 
 
+class Keyed(NamedTuple):
+    """The key of a message of a page, and when the message ends."""
+
+    key: str
+    ends: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some of a target's messages, ascending.
@@ -137,7 +144,7 @@ class Page:
         whole: nothing is left of what was asked for.
         traced: those to tell of, and those left out because their time is over, which are not `alive`.
         excluded: seq → whom the message passes by, where anybody.
-        collapse: seq → the message's key, where it has one.
+        collapse: seq → the message's key, where it has one and is among the messages.
         left_out: how many have a newer one of their key (`router.collapse`), and are not among the messages.
     """
 
@@ -146,7 +153,7 @@ class Page:
     whole: bool
     traced: Sequence[Traced] = ()
     excluded: Mapping[int, str] = field(default_factory=dict)
-    collapse: Mapping[int, str] = field(default_factory=dict)
+    collapse: Mapping[int, Keyed] = field(default_factory=dict)
     left_out: int = 0
 
 

@@ -177,11 +177,13 @@ async def test_page_tells_whom_messages_pass_by(site: Site) -> None:
 
 
 async def test_page_leaves_out_what_has_a_newer_one_of_its_key(site: Site) -> None:
-    """Within the page and up to the head, and no further; what has expired takes nobody's place; and it reaches as far."""
-    alive = {"expires_at": datetime.now(UTC) + timedelta(hours=1)}
+    """Within the page and up to the head, and no further; what ends earlier takes nobody's place; and it reaches as far."""
+    alive = {"expires_at": datetime.now(UTC) + timedelta(hours=2)}
     keys = ["a", "", "b", "a", "c", "b", "", "d", "c", "d"]
     documents = [_document("user:a", f"m{n}", n) | alive | ({"collapse": key} if key else {}) for n, key in enumerate(keys, 1)]
     documents[8]["expires_at"] = datetime.now(UTC) - timedelta(hours=1)
+    documents[3]["expires_at"] = datetime.now(UTC) + timedelta(hours=1)
+    documents[5]["expires_at"] = datetime.now(UTC) + timedelta(hours=3)
     await site.inbox.insert(documents)
     for after, until, head in itertools.product(range(11), range(11), range(11)):
         if after <= until <= head and (after + until + head) % 3 == 0:
@@ -193,9 +195,9 @@ async def test_page_leaves_out_what_has_a_newer_one_of_its_key(site: Site) -> No
 
 
 def _is_newest(one: dict[str, Any], documents: list[dict[str, Any]], head: int) -> bool:
-    alive = [other for other in documents if other["expires_at"] > datetime.now(UTC)]
-    newer = [other for other in alive if one["seq"] < other["seq"] <= head and other.get("collapse") == one.get("collapse")]
-    return one in alive and not ("collapse" in one and newer)
+    newer = [other for other in documents if one["seq"] < other["seq"] <= head and other.get("collapse") == one.get("collapse")]
+    outlived = any(other["expires_at"] >= one["expires_at"] for other in newer)
+    return one["expires_at"] > datetime.now(UTC) and not ("collapse" in one and outlived)
 
 
 async def test_newest_of_a_target_that_somebody_has_spoilt(site: Site) -> None:

@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
@@ -29,11 +30,11 @@ from edge.heads import READERS, Heads
 from edge.position import Position
 from edge.resync import Resync
 from edge.session import Session
-from router.collapse import collapsed
+from router.collapse import collapsed, latest_ends
 from router.errors import PushwayError
 from router.lines import build_frame, build_line
 from router.settings import Settings
-from router.stored import Page
+from router.stored import Keyed, Page
 from tests.unit.edge.outlets import feed
 
 USER: Final = "ann"
@@ -43,6 +44,9 @@ DESK: Final = "desk"
 
 BUT_DESK: Final = f"device:{USER},{DESK}"
 """The `exclude` of a message for all but that one."""
+
+LONG: Final = 20
+"""Life of a message, by the store's clock, which goes on with each that ends."""
 
 FIRST_SEQ: Final = 16 * 10**14
 """In 2020, as µs: what a session makes of cursors older than is kept, and of those from the future, is not the matter here."""
@@ -63,7 +67,8 @@ class Accepted:
         before: the seq of the message accepted before it.
         exclude: whom it passes by; "" for nobody.
         collapse: its key; "" for none.
-        expired: its time is over.
+        ends: when its time is over, by the store's clock.
+        expired: that is so.
         removed: MongoDB has dropped it.
     """
 
@@ -71,8 +76,14 @@ class Accepted:
     seq: int
     exclude: str = ""
     collapse: str = ""
+    ends: int = LONG
     expired: bool = False
     removed: bool = False
+
+    @property
+    def keyed(self) -> Keyed:
+        """Its key, and when it ends."""
+        return Keyed(self.collapse, datetime.fromtimestamp(self.ends, UTC))
 
     @property
     def frame(self) -> str:
@@ -97,10 +108,12 @@ class Store:
 
     Attributes:
         accepted: in the order of seqs.
+        now: counts as time passes.
     """
 
     def __init__(self) -> None:
         self.accepted: list[Accepted] = []
+        self.now = 0
         self.queries: list[Query] = []
         self.page_max = 1
 
@@ -113,9 +126,16 @@ class Store:
         """Return what is accepted up to a seq."""
         return [one for one in self.accepted if one.seq <= seq]
 
-    def accept(self, step: int, exclude: str = "", collapse: str = "") -> None:
+    def accept(self, step: int, exclude: str = "", collapse: str = "", ttl: int = LONG) -> None:
         """Store one message, whose seq lies so much above the one before it."""
-        self.accepted.append(Accepted(self.top, max(self.top, FIRST_SEQ) + step, exclude, collapse))
+        seq = max(self.top, FIRST_SEQ) + step
+        self.accepted.append(Accepted(self.top, seq, exclude, collapse, self.now + ttl))
+
+    def expire(self, message: Accepted) -> None:
+        """Let time pass until a message's is over, and with it that of all that end no later."""
+        self.now = max(self.now, message.ends)
+        for one in self.accepted:
+            one.expired |= one.ends <= self.now
 
     def between(self, after: int, until: int, names: Collection[str] = ()) -> list[Accepted]:
         """Return what is accepted with after < seq <= until, has not expired and passes nobody of these names by."""
@@ -128,18 +148,21 @@ class Store:
         messages = [(one.seq, one.frame.encode()) for one in found if not one.expired]
         reached = max([after, *(one.seq for one in found)])
         excluded = {one.seq: one.exclude for one in found if one.exclude}
-        collapse = {one.seq: one.collapse for one in found if one.collapse and not one.expired}
+        collapse = {one.seq: one.keyed for one in found if one.collapse and not one.expired}
         whole = len(found) < self.page_max
         whatever = Page(messages, reached, whole=whole, excluded=excluded, collapse=collapse)
-        newer = {one.collapse for one in self.between(reached, head or 0)}
+        newer = latest_ends(one.keyed for one in self.accepted if reached < one.seq <= (head or 0))
         page: Page = await self._query(collapsed(whatever, newer))
         return page
 
     def lacking(self, after: int, until: int, names: Collection[str] = ()) -> list[Accepted]:
-        """Return what of that has no newer one of its key either: what nobody may be sent a later one without."""
-        newest = {one.collapse: one.seq for one in self.accepted}
-        between = self.between(after, until, names)
-        return [one for one in between if not one.collapse or newest[one.collapse] == one.seq]
+        """Return what of that may not be left out either: what nobody may be sent a later one without."""
+        return [one for one in self.between(after, until, names) if not self.may_be_left_out(one)]
+
+    def may_be_left_out(self, message: Accepted) -> bool:
+        """Tell whether there is a newer one of its key that ends no earlier."""
+        newer = [one for one in self.accepted if one.seq > message.seq and one.collapse == message.collapse != ""]
+        return any(one.ends >= message.ends for one in newer)
 
     async def newest_above(self, target: str, above: int) -> int:
         """Likewise."""

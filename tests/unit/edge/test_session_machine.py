@@ -16,17 +16,22 @@ from pymongo.errors import AutoReconnect
 
 from edge import catch_up, position
 from router.lines import build_line
-from tests.unit.edge.cluster import BUT_DESK, DESK, TARGET, USER, Accepted, Cluster, Device, Link, until
+from tests.unit.edge.cluster import BUT_DESK, DESK, LONG, TARGET, USER, Accepted, Cluster, Device, Link, until
 
 COUNTS = st.integers(1, 6)
 STEPS = st.lists(
-    st.tuples(st.integers(1, 3), st.sampled_from(["", BUT_DESK]), st.sampled_from(["", "", "score", "price"])),
+    st.tuples(
+        st.integers(1, 3),
+        st.sampled_from(["", BUT_DESK]),
+        st.sampled_from(["", "", "score", "price"]),
+        st.sampled_from([LONG, LONG, 5, 1]),
+    ),
     min_size=1,
     max_size=5,
 )
-"""How far the seqs of new messages lie apart, whom each passes by, and its key."""
+"""How far the seqs of new messages lie apart, whom each passes by, its key, and how long it lives."""
 
-Steps = list[tuple[int, str, str]]
+Steps = list[tuple[int, str, str, int]]
 
 BACK = st.integers(0, 8)
 """How many messages back from the newest."""
@@ -93,8 +98,8 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(steps=STEPS)
     def accept(self, steps: Steps) -> None:
         """Messages are stored; nobody is told yet."""
-        for step, exclude, collapse in steps:
-            self.store.accept(step, exclude, collapse)
+        for step, exclude, collapse, ttl in steps:
+            self.store.accept(step, exclude, collapse, ttl)
 
     @precondition(lambda self: self.store.top > self.wire.handed)
     @rule(count=COUNTS)
@@ -145,7 +150,7 @@ class SessionMachine(RuleBasedStateMachine):
         """The time of a message is over; MongoDB removes it at some later time."""
         one = self.store.accepted[-1 - back :][0]
         one.removed |= removed and one.expired
-        one.expired = True
+        self.store.expire(one)
 
     @precondition(lambda self: self.wire.hears)
     @rule(exclude=st.sampled_from(["", BUT_DESK]))
@@ -340,10 +345,9 @@ class SessionMachine(RuleBasedStateMachine):
         perhaps = {one.seq for one in self.store.accepted if one.expired}
         owed = [one.seq for one in self.store.between(device.began, self.store.top, link.names)]
         assert device.taken == sorted(set(device.taken))
-        newest = {one.collapse: one.seq for one in self.store.accepted}
-        outdated = {one.seq for one in self.store.accepted if one.collapse and one.seq < newest[one.collapse]}
+        outdated = {one.seq for one in self.store.accepted if self.store.may_be_left_out(one)}
         taken = {seq for seq in device.taken if seq not in perhaps}
-        # With the newest of each key at the least, all of them come to the same.
+        # With the newest of each key at the least that lives as long, all of them come to the same.
         assert set(owed) - outdated <= taken <= set(owed)
         # What passes a device by counts as seen there: it may be acknowledged, and nothing is to be read behind it.
         assert link.position.at == self.store.top
