@@ -6,6 +6,7 @@ heartbeat, a subscription) can be taken for its successor's.
 
 from __future__ import annotations
 
+import math
 import secrets
 import string
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import anyio
+import structlog
 from redis.asyncio import Redis
 
 import lua
@@ -22,8 +24,13 @@ from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 _BEATS_A_LIFE: Final = 3
 """How often the heartbeat comes in its life: one may be lost, and the next still comes in time."""
+
+_UNLISTED: Final = -1
+"""What a heartbeat returns of a node that is not listed."""
 
 _INCARNATION_CHARS: Final = string.digits + string.ascii_lowercase
 _INCARNATION_LENGTH: Final = 6
@@ -43,12 +50,21 @@ class Node:
         settings: name, address, shards, `node_ttl_ms`.
         sessions: returns how many sessions it holds.
         outages: waits between failed tries.
+        on_forgotten: told of a shard in which the node is not listed any more when it beats again: dispatch has said that it is
+            gone, as it was frozen or cut off for so long, or Redis has forgotten it.
 
     Attributes:
         id: the node id.
     """
 
-    def __init__(self, redis: Redis, settings: Settings, sessions: Callable[[], int], outages: Outages) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        sessions: Callable[[], int],
+        outages: Outages,
+        on_forgotten: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self.id = new_node_id(settings.node)
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._ttl_ms = settings.node_ttl_ms
@@ -60,6 +76,10 @@ class Node:
         self._beat_script = redis.register_script(lua.source("node_beat"))
         self._leave_script = redis.register_script(lua.source("node_leave"))
         self._soon = anyio.Event()
+        self._on_forgotten = on_forgotten
+        self._listed: set[int] = set()
+        self._tried_at_s = -math.inf
+        self._tried = anyio.Event()
 
     def beat_soon(self) -> None:
         """Send the next heartbeat now: Redis is back, and may have forgotten us."""
@@ -77,11 +97,26 @@ class Node:
             try:
                 await self._beat()
             except OUTAGE as exc:
+                self._note_try()
                 await self._outages.wait("redis", exc)
                 continue
+            self._note_try()
             self._outages.over()
             with anyio.move_on_after(self._ttl_ms / _BEATS_A_LIFE / 1000):
                 await self._soon.wait()
+
+    async def tried(self) -> None:
+        """Return when a heartbeat has been tried within the life of one, which is at once but after a process stood still.
+
+        Who writes a route waits for it, so that a node that has gone on counts as alive before online is said of its users.
+        """
+        while time.monotonic() - self._tried_at_s >= self._ttl_ms / 1000:
+            await self._tried.wait()
+
+    def _note_try(self) -> None:
+        self._tried_at_s = time.monotonic()
+        self._tried.set()
+        self._tried = anyio.Event()
 
     async def leave(self) -> None:
         """Take the node out.
@@ -102,4 +137,8 @@ class Node:
         }
         args: list[str | int] = [self.id, self._ttl_ms, *(part for pair in fields.items() for part in pair)]
         for keys in self._keys:
-            await self._beat_script(keys=[keys.nodes(), keys.info(self.id)], args=args)
+            listed = await self._beat_script(keys=[keys.nodes(), keys.info(self.id)], args=args) != _UNLISTED
+            if not listed and keys.shard in self._listed:
+                log.info("node_forgotten", shard=keys.shard)
+                self._on_forgotten(keys.shard)
+            self._listed.add(keys.shard)

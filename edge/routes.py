@@ -78,7 +78,7 @@ class Routes:
         node: the node id.
         users: who has a session here; the live table, read at each write.
         devices: returns the devices with which a user is here.
-        subscribed: returns when the node's channels are subscribed.
+        subscribed: returns when the node's channels are subscribed, and it has a heartbeat.
         resync: told of each user whose route had lapsed or is written anew after a loss.
         outages: waits between failed tries.
     """
@@ -130,6 +130,11 @@ class Routes:
     def write_all(self) -> None:
         """Have all routes written anew, and the heads compared: something may have been missed."""
         self._doubt(range(len(self._ledgers)))
+        self._asked.set()
+
+    def write_anew(self, shard: int) -> None:
+        """Have the routes of one shard's users written anew, and the heads compared."""
+        self._doubt({shard})
         self._asked.set()
 
     async def settled(self) -> None:

@@ -111,7 +111,7 @@ async def _serve(
     inbox, stored, cache = Inbox(mongo, settings), Cursors(mongo, settings), CursorCache(redis, settings)
     cursors = DeviceCursors(stored, cache, settings, Outages(Health(), settings, part="cursors"))
     sessions = Sessions[Connection](settings.sessions_user_max)
-    node = Node(redis, settings, sessions.__len__, node_outages)
+    node = Node(redis, settings, sessions.__len__, node_outages, lambda shard: _begin_anew(routes, events, shard))
     channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
 
     def on_subscribed() -> None:
@@ -148,7 +148,7 @@ async def _serve(
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(
         *(redis, settings, node.id, sessions.users, sessions.devices),
-        *(subscriber.subscribed, resync.check, routes_outages),
+        *(partial(_may_be_routed, subscriber, node), resync.check, routes_outages),
     )
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = make_way(settings)
@@ -189,6 +189,18 @@ async def _serve(
             admission.cut_all()
         tasks.cancel_scope.cancel()
     log.info("edge_ended", node=node.id)
+
+
+async def _may_be_routed(subscriber: Subscriber, node: Node) -> None:
+    """Return when a route would lead to a node that hears what is sent there, and counts as alive."""
+    await subscriber.subscribed()
+    await node.tried()
+
+
+def _begin_anew(routes: Routes, events: TopicEvents, shard: int) -> None:
+    """Say who is here once more: a shard has forgotten this node, or told others that it is gone."""
+    routes.write_anew(shard)
+    events.say_anew(shard)
 
 
 def _gate(settings: Settings) -> Gate:

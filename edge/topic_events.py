@@ -2,7 +2,8 @@
 
 Of a user, not of a session: the first one on this node that subscribes to a topic, and the last that leaves it. Written behind,
 in the order in which they happened, to the stream of the user's shard. At most `WAITING_MAX` wait, as while Redis is away; what
-comes beyond is dropped and counted. An edge that stops writes what is left; one that is killed does not, and `gone` tells.
+comes beyond is dropped and counted. An edge that stops writes what is left; one that is killed does not, and `gone` tells. One
+that was only frozen, or cut off from Redis, says anew who is subscribed where `gone` was said of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import structlog
@@ -96,6 +97,13 @@ class TopicEvents:
             self._note(TopicEvent(UNSUBSCRIBED, user, topic))
         if not sessions:
             del self._sessions[topic]
+
+    def say_anew(self, shard: int) -> None:
+        """Say subscribed of all of a shard's users once more: `gone` has taken it back, or Redis has forgotten it."""
+        for topic, sessions in self._sessions.items():
+            for user in sessions:
+                if shard_of_id(user, self._settings.shards) == shard:
+                    self._note(TopicEvent(SUBSCRIBED, user, topic))
 
     # -- run by the edge ---------------------------------------------------------------------------------------------
 

@@ -206,6 +206,33 @@ async def test_a_killed_edge_takes_those_who_are_not_back_with_it(stack: Stack) 
     stack["edge-1"].start()
 
 
+async def test_a_frozen_edge_tells_anew_of_those_who_are_still_there(tmp_path: Any) -> None:  # noqa: ANN401 - a fixture
+    """It was taken for gone, and its users were offline. All that is taken back with its heartbeat, not with some renewal."""
+    users = [f"user-{n}" for n in range(20)]
+    settings = SETTINGS | {"events_topics": ["room"], "route_ttl_ms": 3_600_000}
+    with Stack(tmp_path, edges=1, settings=settings) as stack:
+        tokens = {user: stack.token(user, topics=["room"]) for user in users}
+        async with AsyncExitStack() as sessions:
+            for user in users:
+                connection = await sessions.enter_async_context(_session(stack, tokens[user], 0))
+                await connection.send(json.dumps({"type": "subscribe", "topic": "room"}))
+            await _until(stack, partial(_told, event="subscribed", times=len(users)), "all are subscribed")
+            stack["edge-1"].pause()
+            await _until(stack, partial(_told, event="offline", times=len(users)), "all are offline")
+            stack["edge-1"].resume()
+            for event in ("online", "subscribed"):
+                await _until(stack, partial(_told, event=event, times=2 * len(users)), f"all are {event} again")
+        with stack.redis_client() as redis:
+            told = [event for event, _ in _events(redis)]
+            assert told.count("gone") == 1
+            assert "subscribed" not in told[told.index("gone") : told.index("offline")]
+            assert all([event for event, _ in _events(redis, user)].count("online") == 2 for user in users)
+
+
+def _told(redis: Redis, event: str, times: int) -> bool:
+    return [one for one, _ in _events(redis)].count(event) >= times
+
+
 def _settle_crowd(redis: Redis, node: str, users: Sequence[str]) -> None:
     """Write routes of a node as an edge does."""
     script: Any = redis.register_script(lua.source("route_set"))

@@ -32,7 +32,7 @@ async def leave(shard: Shard, node: str = NODE) -> int:
 
 async def test_a_beat_says_until_when_a_node_lives_and_what_it_is(shard: Shard) -> None:
     """By the server's clock; what is known of it goes when it does."""
-    assert await beat(shard, state="live", sessions="3") == 0
+    assert await beat(shard, state="live", sessions="3") == -1
     assert await beat(shard, state="draining", sessions="2") == 1
     score = await shard.redis.zscore(shard.keys.nodes(), NODE)
     assert score is not None
@@ -47,6 +47,14 @@ async def test_lapsed_nodes_stay_for_dispatch(shard: Shard) -> None:
     assert await beat(shard) == 0
     assert await beat(shard) == 1
     assert sorted(await shard.redis.zrange(shard.keys.nodes(), 0, -1)) == [NODE.encode(), OTHER.encode()]
+
+
+async def test_a_node_that_is_gone_learns_of_it(shard: Shard) -> None:
+    """It was only frozen, and what was said of it is to be taken back."""
+    await beat(shard)
+    await shard.redis.zrem(shard.keys.nodes(), NODE)
+    assert await beat(shard) == -1
+    assert await beat(shard) == 1
 
 
 async def test_a_leave_keeps_the_node_while_somebody_stands_on_it(shard: Shard) -> None:

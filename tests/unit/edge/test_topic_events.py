@@ -77,6 +77,22 @@ async def test_other_topics_are_not_told() -> None:
     assert await desk.written() == []
 
 
+async def test_who_is_subscribed_is_said_anew() -> None:
+    """Of one shard's users, once each, and of nobody who has left."""
+    desk = Desk(SETTINGS.model_copy(update={"shards": 2}))
+    users = [f"u{n}" for n in range(8)]
+    for user in users:
+        desk.come(f"{user}/1")
+        desk.come(f"{user}/2")
+    desk.come("x/1")
+    desk.go("x/1")
+    await desk.events.flush()
+    await desk.redis.flushall()
+    desk.events.say_anew(0)
+    assert await desk.written() == [("subscribed", user, "room-1", "me") for user in users if shard_of_id(user, 2) == 0]
+    assert not await desk.redis.exists("push:{1}:events")
+
+
 async def test_nothing_is_kept_of_who_has_gone() -> None:
     """Topics come and go."""
     desk = Desk()
