@@ -48,7 +48,7 @@ from edge.gate import Gate, Refusal, address_of
 from edge.handshake import Handshake, read_upgrade
 from edge.liveness import Due, Pulse
 from edge.position import Position
-from edge.session import Session
+from edge.session import Session, State
 from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS
 from router.settings import Settings
@@ -425,7 +425,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         match action:
             case Verify(token):
-                self._host.verify(self, token)
+                self._verify(token)
             case Register(user, device, position):
                 self._host.register(self, user, device, position)
             case Hear(target):
@@ -446,6 +446,13 @@ class Connection(asyncio.Protocol):
                 self._host.watch(self, topic)
             case Prove(device):
                 self._host.prove(self, device)
+
+    def _verify(self, token: str) -> None:
+        if self.session.state is State.LIVE:
+            # A newer token: a check costs this edge what many frames do, and perhaps somebody else, too.
+            self._count_in(self._host.settings.frames_s_max, 0)
+        if self.session.state is not State.CLOSING:
+            self._host.verify(self, token)
 
     def _ping(self, challenge: bytes) -> None:
         self._challenge = challenge

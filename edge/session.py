@@ -85,6 +85,7 @@ from edge.position import Outlet, Position
 from edge.subscriptions import Subscriptions, begin_hearing
 from edge.term import Term, first_term, in_frame, next_term
 from edge.wishes import first_cursor, lost, merged, not_from_the_future
+from router.auth.tokens import TOKEN_MAX_CHARS
 from router.cursors import CursorKey
 from router.settings import Settings
 from router.targets import ALL, TOPIC_PREFIX, USER_PREFIX
@@ -458,6 +459,8 @@ class Session:
         """Have a newer token checked, one at a time: of several, the last is answered."""
         if self.state is not State.LIVE:
             return self._reply(Error("unexpected", "token: the first one is still being looked at"))
+        if len(token) > TOKEN_MAX_CHARS:  # kept by thousands while auth is away, they would fill the memory
+            return self._reply(Error("bad_token", f"token: it is longer than {TOKEN_MAX_CHARS} characters"))
         if self._newer is not None:
             self._newer = token
             return ()

@@ -74,6 +74,9 @@ class Socket(asyncio.Transport):
         """Tell where the client is."""
         return ("203.0.113.7", 4711) if name == "peername" else default
 
+    def pause_reading(self) -> None:
+        """What the client sends from now on waits in the kernel."""
+
     def can_write_eof(self) -> bool:
         """As TCP can."""
         return True
@@ -664,6 +667,17 @@ async def test_newer_tokens_are_looked_at_one_at_a_time(desk: Desk) -> None:
     assert desk.verifier.waiting == 1
     connection.unverifiable()
     assert [json.loads(frame)["type"] for frame in socket.frames()] == ["extended"]
+
+
+async def test_who_sends_token_after_token_is_too_fast(desk: Desk) -> None:
+    """Each check counts as a second's worth of frames; those that another replaces cost nothing and count as one."""
+    _, socket = await desk.live("alice")
+    told = 0
+    while socket.close_code is None:
+        socket.say('{"type":"token","token":"alice"}')
+        told += sum('"extended"' in frame for frame in socket.frames())
+    assert socket.close_code == 4005
+    assert told <= 20  # ten in each window of ten seconds, of which the loop may see two
 
 
 async def test_a_verifier_that_hangs_is_given_up(desk: Desk) -> None:

@@ -676,6 +676,13 @@ def test_of_several_newer_tokens_the_last_is_answered(answer: Callable[[Session]
     assert frames(session.verified("alice", 600.0)) == [{"type": "extended", "in_s": 600}]
 
 
+def test_a_newer_token_that_is_too_long() -> None:
+    """Is not kept until another has been looked at; that one is answered."""
+    session = renewing()
+    assert frames(session.text(TOKEN % (b"x" * 8_193)))[0]["code"] == "bad_token"
+    assert frames(session.verified("alice", 600.0)) == [{"type": "extended", "in_s": 600}]
+
+
 def test_a_newer_token_before_the_welcome() -> None:
     """Is too early: the first is still being looked at."""
     session = registering()
