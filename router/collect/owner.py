@@ -142,7 +142,7 @@ class Owner:
             return
         slices = _slices(due_items(waiting, self._settings), self._settings.batch_max)
         for items in slices:
-            settled = await self._store(held, items, now_ms, {}) if items else self._nothing_settled()
+            settled = await self._store(held, items, {}) if items else self._nothing_settled()
             dead = {item_id for item_id, _ in settled.dead}
             await self._intake.forward([append_again(item, self._shard, now_ms) for item in items if item.id in dead])
             # With the last of them nothing is in hand any more: what `pending` holds besides, a Redis has brought back that had
@@ -180,7 +180,7 @@ class Owner:
             await self._schedule.keep(plan.waiting)
         await self._intake.tell(held, plan.events)
         if plan.durable.entry_ids:
-            await self._pass_durable(held, plan, now_ms, then)
+            await self._pass_durable(held, plan, then)
         return cut
 
     async def _bury(self, held: str, dead: Sequence[tuple[str, str]]) -> None:
@@ -195,14 +195,14 @@ class Owner:
         metrics.TRANSIENT.inc(part.lines.messages)
         await self._mind_high_water(length)
 
-    async def _pass_durable(self, held: str, plan: Plan, now_ms: int, then: bytes) -> None:
+    async def _pass_durable(self, held: str, plan: Plan, then: bytes) -> None:
         *slices, last = _slices(plan.items, self._settings.batch_max)
         dead: list[tuple[str, str]] = []
         for items in slices:
-            settled = await self._store(held, items, now_ms, {})
+            settled = await self._store(held, items, {})
             dead += settled.dead
             await self._hand_on(held, settled, items, [], trim=False)
-        settled = await self._store(held, last, now_ms, {}) if last else self._nothing_settled()
+        settled = await self._store(held, last, {}) if last else self._nothing_settled()
         # An entry may be dead for one target and stored for another: it is buried last, or a cut would lose the other.
         dead += settled.dead
         left = {entry_id for entry_id, _ in dead}
@@ -246,8 +246,10 @@ class Owner:
             floors = floors | {target: newest.get(target, 0) for target in given.targets}
         return given
 
-    async def _store(self, held: str, items: Sequence[Item], now_ms: int, floors: dict[str, int]) -> Settled:
+    async def _store(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> Settled:
         """Sequence and store; what MongoDB had already goes out as it was stored."""
+        # Not when the batch began: it may have stood still since, and recovery goes by the time of storing.
+        now_ms = self._clock_ms()
         given = await self._place(held, items, floors)
         settled = self._nothing_settled()
         settled.at_us, settled.alone = now_ms * 1_000, given.alone
@@ -269,7 +271,7 @@ class Owner:
         if taken:
             log.warning("seq_taken", shard=self._shard, messages=len(taken))
             newest = await self._inbox.newest(sorted({item.target for item in taken}))
-            settled.follow_with(await self._store(held, taken, now_ms, newest))
+            settled.follow_with(await self._store(held, taken, newest))
         return settled
 
     @staticmethod

@@ -184,3 +184,18 @@ def test_owner_that_stands_still_in_its_insert_while_redis_forgets() -> None:
         assert Listener("user:a", 0, shard.head("user:a"), shard.inbox).got == [first, second]
     finally:
         shard.close()
+
+
+def test_time_of_storing_is_each_slices_own() -> None:
+    """A batch may stand still between two slices while `out` is too long, and recovery asks when a message was stored."""
+    shard = Shard()
+    try:
+        for message_id in ("m1", "m2"):
+            shard.append(TARGETS, message_id)
+        shard.freeze("append", 1)
+        shard.now_ms += 3_600_000
+        shard.wake()
+        times = [one["stored_at"].timestamp() for target in TARGETS for one in shard.accepted(target)]
+        assert sorted({round(time_s - min(times)) for time_s in times}) == [0, 3_600]
+    finally:
+        shard.close()
