@@ -16,7 +16,7 @@ from router.auth.tokens import TOKEN_MAX_CHARS, Claims
 from router.auth.trusted import TrustedKey, from_issuer_set, from_pem, from_secrets
 from router.errors import TokenExpired, TokenRefused
 from router.settings import Settings
-from tests.unit.auth.issuers import EC_KEY, ED_KEY, RSA_KEY, SECRET, encode, forge_hmac, jwk, key_set, payload, pem, sign
+from tests.issuers import EC_KEY, ED_KEY, RSA_KEY, SECRET, encode, forge_hmac, jwk, key_set, payload, pem, sign
 
 EXPECTED: Final[dict[str, Any]] = {"auth_by": "jwt", "token_issuer": "https://issuer.example", "token_audience": "push"}
 RULES: Final = ForeignRules.of(Settings(jwt_key_file="k", **EXPECTED))
