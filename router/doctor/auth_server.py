@@ -9,12 +9,15 @@ import httpx
 
 from router.auth.jwk import from_key_set
 from router.auth.jwks import JWKS_PATH
+from router.doctor import auth_ways
 from router.doctor.findings import Finding, counted, error, ok
 from router.settings import Settings
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Return what is to be thought of auth; one that cannot be reached is a finding too."""
+    """Return what is to be thought of auth, or of what edges go by instead; that it cannot be reached is a finding too."""
+    if settings.auth_by != "pushway":
+        return await auth_ways.examine(settings)
     base = settings.auth_url.rstrip("/")
     async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False) as http:
         try:

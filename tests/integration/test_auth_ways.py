@@ -21,6 +21,8 @@ from router.auth.foreign import EXPIRES_MAX_S
 from router.auth.issuer import HeldVerifier, IssuerVerifier
 from router.auth.outward import ANSWER_MAX_BYTES
 from router.auth.published import ASK_INTERVAL_S
+from router.doctor.auth_server import examine as examine_auth
+from router.doctor.findings import Severity
 from router.errors import KeysUnavailable, SetupError, TokenRefused
 from router.http.server import serve_http
 from router.settings import Settings
@@ -397,3 +399,37 @@ async def test_edge_that_takes_an_issuer_s_tokens(site: Site, valkey_server: Emb
         for token in (edge.token("alice"), good(payload(aud="others"), kid="a"), good(payload(exp=None), kid="a")):
             async with edge.open(token) as client:
                 assert (await client.closed())[0] == 4500
+
+
+async def test_doctor_looks_at_what_edges_go_by(site: Site, tmp_path: Path) -> None:
+    """At the keys, or at the service: whether it can be had, and is of use."""
+
+    async def told(**changes: object) -> list[tuple[Severity, str]]:
+        findings = await examine_auth(Settings.model_validate(changes))
+        return [(one.severity, one.seen) for one in findings]
+
+    jwks: dict[str, object] = {"auth_by": "jwt", "jwt_jwks_url": site.url}
+    http: dict[str, object] = {"auth_by": "http", "auth_callback_url": site.url}
+    [(severity, said)] = await told(**jwks)
+    assert (severity, "HTTP status 404" in said) == (Severity.ERROR, True)
+    [(severity, said)] = await told(**http)
+    assert (severity, "neither lets in nor refuses" in said) == (Severity.ERROR, True)
+    site.gives(key_set(jwk(RSA_KEY, kid="a")))
+    anybodys: dict[str, object] = {"token_audience": ""}
+    found = await told(**jwks | anybodys)
+    assert [severity for severity, _ in found] == [Severity.OK, Severity.WARNING]
+    assert "publishes 1 key " in found[0][1]
+    site.answer = _let_in
+    [(severity, said)] = await told(**http)
+    assert (severity, "lets in whoever" in said) == (Severity.ERROR, True)
+    site.gives(b"", 403)
+    secret: dict[str, object] = {"auth_callback_secret": "s"}
+    assert [severity for severity, _ in await told(**http | secret)] == [Severity.OK]
+    assert site.asked[-1].headers["authorization"] == "Bearer s"
+    nobody = f"http://127.0.0.1:{free_ports()}"
+    assert [severity for severity, _ in await told(**http | {"auth_callback_url": nobody})] == [Severity.ERROR]
+    assert [severity for severity, _ in await told(auth_by="jwt", jwt_secret=(SECRET,))] == [Severity.OK]
+    file = tmp_path / "issuer.pem"
+    assert [severity for severity, _ in await told(auth_by="jwt", jwt_key_file=str(file))] == [Severity.ERROR]
+    file.write_bytes(pem(RSA_KEY))
+    assert [severity for severity, _ in await told(auth_by="jwt", jwt_key_file=str(file))] == [Severity.OK]

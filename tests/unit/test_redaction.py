@@ -101,6 +101,13 @@ def test_secrets_come_from_the_settings() -> None:
     assert told == {"error": "*** *** *** *** me"}
 
 
+def test_secrets_of_the_ways_to_authenticate_are_hidden() -> None:
+    """Each of several, as well."""
+    secrets = {"jwt_secret": ("canary-one", "canary-two"), "auth_callback_secret": "canary-three"}
+    told = Redaction(secrets_of(Settings.model_validate(secrets))).event({"error": "canary-one canary-two canary-three me"})
+    assert told == {"error": "*** *** *** me"}
+
+
 def test_settings_without_secrets_hide_nothing() -> None:
     """No key and no password: nothing is taken for a secret."""
     assert secrets_of(Settings()) == []
