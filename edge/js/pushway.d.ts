@@ -110,7 +110,8 @@ export class Client<Body = unknown> implements AsyncIterable<Message<Body>> {
   get role(): "alone" | "leader" | "follower" | null;
   /** What waits for the handler now. */
   get backlog(): { messages: number; chars: number };
-  /** Connect, and stay connected until `close()` or an edge says not to come back. Does nothing while it runs. */
+  /** Connect, and stay connected until `close()` or an edge says not to come back. Does nothing while it runs.
+   * Throws where there is no `WebSocket`. */
   start(): void;
   /** End. What was handled is stored and acknowledged first; what still waits comes again after the next `start()`. */
   close(): Promise<void>;

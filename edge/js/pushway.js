@@ -53,6 +53,7 @@
  */
 
 const SUBPROTOCOL = "pushway.v1";
+const NO_WEB_SOCKET = "WebSocket: there is none here; Node has one from version 22 on, elsewhere give a constructor";
 const NORMAL = 1000;
 /** What browsers report when a connection ended without a close frame (RFC 6455, section 7.1.5). */
 const ABNORMAL = 1006;
@@ -212,6 +213,7 @@ export class Client {
   /** Connect, and stay connected until `close()` or an edge says not to come back. Does nothing while it runs. */
   start() {
     if (this.#run !== null) return;
+    if (typeof this.#options.WebSocket !== "function") throw new TypeError(NO_WEB_SOCKET);
     const run = (this.#run = new AbortController());
     this.#suspended = false;
     this.#tab.open();

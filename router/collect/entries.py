@@ -34,6 +34,9 @@ and a larger one is refused in a way that would stop the whole batch."""
 _CARRIED_NAME: Final = re.compile(r"x-[A-Za-z0-9._-]+")
 _TTL: Final = re.compile(r"[0-9]{1,10}")
 _AT: Final = re.compile(r"[0-9]{1,15}")
+_AT_MIN_MS: Final = 10**11
+"""A lower time, in 1973 or before, is Unix seconds by mistake: past as ms, so that what is for later would be sent at once."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FLAGS: Final = {"0": False, "1": True}
 
@@ -247,6 +250,8 @@ def _at(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Setting
     latest_ms = ts_ms + int(settings.at_max_s * 1000)
     if not _AT.fullmatch(at) or int(at) > latest_ms:
         raise RuleBroken("at", f"{at[:32]!r} is not a time in Unix ms, at most {settings.at_max_s:.0f} seconds ahead")
+    if int(at) < _AT_MIN_MS:
+        raise RuleBroken("at", f"{at!r} is before 1973 in Unix ms: is it in seconds?")
     return int(at)
 
 

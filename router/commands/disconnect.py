@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
 from router.kick import CODE_MAX, CODE_MIN, KICKED, REASON, Kick, check_kick, kick
@@ -31,6 +31,7 @@ def disconnect(
 
     Example: pushway disconnect alice --device phone --code 4710 --reason 'signed out elsewhere'
     """
+    check_name(user, "USER")
     wanted = check_kick(Kick(user, code, reason, device, session))
     nodes = anyio.run(_kick, people_settings(config), wanted)
     if as_json:

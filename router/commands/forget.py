@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, confirm, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, confirm, people_settings
 from router.commands.output import print_columns, print_json
 from router.commands.reach import redis_at_hand
 from router.commands.reach_mongo import mongo_at_hand
@@ -18,7 +18,6 @@ from router.inbox import Inbox
 from router.later import Later
 from router.settings import Settings
 from router.subscriptions import Subscriptions
-from router.targets import check_id
 
 
 class NotForgotten(PushwayError):
@@ -41,7 +40,7 @@ def forget(
 
     Example: pushway forget alice --yes
     """
-    check_id(user, "USER")
+    check_name(user, "USER")
     settings = people_settings(config)
     if not yes:
         confirm(f"Erase {user} from Redis and MongoDB (prefix {settings.prefix})?", f"erase {user}")

@@ -32,7 +32,7 @@ from edge.client import (
     Welcomed,
 )
 from router.auth.client import request_token
-from router.commands.options import FoundConfig, people_settings
+from router.commands.options import FoundConfig, check_name, people_settings
 from router.commands.output import printable
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
@@ -84,9 +84,9 @@ def listen(
 
     Example: pushway listen alice --device phone --topic news
     """
-    check_id(user, "USER")
+    check_name(user, "USER")
     for topic in topics or ():
-        check_id(topic, "--topic")
+        check_name(topic, "--topic")
     if device is not None:
         check_id(device, "--device")
     settings = people_settings(config)

@@ -7,12 +7,12 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_columns, print_json
 from router.commands.reach import redis_at_hand
+from router.doctor.findings import counted
 from router.members import USERS_MAX, Members, members_of
 from router.settings import Settings
-from router.targets import check_id
 
 
 def members(
@@ -27,7 +27,7 @@ def members(
 
     Example: pushway members room-7
     """
-    check_id(topic, "TOPIC")
+    check_name(topic, "TOPIC")
     found = anyio.run(_read, people_settings(config), topic, limit)
     if as_json:
         users = [{"user": user, "sessions": sessions} for user, sessions in found.users]
@@ -55,5 +55,7 @@ def _counts(found: Members) -> dict[str, object]:
 def _words(topic: str, found: Members) -> str:
     if not found.asked:
         return f"nobody has subscribed to {topic}: no edge hears it"
-    counted = f"{found.users_total} users, {found.sessions} sessions; {found.answered} of {found.asked} edges have answered"
-    return counted if found.complete else f"{counted}: something is missing"
+    users, sessions = counted(found.users_total, "user", "users"), counted(found.sessions, "session", "sessions")
+    edges = counted(found.asked, "edge has", "edges have")
+    words = f"{users}, {sessions}; {found.answered} of {edges} answered"
+    return words if found.complete else f"{words}: something is missing"

@@ -12,6 +12,7 @@ import typer
 
 from router.errors import RuleBroken, SettingError
 from router.settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
+from router.targets import check_id, is_target
 
 FOLDER_CONFIG: Final = Path(".pushway/pushway.toml")
 """What `pushway up` writes. Only commands for people look for it: a service never depends on where it is started."""
@@ -38,6 +39,20 @@ Assignments = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Set one of docs/settings.md; may be given several times."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def check_name(ident: str, argument: str) -> None:
+    """Check the id of a user or topic that somebody typed; a note on standard error where it is written as a target.
+
+    `user:alice` may be an id, so it is taken as one; what is asked after most likely is alice.
+
+    Raises:
+        RuleBroken: naming the argument, when it breaks the rule for ids.
+    """
+    check_id(ident, argument)
+    if ":" in ident and is_target(ident):
+        meant = ident.partition(":")[2]
+        typer.echo(f"pushway: {argument}: {ident!r} is taken as an id, which is another one than {meant!r}", err=True)
 
 
 def confirm(question: str, doing: str) -> None:

@@ -7,14 +7,13 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_columns, print_json
 from router.commands.reach import redis_at_hand
 from router.commands.times import local_time
 from router.errors import RuleBroken
 from router.presence import USERS_MAX, Presence, presence_of
 from router.settings import Settings
-from router.targets import check_id
 
 
 def presence(
@@ -27,7 +26,7 @@ def presence(
     Example: pushway presence alice bob
     """
     for user in users:
-        check_id(user, "USER")
+        check_name(user, "USER")
     if len(users) > USERS_MAX:
         raise RuleBroken("USER", f"more than {USERS_MAX} at once")
     found = anyio.run(_read, people_settings(config), users)

@@ -7,12 +7,11 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import duration, print_columns, print_json
 from router.commands.reach import redis_at_hand
 from router.directory import Route, read_routes
 from router.settings import Settings
-from router.targets import check_id
 
 
 def route(
@@ -22,7 +21,7 @@ def route(
 
     Example: pushway route alice
     """
-    check_id(user, "USER")
+    check_name(user, "USER")
     routes = anyio.run(_read, people_settings(config), user)
     if as_json:
         print_json(routes)

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_json
 from router.shards import keyslot, shard_of_id
-from router.targets import check_id
 
 
 def shard(
@@ -22,7 +21,8 @@ def shard(
     Example: redis-cli -p 6390 HGETALL "push:{$(pushway shard alice)}:seq:user:alice"
     """
     shards = people_settings(config).shards
-    number = shard_of_id(check_id(ident, "ID"), shards)
+    check_name(ident, "ID")
+    number = shard_of_id(ident, shards)
     if as_json:
         print_json({"id": ident, "shard": number, "shards": shards, "slot": keyslot(ident)})
     else:

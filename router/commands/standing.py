@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_json
 from router.commands.reach import redis_at_hand
 from router.commands.reach_mongo import mongo_at_hand
@@ -15,7 +15,6 @@ from router.settings import Settings
 from router.subscriptions import Subscriptions
 from router.subscriptions import subscribe as subscribe_user
 from router.subscriptions import unsubscribe as unsubscribe_user
-from router.targets import check_id
 
 _User = Annotated[str, typer.Argument(help="The user's id.")]
 _Topic = Annotated[str, typer.Argument(help="The topic's name.")]
@@ -26,14 +25,14 @@ def topics(user: _User, config: FoundConfig = None, as_json: AsJson = False) -> 
 
     Example: pushway topics alice
     """
-    check_id(user, "USER")
+    check_name(user, "USER")
     found = anyio.run(_read, people_settings(config), user)
     if as_json:
         print_json({"user": user, "topics": found})
     elif found:
         typer.echo("\n".join(found))
     else:
-        typer.echo(f"nothing stands for {user}", err=True)
+        typer.echo(f"back ends have subscribed {user} to no topic", err=True)
 
 
 def subscribe(user: _User, topic: _Topic, config: FoundConfig = None, as_json: AsJson = False) -> None:
@@ -63,12 +62,12 @@ def unsubscribe(user: _User, topic: _Topic, config: FoundConfig = None, as_json:
     if as_json:
         print_json({"user": user, "topic": topic, "stood": stood})
     else:
-        typer.echo(f"{user} hears {topic} no more" if stood else f"{topic} did not stand for {user}; the sessions were told")
+        typer.echo(f"{user} hears {topic} no more" if stood else f"no back end had subscribed {user}; the sessions were told")
 
 
 def _check(user: str, topic: str) -> None:
-    check_id(user, "USER")
-    check_id(topic, "TOPIC")
+    check_name(user, "USER")
+    check_name(topic, "TOPIC")
 
 
 async def _read(settings: Settings, user: str) -> list[str]:

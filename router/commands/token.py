@@ -8,10 +8,9 @@ import anyio
 import typer
 
 from router.auth.client import request_token
-from router.commands.options import AsJson, FoundConfig, people_settings
+from router.commands.options import AsJson, FoundConfig, check_name, people_settings
 from router.commands.output import print_json
 from router.commands.reach import ADVICE, NotReached
-from router.targets import check_id
 
 
 def token(
@@ -40,7 +39,9 @@ def token(
 
     Example: pushway token alice --ttl 600 --topic news --topic 'team.*'
     """
-    check_id(user, "USER")
+    check_name(user, "USER")
+    for topic in (*(topics or ()), *(subscribe or ())):
+        check_name(topic, "TOPIC")
     settings = people_settings(config)
     try:
         issued = anyio.run(lambda: request_token(settings, user, ttl_s=ttl_s, topics=topics or (), subscribe=subscribe or ()))

@@ -31,6 +31,12 @@ test("pauses have full jitter below a ceiling that doubles up to its maximum", (
   assert.equal(pauseMs(4, { minMs: 500, maxMs: 20_000 }, () => 0), 0);
 });
 
+test("where there is no WebSocket, that is said at the start, and not tried for ever", () => {
+  const client = new Client({ urls: ["ws://one"], token: () => "token", WebSocket: undefined });
+  assert.throws(() => client.start(), { name: "TypeError", message: /WebSocket: there is none here/ });
+  assert.equal(client.role, null);
+});
+
 scenario("messages come in order, the token goes in the first frame", async (edge, open) => {
   const page = await open({ device: "phone", token: async () => "secret" }).opened();
   edge.publish(3);

@@ -45,7 +45,7 @@ _PROPERTIES: Final = {
     | {"description": "A key: of a target's messages with it, a replay has the newest. Not with `transient`."},
     "at": {
         "type": "integer",
-        "minimum": 0,
+        "minimum": 100_000_000_000,
         "description": "Unix ms: not before then, at most a year ahead (`at_max_s`). Past means now. Not with `transient`.",
     },
     "transient": {"type": "boolean", "description": "Not stored, no seq, gone after 10 seconds."},

@@ -248,7 +248,7 @@ def test_at_is_waited_for() -> None:
     assert (message.at_ms, message.ts_ms, message.expires_ms) == (due_ms, due_ms, due_ms + 5_000)
 
 
-@pytest.mark.parametrize(("at_ms", "ts_ms"), [(0, NOW_MS - 500), (NOW_MS - 1_000, NOW_MS - 500), (NOW_MS - 100, NOW_MS - 100)])
+@pytest.mark.parametrize(("at_ms", "ts_ms"), [(10**11, NOW_MS - 500), (NOW_MS - 1_000, NOW_MS - 500), (NOW_MS - 9, NOW_MS - 9)])
 def test_at_that_is_past_means_now(at_ms: int, ts_ms: int) -> None:
     """It is waited for no more, however long the entry has waited itself."""
     message = _message(at=str(at_ms))
@@ -259,6 +259,12 @@ def test_at_that_is_past_means_now(at_ms: int, ts_ms: int) -> None:
 def test_bad_at(at: str | bytes) -> None:
     """A whole number of ms, at most `at_max_s` behind the appending."""
     assert _refused(("to", "user:a"), ("text", "hi"), ("at", at)).field == "at"
+
+
+@pytest.mark.parametrize("at", ["0", "10", str(NOW_MS // 1_000 + 60)])
+def test_at_in_seconds(at: str) -> None:
+    """It would be past, and what is for later would be sent at once: so it is refused, and asked after."""
+    assert _refused(("to", "user:a"), ("text", "hi"), ("at", at)).rule == f"'{at}' is before 1973 in Unix ms: is it in seconds?"
 
 
 @pytest.mark.parametrize(("name", "value"), [("at", "1"), ("collapse", "k")])

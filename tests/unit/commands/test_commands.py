@@ -102,6 +102,20 @@ def test_commands_for_people_have_json(name: str) -> None:
     assert "--json" in _run(name, "--help").stdout
 
 
+@pytest.mark.parametrize("ident", ["user:alice", "topic:a:b"])
+def test_id_written_as_a_target_is_noted(ident: str) -> None:
+    """It may be an id, so it is taken as one; who has meant another one is told, beside the answer."""
+    done = _run("shard", ident)
+    assert (done.exit_code, done.stdout) == (0, "0\n")
+    assert f"ID: {ident!r} is taken as an id, which is another one than {ident.partition(':')[2]!r}" in done.stderr
+
+
+@pytest.mark.parametrize("ident", ["alice", "all", "team:red", "user:"])
+def test_id_that_is_no_target_is_not_noted(ident: str) -> None:
+    """`all` is one for `shard`, and a colon in an id is nothing of note."""
+    assert "is taken as an id" not in _run("shard", ident).stderr
+
+
 def test_unknown_command_is_wrong_usage() -> None:
     """A command that does not exist is exit code 2."""
     assert _run("sned").exit_code == 2

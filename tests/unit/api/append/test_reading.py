@@ -40,12 +40,12 @@ def test_all_fields() -> None:
     """Each becomes the producer's field of that name."""
     item = {
         "to": "user:a", "body": {"a": 1}, "id": "m", "ttl": 60, "transient": False, "trace": True, "traceparent": "00-ab",
-        "x-t": "1", "exclude": "session:3f", "collapse": "k", "at": 5,
+        "x-t": "1", "exclude": "session:3f", "collapse": "k", "at": 1_700_000_000_000,
     }  # fmt: skip
     posted = _read(item)
     assert dict(posted.fields) == {
         b"to": b"user:a", b"body": b'{"a": 1}', b"id": b"m", b"ttl": b"60", b"transient": b"0", b"trace": b"1",
-        b"traceparent": b"00-ab", b"x-t": b"1", b"exclude": b"session:3f", b"collapse": b"k", b"at": b"5",
+        b"traceparent": b"00-ab", b"x-t": b"1", b"exclude": b"session:3f", b"collapse": b"k", b"at": b"1700000000000",
     }  # fmt: skip
     assert (posted.named, posted.id, posted.content) == (True, "m", '"body":{"a":1}')
 
@@ -81,7 +81,7 @@ def test_more_targets_than_there_may_be(to: object) -> None:
 
 def test_whether_it_waits() -> None:
     """What is past, by this machine's clock, does not."""
-    for at_ms, later in ((time.time_ns() // 1_000_000 + 60_000, True), (5, False)):
+    for at_ms, later in ((time.time_ns() // 1_000_000 + 60_000, True), (1_700_000_000_000, False)):
         assert _read({"to": "all", "text": "", "at": at_ms}).later is later
 
 
@@ -131,6 +131,7 @@ def test_whole_number(ttl: bytes) -> None:
         ({"ttl": None}, "ttl"),
         ({"at": "5"}, "at"),
         ({"at": -5}, "at"),
+        ({"at": 1_795_360_470}, "at"),
         ({"at": 2**50 - 1}, "at"),
         ({"at": 5, "transient": True}, "at"),
         ({"collapse": 5}, "collapse"),
