@@ -10,10 +10,10 @@
 -- ARGV[3] max      about how many events are kept
 --
 -- Read: the users' routes <prefix>:{s}:route:<user>, of the same slot. A user is back while an unexpired one leads to a node whose
--- heartbeat has not lapsed. Of whom offline is said is taken out of the other nodes' hashes <prefix>:{s}:on:<node>: should such a
--- node only have been frozen, its next renewal finds that and says online again.
+-- heartbeat has not lapsed. Of whom offline is said is taken out of the hashes <prefix>:{s}:on:<node> of all `nodes`: should one
+-- only have been frozen, its next renewal finds that and says online again; and what a failover has brought back there goes too.
 -- Returns {looked_at, said}: how many users were due, and of how many of them offline was said.
--- Errors: FENCED when the lease is not the caller's. Cost: O(users × (log(leaving) + nodes of a user)).
+-- Errors: FENCED when the lease is not the caller's. Cost: O(users × (log(leaving) + nodes)).
 --
 -- redis-cli --eval lua/offline_say.lua 'push:{0}:lease:dispatch' 'push:{0}:nodes' 'push:{0}:online' 'push:{0}:leaving' 'push:{0}:events' , "$(redis-cli get 'push:{0}:lease:dispatch')" 500 100000
 local lease, nodes, online, leaving, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -44,39 +44,29 @@ local function is_alive(node)
   return alive[node]
 end
 
--- Returns where unexpired routes of a user lead, none of which lives; nil where one does.
-local function left_behind(user)
+local function is_back(user)
   local routed = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. user, '(' .. now_text, '+inf')
-  if routed.err then
-    return {}
-  end
-  for _, node in ipairs(routed) do
+  for _, node in ipairs(routed.err and {} or routed) do
     if is_alive(node) then
-      return nil
+      return true
     end
   end
-  return routed
+  return false
 end
 
 -- Redis allows this when memory is full, and what is behind it is then allowed too.
 redis.call('ZREM', leaving, unpack(due))
--- Node → those who are to be taken out of its hash; and those of whom offline is said.
-local taken, offline = {}, {}
+local offline = {}
 for n, user in ipairs(due) do
-  local behind = left_behind(user)
-  for _, node in ipairs(behind or {}) do
-    taken[node] = taken[node] or {}
-    table.insert(taken[node], user)
-  end
-  if behind and since[n] then
+  if since[n] and not is_back(user) then
     offline[#offline + 1] = user
     redis.call('XADD', events, 'MAXLEN', '~', max, '*', 'event', 'offline', 'user', user, 'since', since[n])
   end
 end
-for node, users in pairs(taken) do
-  redis.pcall('HDEL', base .. 'on:' .. node, unpack(users))
-end
 if offline[1] then
   redis.call('HDEL', online, unpack(offline))
+  for _, node in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
+    redis.pcall('HDEL', base .. 'on:' .. node, unpack(offline))
+  end
 end
 return {#due, #offline}

@@ -267,6 +267,16 @@ async def test_a_node_whose_name_is_no_text_is_gone_as_any(real_shard: Shard) ->
 # -- what Redis has forgotten ------------------------------------------------------------------------------------------
 
 
+async def test_nobody_stands_on_a_node_of_whom_offline_is_said(stage: Stage) -> None:
+    """A failover has forgotten that a session ended; its route has expired, and its node lives on."""
+    await stage.come(ONE, "a", "b")
+    await stage.redis.delete(stage.keys.route("a"))
+    await stage.leaving.check(HELD, 0)
+    await stage.pass_grace()
+    assert await stage.say() == Said(1, 1)
+    assert await stage.on(ONE) == {"b": "phone"}
+
+
 async def test_online_is_gone_through(stage: Stage) -> None:
     """Who has no route to any node is found; who is there, or on a node that is not gone yet, or on the way, is not."""
     await stage.come(ONE, "there", "on the way", "lost")

@@ -1,7 +1,8 @@
 """Presence under any interleaving of comings, goings, deaths, frozen nodes, owners that die, and what Redis forgets.
 
-However it goes, of each user online and offline are told in turn, and nothing else is noted than was told. When all is quiet
-again, those are online who have a session on a node that lives.
+However it goes, of each user online and offline are told in turn, and nothing else is noted than was told; offline is said of
+nobody who has had a live route within the grace; and whoever is online stands where offline will be found. When all is quiet again,
+those are online who have a session on a node that lives, and each node that has died is gone.
 
 On a real server, as the fake takes a hundred times as long. Time passes by moving all that is due, expires or lapses nearer, so
 that its own clock does.
@@ -9,7 +10,8 @@ that its own clock does.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from functools import partial
 from typing import Any, Final
 
@@ -30,6 +32,13 @@ NODE_TTL_MS: Final = 7_000
 GRACE_MS: Final = 5_000
 SLICE: Final = 2
 
+COPIES: Final = 4
+"""How many steps a replica may be behind."""
+
+LAPSED: Final = 0
+FORGOTTEN: Final = -1
+"""What a heartbeat returns."""
+
 USERS: Final = tuple("abcd")
 PLACES: Final = ("edge-1", "edge-2", "edge-3")
 USER, PLACE = st.sampled_from(USERS), st.sampled_from(PLACES)
@@ -47,7 +56,15 @@ class PresenceMachine(RuleBasedStateMachine):
         self.tables: dict[str, set[str]] = {f"{place}.0": set() for place in PLACES}
         """Node → who has a session there; a node that has ended is not among them."""
         self.frozen: set[str] = set()
+        self.dead: set[str] = set()
+        """Nodes that have died without a word, and had said that they live."""
         self.owner = 0
+        self.moved_ms = 0
+        self.there_at_ms: dict[str, float] = {}
+        """User → when last seen with a live route; emptied where Redis has forgotten writes."""
+        self.links_may_lack = False
+        """Redis has forgotten writes, or a node was found alive when it was half taken for dead: the look through `online` mends."""
+        self.copies: deque[tuple[int, dict[bytes, tuple[bytes, int]]]] = deque(maxlen=COPIES)
         self.take_over()
 
     # -- edges ---------------------------------------------------------------------------------------------------------
@@ -66,8 +83,11 @@ class PresenceMachine(RuleBasedStateMachine):
         self.scripts["route_set"](keys=keys, args=args)
 
     def beat(self, node: str) -> None:
-        """Send a heartbeat."""
-        self.scripts["node_beat"](keys=[KEYS.nodes(), KEYS.info(node)], args=[node, NODE_TTL_MS])
+        """Send a heartbeat, and write all anew where it turns out that the node was forgotten."""
+        was = self.scripts["node_beat"](keys=[KEYS.nodes(), KEYS.info(node)], args=[node, NODE_TTL_MS])
+        self.links_may_lack |= was == LAPSED
+        if was == FORGOTTEN and self.tables[node]:
+            self.write(node, self.tables[node])
 
     @rule(place=PLACE, users=st.sets(USER, min_size=1), lost=st.booleans())
     def come(self, place: str, users: set[str], lost: bool) -> None:
@@ -108,6 +128,8 @@ class PresenceMachine(RuleBasedStateMachine):
 
     def replace(self, node: str) -> None:
         """Start the node's successor."""
+        if self.redis.zscore(KEYS.nodes(), node) is not None:
+            self.dead.add(node)
         self.frozen.discard(node)
         del self.tables[node]
         place, _, incarnation = node.partition(".")
@@ -132,8 +154,13 @@ class PresenceMachine(RuleBasedStateMachine):
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
+    def now_ms(self) -> float:
+        """Return the time, as far as Redis' keys tell it."""
+        return time.monotonic() * 1000 + self.moved_ms
+
     def move(self, ms: int) -> None:
         """Have this much time pass for all that stands in Redis."""
+        self.moved_ms += ms
         for key in [KEYS.nodes(), KEYS.leaving(), *map(KEYS.route, USERS)]:
             for member in self.redis.zrange(key, 0, -1):
                 self.redis.zincrby(key, -ms, member)
@@ -158,10 +185,28 @@ class PresenceMachine(RuleBasedStateMachine):
             if self.tables[node]:
                 self.write(node, self.tables[node])
 
-    @rule(key=st.sampled_from(["leaving", "on"]), place=PLACE)
-    def forget(self, key: str, place: str) -> None:
-        """A failover has lost it, or somebody has removed it."""
-        self.redis.delete(KEYS.leaving() if key == "leaving" else KEYS.on(self.node_at(place)))
+    @rule(key=st.sampled_from(["leaving", "on", "route"]), place=PLACE, user=USER)
+    def forget(self, key: str, place: str, user: str) -> None:
+        """Somebody has removed it."""
+        self.links_may_lack = True
+        self.there_at_ms.clear()
+        self.redis.delete({"leaving": KEYS.leaving(), "on": KEYS.on(self.node_at(place)), "route": KEYS.route(user)}[key])
+
+    @rule(back=st.integers(0, COPIES - 1))
+    def fail_over(self, back: int) -> None:
+        """A replica takes over, and what was written in the last steps is forgotten. Nodes write who is there."""
+        at_ms, found = self.copies[-1 - back % len(self.copies)] if self.copies else (self.moved_ms, {})
+        self.copies.clear()
+        self.redis.flushdb()
+        for key, (value, left_ms) in found.items():
+            self.redis.restore(key, left_ms, value)
+        passed_ms, self.moved_ms = self.moved_ms - at_ms, at_ms
+        self.links_may_lack = True
+        self.take_over()
+        self.outage(passed_ms + 1_000)
+        self.there_at_ms.clear()
+        self.dead &= {node.decode() for node in self.redis.zrange(KEYS.nodes(), 0, -1)}
+        self.dead |= {node.decode() for node in self.redis.zrange(KEYS.nodes(), 0, -1) if node.decode() not in self.tables}
 
     # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -200,7 +245,10 @@ class PresenceMachine(RuleBasedStateMachine):
         there = self.there()
         said = len(self.events())
         getattr(self, step)()
-        assert not {user for event, user in self.events()[said:] if event == "offline"} & there
+        offline = {user for event, user in self.events()[said:] if event == "offline"}
+        assert not offline & there
+        for user in offline & self.there_at_ms.keys():
+            assert self.now_ms() - self.there_at_ms.pop(user) >= GRACE_MS
 
     def work_all(self) -> None:
         """The owner does all there is."""
@@ -209,6 +257,8 @@ class PresenceMachine(RuleBasedStateMachine):
         while self.say()[0]:
             pass
         self.check()
+        self.links_may_lack = False
+        self.there_at_ms.clear()
 
     # -- what holds ----------------------------------------------------------------------------------------------------
 
@@ -234,10 +284,26 @@ class PresenceMachine(RuleBasedStateMachine):
         online = {user for user in USERS if told[user][-1:] == ["online"]}
         assert {user.decode() for user in self.redis.hkeys(KEYS.online())} == online
 
+    @invariant()
+    def note(self) -> None:
+        """No claim: what others are held against, and what a replica has."""
+        found = {key: (self.redis.dump(key), max(0, self.redis.pttl(key))) for key in self.redis.keys("*")}
+        self.copies.append((self.moved_ms, found))
+        self.there_at_ms.update(dict.fromkeys(self.there(), self.now_ms()))
+
+    @invariant()
+    def offline_will_be_found(self) -> None:
+        """Whoever is online has a live route, or is in `leaving`, or in `on` of a node that is listed."""
+        listed = [node.decode() for node in self.redis.zrange(KEYS.nodes(), 0, -1)]
+        led_to = {user.decode() for node in listed for user in self.redis.hkeys(KEYS.on(node))}
+        led_to |= {user.decode() for user in self.redis.zrange(KEYS.leaving(), 0, -1)}
+        online = {user.decode() for user in self.redis.hkeys(KEYS.online())}
+        assert self.links_may_lack or online <= led_to | self.there()
+
     @rule()
     def settle(self) -> None:
         """Once all is quiet, who is online is who has a session on a node that lives, and nothing is left of others."""
-        for _ in range(5):
+        for _ in range(8):
             self.outage(NODE_TTL_MS + GRACE_MS + 1_000)
             self.work_all()
         living = self.tables.keys() - self.frozen
@@ -247,6 +313,9 @@ class PresenceMachine(RuleBasedStateMachine):
         assert {node.decode() for node in self.redis.zrange(KEYS.nodes(), 0, -1)} == living
         left = {key.decode() for key in self.redis.keys("push:{0}:on:*")}
         assert left == {KEYS.on(node) for node in living if self.tables[node]}
+        for node in left:
+            assert {user.decode() for user in self.redis.hkeys(node)} == self.tables[node.removeprefix(KEYS.on(""))]
+        assert self.dead <= {node for event, node in self.events() if event == "gone"}
 
     def teardown(self) -> None:
         """However it ended, it settles."""
