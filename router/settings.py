@@ -116,8 +116,8 @@ class Settings(BaseModel):
     )
     batch_max: Annotated[int, Field(ge=1, le=3_500)] = Field(
         2_048,
-        description="Most entries one call takes from a stream. Batches fill by themselves under load; a single message "
-        "never waits for one. Lua's unpack fails at 8,000 values, hence the limit.",
+        description="Most entries one call takes from a stream, and about how many targets. Batches fill by themselves under "
+        "load; a single message never waits for one. Lua's unpack fails at 8,000 values, hence the limit.",
     )
     read_max_bytes: Bytes = Field(16_777_216, description="Most bytes one call takes from a stream (16 MiB).")
     publish_max_bytes: Bytes = Field(

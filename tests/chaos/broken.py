@@ -83,7 +83,7 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
 
 PENDING_FORGOTTEN: Final = Breakage(
     "pending forgotten",
-    (Edit("lua/take.lua", "while #taken < max", "while from == '>' and #taken < max"),),
+    (Edit("lua/take.lua", "while targets < max", "while from == '>' and targets < max"),),
 )
 """A new owner goes on with what is new, and leaves what its predecessor had taken."""
 

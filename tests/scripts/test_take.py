@@ -52,6 +52,27 @@ async def test_bytes_of_a_call_are_bounded(shard: Shard) -> None:
     assert await _take(shard, TAKEN_BEFORE) == ids[:10]
 
 
+async def test_targets_of_a_call_are_bounded(shard: Shard) -> None:
+    """What is taken is brought to its end before anything else, so a call takes no ten entries to thousands each."""
+    to = ",".join(f"user:u{number}" for number in range(100))
+    ids = await shard.appended(5, to=to, text="hi")
+    ids += await shard.appended(300)
+    shard = shard.with_settings(batch_max=250)
+    assert await _take(shard, NEW) == ids[:3]
+    assert await _take(shard, NEW) == ids[3:55]
+    assert await _take(shard, NEW) == ids[55:]
+    assert await _take(shard, TAKEN_BEFORE) == ids[:3]
+
+
+async def test_entries_that_suddenly_grow_are_few(shard: Shard) -> None:
+    """Nobody knows how large an entry is before it is read, so no call asks for very many at once."""
+    small = await shard.appended(600)
+    large = await shard.appended(1_000, to="user:a", text="x" * 1_000)
+    shard = shard.with_settings(read_max_bytes=100_000, batch_max=3_000)
+    most_at_once = 256
+    assert len(small) < len(await _take(shard, NEW)) <= len(small) + most_at_once < len(small) + len(large)
+
+
 async def test_entry_larger_than_the_budget_is_taken(shard: Shard) -> None:
     """An entry that no budget holds stops nothing."""
     ids = await shard.appended(1, to="user:a", text="x" * 5_000)

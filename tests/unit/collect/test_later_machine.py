@@ -141,3 +141,21 @@ def test_what_is_in_hand_comes_first_whatever_the_clock_says() -> None:
         shard.holds_its_promise()
     finally:
         shard.close()
+
+
+def test_what_is_due_waits_for_no_more_than_one_message_to_many() -> None:
+    """What is taken from `in` is brought to its end first, so no more of such entries is taken than makes a batch."""
+    shard = Shard()
+    try:
+        shard.append_for(shard.now_ms + 1_000, ("user:a",), "w1")
+        shard.work()
+        to = ("user:a", *(f"user:stranger{number}" for number in range(50)))
+        for message_id in ("m1", "m2", "m3"):
+            shard.append(to, message_id)
+        shard.freeze("append", 1)
+        shard.now_ms += 1_000
+        shard.wake()
+        shard.work()  # there is no bell to ring for the rest
+        assert [one["id"] for one in shard.accepted("user:a")] == ["m1", "w1", "m2", "m3"]
+    finally:
+        shard.close()
