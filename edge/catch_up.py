@@ -27,6 +27,7 @@ from edge.heads import READERS
 from edge.position import Outlet, Position
 from edge.stride import Stride
 from edge.tracing import Tracing
+from router.collapse import Ahead
 from router.inbox import Inbox
 from router.metrics import REPLAYED
 from router.mongo_client import STORE_OUTAGE
@@ -51,10 +52,12 @@ class Replay:
     Attributes:
         announce: its client is told when it has arrived.
         stride: how far the next page looks.
+        ahead: what is known of the keyed messages that are still to come.
     """
 
     announce: bool
     stride: Stride
+    ahead: Ahead
 
 
 class CatchUp:
@@ -94,7 +97,7 @@ class CatchUp:
 
     def ask(self, position: Position, *, announce: bool = False) -> None:
         """Have a position that has just fallen behind brought to its goal; `announce` sends `caught_up` there."""
-        self._put(position, Replay(announce, Stride()))
+        self._put(position, Replay(announce, Stride(), Ahead()))
 
     def _put(self, position: Position, replay: Replay) -> None:
         self._queue[position] = replay
@@ -168,7 +171,8 @@ class CatchUp:
         async with self._reading:
             began_s = self._clock()
             # The goal is the highest head known: whatever is stored up to there will be read before the position is live.
-            page = await self._inbox.page(position.target, at, until, replay.stride.most, self._page_max_bytes, head=goal)
+            limits = (replay.stride.most, self._page_max_bytes)
+            page = await self._inbox.page(position.target, at, until, *limits, head=goal, ahead=replay.ahead)
             took_s = self._clock() - began_s
         if outlet.gone or position not in self._in_hand:
             return True

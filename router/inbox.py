@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 
 from router.bodies import Bodies, WithBodies
-from router.collapse import collapsed, latest_ends
+from router.collapse import Ahead, collapsed, latest_ends
 from router.errors import SetupError
 from router.mongo_client import cancelled_once, durable_collection, timed
 from router.settings import Settings
@@ -243,7 +244,17 @@ class Inbox:
 
     @timed("page")
     @cancelled_once
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
+    async def page(
+        self,
+        target: str,
+        after: int,
+        until: int,
+        most: int,
+        most_bytes: int,
+        *,
+        head: int | None = None,
+        ahead: Ahead | None = None,
+    ) -> Page:
         """Return the first messages of a target with `after` < seq <= `until` whose time is not over.
 
         Args:
@@ -254,35 +265,50 @@ class Inbox:
             most_bytes: most bytes of frames, passed by one frame.
             head: the highest seq that will be read; what has a newer one of its key up to there is left out. None leaves out
                 nothing.
+            ahead: what the pages of one replay know of what lies ahead of them; grows.
         """
         page = await self._page(target, after, until, most, most_bytes)
         if head is None or not page.collapse:
             return page
-        return collapsed(page, await self._newer(target, latest_ends(page.collapse.values()), page.reached, head))
+        ahead = ahead or Ahead()
+        keys = latest_ends(page.collapse.values())
+        await self._look_ahead(ahead, target, keys, page.reached, head)
+        ends = {key: ahead.ends_behind(page.reached, key) for key in keys}
+        return collapsed(page, {key: end for key, end in ends.items() if end is not None})
 
-    async def _newer(self, target: str, keys: Mapping[str, datetime], after: int, head: int) -> dict[str, datetime]:
-        """Return which of these keys a target has in messages with `after` < seq <= `head`, and when the last of each ends.
+    async def _look_ahead(self, ahead: Ahead, target: str, keys: Mapping[str, datetime], after: int, head: int) -> None:
+        """Get to know what a target has with `after` < seq <= `head`, down to where each of these keys is outlived.
 
-        A key of which one ends no earlier than is said there is looked for no further. The newest first: what is worth a key
-        comes again and again. A filter by key would have the embedded store read all that anybody has.
+        The newest first: what is worth a key comes again and again. A filter by key would have the embedded store read all
+        that anybody has.
         """
-        left, top, newer = set(keys), head, dict[str, datetime]()
-        fields = {"_id": 0, "collapse": 1, "expires_at": 1}
-        for span_us in _NEWER_SPANS_US:
-            bottom = max(after, head - span_us)
-            wanted = {"target": target, "seq": {"$gt": bottom, "$lte": top}}
-            async with self._documents.find(wanted, fields).sort("seq", DESCENDING) as found:
-                async for document in found:
-                    key, ends = document.get("collapse", ""), document["expires_at"]
-                    if key in left:
-                        newer[key] = max(ends, newer.get(key, ends))
-                        left -= {key} if ends >= keys[key] else set()
-                    if not left:
-                        return newer
-            if bottom == after:
-                break
-            top = bottom
-        return newer
+        if ahead.head == 0:
+            ahead.begin(head)
+        elif head > ahead.head:
+            ahead.note_above(head, [one async for one in self._keyed(target, ahead.head, head)])
+        left = ahead.not_outlived(after, keys)
+        if not left or ahead.is_full():
+            return
+        for bottom in (max(after, ahead.head - span_us) for span_us in _NEWER_SPANS_US):
+            if bottom >= ahead.bottom:
+                continue
+            async with aclosing(self._keyed(target, bottom, ahead.bottom)) as found:
+                async for seq, one in found:
+                    if ahead.is_full() or not left:
+                        return
+                    ahead.note(seq, one)
+                    ahead.bottom = seq - 1
+                    if one.key in left and one.ends >= left[one.key]:
+                        del left[one.key]
+            ahead.bottom = bottom
+
+    async def _keyed(self, target: str, above: int, until: int) -> AsyncGenerator[tuple[int, Keyed]]:
+        """Yield a target's messages with `above` < seq <= `until`, the newest first; those without a key have ""."""
+        fields = {"_id": 0, "seq": 1, "collapse": 1, "expires_at": 1}
+        wanted = {"target": target, "seq": {"$gt": above, "$lte": until}}
+        async with self._documents.find(wanted, fields).sort("seq", DESCENDING) as found:
+            async for document in found:
+                yield int(document["seq"]), Keyed(document.get("collapse", ""), document["expires_at"])
 
     async def _page(self, target: str, after: int, until: int, most: int, most_bytes: int) -> Page:
         messages: list[tuple[int, bytes]] = []

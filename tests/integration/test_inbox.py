@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
 
 import router.inbox as inbox_module
+from router import collapse
 from router.errors import SetupError
 from router.inbox import Inbox
 from router.migrate import migrate
@@ -192,6 +194,28 @@ async def test_page_leaves_out_what_has_a_newer_one_of_its_key(site: Site) -> No
             assert [seq for seq, _ in page.messages] == [one["seq"] for one in there if _is_newest(one, documents, head)]
             assert (page.reached, page.whole) == (max([after, *(one["seq"] for one in there)]), True)
     assert len((await site.inbox.page("user:a", 0, 10, 20, 1_000_000)).messages) == 9
+
+
+@pytest.mark.parametrize("steps_max", [4_096, 5])
+async def test_pages_of_a_replay_share_what_they_know(site: Site, monkeypatch: pytest.MonkeyPatch, steps_max: int) -> None:
+    """Page by page, with a head that rises, it is what each alone would leave out; with too many keys, no more than that."""
+    monkeypatch.setattr(collapse, "STEPS_MAX", steps_max)
+    rng, now = Random(7), datetime.now(UTC)  # noqa: S311 - to be the same each time
+    documents = [_document("user:a", f"m{n}", n) for n in range(1, 121)]
+    for one in documents:
+        one["expires_at"] = now + timedelta(hours=rng.randint(1, 3))
+        if rng.random() < 0.8:
+            one["collapse"] = f"k{rng.randrange(15)}"
+    await site.inbox.insert(documents)
+    ahead, at, head, sent = collapse.Ahead(), 0, 60, 0
+    while at < head:
+        page = await site.inbox.page("user:a", at, head, 7, 1_000_000, head=head, ahead=ahead)
+        there = [one for one in documents if at < one["seq"] <= page.reached]
+        exact = {one["seq"] for one in there if _is_newest(one, documents, head)}
+        got = {seq for seq, _ in page.messages}
+        assert exact == got if steps_max > len(documents) else exact <= got
+        at, head, sent = page.reached, min(120, head + rng.randint(0, 9)), sent + len(got)
+    assert sent < len(documents)
 
 
 def _is_newest(one: dict[str, Any], documents: list[dict[str, Any]], head: int) -> bool:

@@ -30,7 +30,7 @@ from edge.heads import READERS, Heads
 from edge.position import Position
 from edge.resync import Resync
 from edge.session import Session
-from router.collapse import collapsed, latest_ends
+from router.collapse import Ahead, collapsed, latest_ends
 from router.errors import PushwayError
 from router.lines import build_frame, build_line
 from router.settings import Settings
@@ -141,9 +141,19 @@ class Store:
         """Return what is accepted with after < seq <= until, has not expired and passes nobody of these names by."""
         return [one for one in self.accepted if after < one.seq <= until and not one.expired and one.exclude not in names]
 
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
+    async def page(
+        self,
+        target: str,
+        after: int,
+        until: int,
+        most: int,
+        most_bytes: int,
+        *,
+        head: int | None = None,
+        ahead: Ahead | None = None,
+    ) -> Page:
         """Look now, and tell when the test says so."""
-        del target, most, most_bytes
+        del target, most, most_bytes, ahead
         found = [one for one in self.accepted if after < one.seq <= until and not one.removed][: self.page_max]
         messages = [(one.seq, one.frame.encode()) for one in found if not one.expired]
         reached = max([after, *(one.seq for one in found)])

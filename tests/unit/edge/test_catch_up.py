@@ -20,6 +20,7 @@ from edge.heads import READERS
 from edge.position import Position, Verdict
 from edge.stride import PAGE_MAX, PAGE_MIN, PAGE_S
 from edge.tracing import Tracing
+from router.collapse import Ahead
 from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
@@ -44,8 +45,19 @@ class FakeInbox:
         self.most_at_once = 0
         self._at_once = 0
 
-    async def page(self, target: str, after: int, until: int, most: int, most_bytes: int, *, head: int | None = None) -> Page:
+    async def page(
+        self,
+        target: str,
+        after: int,
+        until: int,
+        most: int,
+        most_bytes: int,
+        *,
+        head: int | None = None,
+        ahead: Ahead | None = None,
+    ) -> Page:
         """Return a page as the real one does."""
+        del ahead
         assert head is None or head >= until
         self.queries.append(target)
         self._at_once += 1
