@@ -121,6 +121,17 @@ async def test_who_is_back_in_time_was_never_offline(stage: Stage) -> None:
     assert await stage.told() == [f"online a {ONE}", f"online b {ONE}", "offline b"]
 
 
+async def test_who_is_back_has_the_whole_grace_the_next_time(stage: Stage) -> None:
+    """Being back takes the first one back."""
+    await stage.come(ONE, "a")
+    await stage.go(ONE, "a")
+    await stage.redis.zadd(stage.keys.leaving(), {"a": now_ms() + 1})
+    await stage.come(ONE, "a")
+    assert await stage.redis.zcard(stage.keys.leaving()) == 0
+    await stage.go(ONE, "a")
+    assert abs(await stage.redis.zscore(stage.keys.leaving(), "a") - now_ms() - GRACE_MS) < SLACK_MS
+
+
 async def test_a_call_made_again_does_not_begin_the_grace_anew(stage: Stage) -> None:
     """Its answer had been lost."""
     await stage.come(ONE, "a")
