@@ -1,7 +1,7 @@
 """The examination as a whole: groups beside each other, each with a time limit, and a server that is away told once.
 
 configuration ─────────────────────────────────────────────
-redis answers? ─▶ redis, config, streams, leases, edges, strays
+redis answers? ─▶ redis, config, streams, leases, edges, presence, strays
 mongodb ───────────────────────────────────────────────────
 auth ──────────────────────────────────────────────────────
 clocks ────────────────────────────────────────────────────
@@ -19,7 +19,18 @@ import httpx
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from router.doctor import auth_server, clocks, configuration, edges, leases, mongo_server, prefix, redis_server, streams
+from router.doctor import (
+    auth_server,
+    clocks,
+    configuration,
+    edges,
+    leases,
+    mongo_server,
+    prefix,
+    presence,
+    redis_server,
+    streams,
+)
 from router.doctor.findings import Examined, Finding, error, warning
 from router.errors import SettingError
 from router.mongo_client import STORE_OUTAGE, Document, brief, open_mongo
@@ -31,7 +42,7 @@ ANSWER_TIMEOUT_S: Final = 4.0
 
 GROUP_TIMEOUT_S: Final = 12.0
 
-GROUPS: Final = ("settings", "Redis", "prefix", "leases", "streams", "edges", "strays", "MongoDB", "auth", "clocks")
+GROUPS: Final = ("settings", "Redis", "prefix", "leases", "streams", "edges", "presence", "strays", "MongoDB", "auth", "clocks")
 """In the order in which they are told."""
 
 T = TypeVar("T")
@@ -76,6 +87,7 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
                 start("leases", partial(leases.examine, redis, hasty))
                 start("streams", partial(streams.examine, redis, hasty))
                 start("edges", partial(edges.examine, redis, hasty))
+                start("presence", partial(presence.examine, redis, hasty))
                 start("strays", partial(prefix.examine_strays, redis, hasty, partial(tell, "strays")))
     finally:
         with anyio.move_on_after(ANSWER_TIMEOUT_S, shield=True):

@@ -201,6 +201,18 @@ async def test_streams_that_stand_still_are_told(valkey_server: EmbeddedValkey, 
     _told(found, Severity.OK, f"{keys.fast()}: nothing waits")
 
 
+async def test_broken_keys_of_presence_are_told(valkey_server: EmbeddedValkey, store_server: Store) -> None:
+    """Which, and what it means; those that are not there yet are well."""
+    settings = _settings(valkey_server, store_server, shards=2)
+    redis: Any
+    async with open_redis(settings) as redis:
+        _told(await _of(settings, "presence"), Severity.OK, "shard 1: its keys are what they should be")
+        await redis.set(Keys(settings.prefix, 1).leaving(), "by hand")
+        found = await _of(settings, "presence")
+    _told(found, Severity.OK, "shard 0: its keys")
+    assert "DEL it" in _told(found, Severity.ERROR, "leaving is a string and should be a zset").remedy
+
+
 async def _node(redis: Any, keys: Keys, node: str, left_ms: int) -> None:  # noqa: ANN401 - as above
     seconds, _ = await redis.time()
     await redis.zadd(keys.nodes(), {node: seconds * 1000 + left_ms})
