@@ -8,6 +8,7 @@ from typing import Final
 
 from edge.closes import Closing
 from edge.feed import Hearing
+from edge.frames import ServerFrame, encode
 from edge.position import Position
 from router.cursors import CursorKey
 
@@ -140,3 +141,8 @@ Action = (
     | Disconnect
 )
 Actions = tuple[Action, ...]
+
+
+def tell(frame: ServerFrame) -> Send:
+    """Return the action that tells the client one thing."""
+    return Send(encode(frame))

@@ -29,6 +29,7 @@ from edge.gate import Gate
 from edge.handshake import read_bearer
 from edge.heads import Heads
 from edge.ledger import Waiter
+from edge.places import Places
 from edge.position import Position
 from edge.replaced import Replaced, come, tell
 from edge.sessions import Sessions, TooManySessions
@@ -224,14 +225,8 @@ class Admission:
         self._routes.withdraw(user, connection.registered)
         self._routes.withdraw(user, connection.proved)
         self._cursors.withdraw(connection.resumed)
-        for key in connection.session.cursors:
-            self._cursors.hasten(key)
-        if connection.session.position is not None:
-            self._catch_up.forget(connection.session.position)
-        for target in connection.session.wished:
-            self._feeds.withdraw(target, connection)
-        for hearing in connection.session.hearings:
-            self.leave(hearing)
+        if connection.session.places is not None:
+            self._vacate(connection, connection.session.places)
         devices = self._sessions.devices(user)
         # Others may ask with which devices a user is here.
         if self._sessions.remove(connection, user) or self._sessions.devices(user) != devices:
@@ -239,6 +234,15 @@ class Admission:
         if user not in self._sessions.users:
             self._standing.withdraw(user)
         SESSIONS.set(len(self._sessions))
+
+    def _vacate(self, connection: Connection, places: Places) -> None:
+        for key in places.cursors:
+            self._cursors.hasten(key)
+        self._catch_up.forget(places.own)
+        for target in places.wished:
+            self._feeds.withdraw(target, connection)
+        for hearing in places.hearings:
+            self.leave(hearing)
 
     def closed(self, connection: Connection) -> None:
         """A socket is gone."""

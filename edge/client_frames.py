@@ -86,12 +86,14 @@ class Options:
         since: `user`, `all` or `topic:<name>` → the last seq the client has.
         topics: names to subscribe to.
         watched: those of them to be told the members of; asked for by frames that came before the welcome.
+        left: topics that are not to be given; likewise.
     """
 
     device: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
     watched: frozenset[str] = frozenset()
+    left: tuple[str, ...] = ()
 
 
 NO_OPTIONS: Final = Options()

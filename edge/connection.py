@@ -11,109 +11,28 @@ No task and no timer belongs to a connection: at rest it is this object, its pro
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from sys import intern
-from typing import Final, Protocol, cast
+from typing import cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF
 from websockets.protocol import State as WireState
 
-from edge.actions import (
-    Action,
-    Actions,
-    Await,
-    CatchUp,
-    Challenge,
-    Disconnect,
-    FindCursor,
-    FindStanding,
-    Forgo,
-    Hear,
-    Leave,
-    MoveCursor,
-    Prove,
-    Register,
-    Send,
-    Verify,
-    Watch,
-)
+from edge.actions import Action, Actions, Await, Challenge, Disconnect, Send, Verify
 from edge.closes import Close, Closing, counted_as
-from edge.feed import Feed, Hearing
+from edge.feed import Feed
 from edge.frames import QUIET_PING, ping_frame
-from edge.gate import Gate, Refusal, address_of
+from edge.gate import Refusal, address_of
 from edge.handshake import Handshake, read_upgrade
+from edge.host import Host, ask
 from edge.liveness import Due, Pulse
-from edge.position import Position
+from edge.pace import NOTHING, counted, is_too_fast
 from edge.session import Session, State
 from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS
-from router.settings import Settings
-
-_WINDOW_S: Final = 10
-"""How long is counted what a client says. Two numbers: a bucket for each of ten thousand quiet clients would be megabytes."""
-
-
-class Host(Protocol):
-    """What a connection needs from the edge it belongs to. None of it awaits, and each may call the connection back."""
-
-    settings: Settings
-    node: str
-    gate: Gate
-
-    def opened(self, connection: Connection) -> None:
-        """A socket is there."""
-
-    def requested(self, connection: Connection, request: Request) -> None:
-        """A request was answered with 101; its facts are the session's, but for what a judge of tokens may ask for."""
-
-    def verify(self, connection: Connection, token: str) -> None:
-        """Check a token; then call `verified`, `refused`, `expired` or `unverifiable`."""
-
-    def register(self, connection: Connection, user: str, device: str | None, position: Position) -> None:
-        """Take the session in and write its route; then call `registered`."""
-
-    def find_head(self, connection: Connection) -> None:
-        """Look up the head of the session's user in MongoDB; then call `head_found`."""
-
-    def hear(self, connection: Connection, target: str) -> None:
-        """Have the node hear of a target; then call `heard`."""
-
-    def forgo(self, connection: Connection, target: str) -> None:
-        """Call `heard` no more for a target."""
-
-    def leave(self, hearing: Hearing) -> None:
-        """End a session's hearing of a feed."""
-
-    def watch(self, connection: Connection, topic: str) -> None:
-        """Have a session told who else has subscribed to a topic that it hears."""
-
-    def find_cursor(self, connection: Connection, begin_at: Mapping[CursorKey, int]) -> None:
-        """Look up a device's cursors, or begin them; then call `resumed`."""
-
-    def find_standing(self, user: str) -> None:
-        """Look up what back ends have subscribed the user to; then call `standing` of all the user's connections."""
-
-    def move_cursor(self, key: CursorKey, seq: int) -> None:
-        """Have a device's cursor moved forward."""
-
-    def prove(self, connection: Connection, device: str) -> None:
-        """Have the user's other nodes told that the device's session is alive; then call `proved`."""
-
-    def replace(self, user: str, device: str, session: str, at_us: int) -> None:
-        """Tell the sessions of that device here that this one was proved alive at that time."""
-
-    def catch_up(self, position: Position, announce: bool) -> None:
-        """Bring a position that is behind to its goal."""
-
-    def left(self, connection: Connection) -> None:
-        """It takes no more messages. Called once or more."""
-
-    def closed(self, connection: Connection) -> None:
-        """The socket is gone."""
 
 
 class Connection(asyncio.Protocol):
@@ -155,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._nothing_before_s = 0.0
         self._address = ""
         self._refusal: Refusal | None = None
-        self._taken = (0, 0, 0)
+        self._taken = NOTHING
         self.session = Session(host.settings, host.node, self)
         self.out: list[bytes] = []
 
@@ -186,17 +105,11 @@ class Connection(asyncio.Protocol):
         self._pump()
 
     def _count_in(self, frames: int, size: int) -> None:
-        """Count what came in the present ten seconds, and read no more of a client that says too much."""
-        window = int(self._heard_at_s // _WINDOW_S)
-        at, frames_before, size_before = self._taken
-        if at == window:
-            frames, size = frames + frames_before, size + size_before
-        self._taken = (window, frames, size)
+        """Count what came, and read no more of a client that says too much."""
+        self._taken = counted(self._taken, self._heard_at_s, frames, size)
         settings = self._host.settings
-        if self._open and (
-            frames > (settings.frames_s_max or math.inf) * _WINDOW_S or size > (settings.bytes_s_max or math.inf) * _WINDOW_S
-        ):
-            self.close(Close.TOO_FAST, f"{frames} frames and {size} bytes in {_WINDOW_S} seconds")
+        if self._open and is_too_fast(self._taken, settings.frames_s_max, settings.bytes_s_max):
+            self.close(Close.TOO_FAST, self._taken.in_words())
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -416,36 +329,10 @@ class Connection(asyncio.Protocol):
                 self._ping(_time_ns())
             case Disconnect(close, detail):
                 self._disconnect(close, detail)
-            case _:
-                self._ask_host(action)
-
-    def _ask_host(  # noqa: C901 - a table
-        self,
-        action: Verify | Register | Hear | Forgo | Leave | Watch | FindCursor | FindStanding | MoveCursor | CatchUp | Prove,
-    ) -> None:
-        match action:
             case Verify(token):
                 self._verify(token)
-            case Register(user, device, position):
-                self._host.register(self, user, device, position)
-            case Hear(target):
-                self._host.hear(self, target)
-            case Forgo(target):
-                self._host.forgo(self, target)
-            case Leave(hearing):
-                self._host.leave(hearing)
-            case FindCursor(begin_at):
-                self._host.find_cursor(self, begin_at)
-            case FindStanding():
-                self._host.find_standing(self.session.user)
-            case MoveCursor(key, seq):
-                self._host.move_cursor(key, seq)
-            case CatchUp(position, announce):
-                self._host.catch_up(position, announce)
-            case Watch(topic):
-                self._host.watch(self, topic)
-            case Prove(device):
-                self._host.prove(self, device)
+            case _:
+                ask(self._host, self, action)
 
     def _verify(self, token: str) -> None:
         if self.session.state is State.LIVE:

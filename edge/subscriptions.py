@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from edge.actions import Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor, Send, Watch
+from edge.actions import Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor, Send, Watch, tell
 from edge.feed import Feed, Hearing
 from edge.frames import CaughtUp, Error, ServerFrame, Subscribed, Unsubscribed, encode
 from edge.position import Outlet
@@ -134,14 +134,14 @@ class Subscriptions:
         if self._standing:
             self._note_wish(topic)
         if target in self.hearings:
-            told = _send(Subscribed(topic, self.hearings[target].feed.head))
+            told = tell(Subscribed(topic, self.hearings[target].feed.head))
             return (told, Watch(topic)) if presence else (told,)
         if target in self.wished:
             self.wished[target] = self.wished[target] if since is None else since
             self._watched |= {target} if presence else _NONE
             return ()
         if problem := self._problem_with(topic):
-            return (_send(problem),)
+            return (tell(problem),)
         self.wished[target] = self._since.pop(target, None) if since is None else since
         self._watched |= {target} if presence else _NONE
         return (Hear(target),)
@@ -172,7 +172,7 @@ class Subscriptions:
         if topic in self._standing if self._standing is not None else len(self._left) < self._most:
             self._left |= {topic}
         self._came -= {topic}
-        return *self._stop(topic), _send(Unsubscribed(topic))
+        return *self._stop(topic), tell(Unsubscribed(topic))
 
     def _stop(self, topic: str) -> Actions:
         target = TOPIC_PREFIX + topic
@@ -213,7 +213,7 @@ class Subscriptions:
         standing = self._standing or _NONE
         bare = [topic for topic in map(_topic, [*self.hearings, *self.wished]) if not self._may_ask(topic)]
         self._came = (self._came - frozenset(fresh)) | (standing & frozenset(bare))
-        over = [action for topic in bare if topic not in standing for action in (*self._end(topic), _send(_no_longer(topic)))]
+        over = [action for topic in bare if topic not in standing for action in (*self._end(topic), tell(_no_longer(topic)))]
         return (*over, *(action for topic in fresh for action in self._take(topic)))
 
     def ended(self, topic: str) -> Actions:
@@ -225,7 +225,7 @@ class Subscriptions:
 
     def _end(self, topic: str) -> Actions:
         stopped = self._stop(topic)
-        return (*stopped, _send(Unsubscribed(topic))) if stopped else ()
+        return (*stopped, tell(Unsubscribed(topic))) if stopped else ()
 
     def _take(self, topic: str) -> Actions:
         """Return what begins a topic that was not asked for; nothing where it is heard, or was left."""
@@ -235,7 +235,7 @@ class Subscriptions:
         if self._is_full:
             # Told once: what stands is read again and again.
             told, self._told_full = self._told_full, True
-            return () if told else (_send(self._too_many()),)
+            return () if told else (tell(self._too_many()),)
         self.wished[target] = self._since.pop(target, None)
         return (Hear(target),)
 
@@ -288,7 +288,3 @@ def _topic(target: str) -> str:
 
 def _no_longer(topic: str) -> Error:
     return Error("forbidden", f"token: the newer one does not grant the topic {topic}")
-
-
-def _send(frame: ServerFrame) -> Send:
-    return Send(encode(frame))

@@ -6,9 +6,11 @@ A seq is the Redis time in µs of its giving, or little above it, so that it say
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from edge.client_frames import Options
 from edge.frames import Lost
+from router.targets import TOPIC_PREFIX
 
 
 def merged(asked: Options, wished: Options) -> Options:
@@ -18,6 +20,23 @@ def merged(asked: Options, wished: Options) -> Options:
         wished.since or asked.since,
         wished.topics or asked.topics,
     )
+
+
+def with_topic(options: Options, topic: str, since: int | None, *, presence: bool) -> Options:
+    """Return the wishes with a topic that is asked for before the welcome, to be subscribed behind it."""
+    said = options.since if since is None else {**options.since, TOPIC_PREFIX + topic: since}
+    watched = options.watched | {topic} if presence else options.watched
+    return replace(options, topics=(*options.topics, topic), since=said, watched=watched, left=_without(options.left, topic))
+
+
+def without_topic(options: Options, topic: str) -> Options:
+    """Return the wishes without a topic that is left before the welcome; nor is it to be given."""
+    topics, watched = _without(options.topics, topic), options.watched - {topic}
+    return replace(options, topics=topics, watched=watched, left=(*options.left, topic))
+
+
+def _without(topics: tuple[str, ...], topic: str) -> tuple[str, ...]:
+    return tuple(name for name in topics if name != topic)
 
 
 def not_from_the_future(since: int, head: int) -> int:

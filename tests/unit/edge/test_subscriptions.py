@@ -16,7 +16,7 @@ from router.grants import covers
 from router.settings import Settings
 from router.targets import TOPIC_PREFIX
 from tests.unit.edge.outlets import KeptOutlet, feed
-from tests.unit.edge.test_session import come, frames
+from tests.unit.edge.stages import come, frames, places
 
 NOW_SEQ: Final = int(time.time() * 1_000_000)
 NEWS: Final = CursorKey("alice", "phone", "topic:news")
@@ -293,5 +293,5 @@ def test_the_client_is_told_what_is_heard(steps: list[tuple[str, Said]]) -> None
         for frame in frames(actions):
             client |= {str(frame["topic"])} if frame["type"] == "subscribed" else set()
             client -= {str(frame["topic"])} if frame["type"] == "unsubscribed" else set()
-        hearings = {hearing.feed.position.target.removeprefix(TOPIC_PREFIX) for hearing in session.hearings[1:]}
+        hearings = {hearing.feed.position.target.removeprefix(TOPIC_PREFIX) for hearing in places(session).hearings[1:]}
         assert client == hearings == model.heard
