@@ -36,8 +36,8 @@ from edge.client.frames import (
     connect_frame,
     decode,
     read_expiring_s,
-    read_members,
     read_message,
+    read_presence,
     read_progress,
     read_retry_after_s,
     read_subscribed,
@@ -45,14 +45,12 @@ from edge.client.frames import (
     token_frame,
 )
 from edge.client.link import CLOSE_TIMEOUT_S, Link, Silent, open_link
-from edge.client.pauses import STEADY_S, Pauses
+from edge.client.pauses import STEADY_S, Pauses, Tries
 from edge.client.progress import Progress
+from edge.client.renewal import Renewal
 from edge.client.statuses import (
     CaughtUp,
-    Joined,
-    Left,
     Lost,
-    Members,
     Noticed,
     NoToken,
     Parted,
@@ -136,16 +134,11 @@ class Client:
         self._asking = anyio.Lock()
         self._token_in_header = token_in_header
         self._tell = on_status
-        self._pauses = pauses
+        self._tries = Tries(pauses)
+        self._renewal = Renewal(pauses)
         self._proxy = proxy
         self._link: Link | None = None
-        self._failures = 0
-        self._retry_after_s: float | None = None
-        self._retry_at_s = -math.inf
         self._expired = False
-        self._expires_at_s = -math.inf
-        self._renew_at_s = math.inf
-        self._renewals_failed = 0
 
     async def __aenter__(self) -> Self:
         """Load the cursors.
@@ -250,14 +243,14 @@ class Client:
             await self._renew_if_due(link)
             if self._asked.behind:
                 await self._say_topics(link)
-            raw = await link.receive(min(self._cursors.due_s, self._renew_at_s))
+            raw = await link.receive(min(self._cursors.due_s, self._renewal.due_s))
         return None if raw is None else self._take(link, *decode(raw))
 
     # -- connections -------------------------------------------------------------------------------------------------
 
     async def _open(self) -> Link:
         # A time, and not a pause: whoever waits with a timeout, over and over, neither shortens nor lengthens it.
-        await anyio.sleep(max(0.0, self._retry_at_s - time.monotonic()))
+        await anyio.sleep(max(0.0, self._tries.next_at_s - time.monotonic()))
         token = await ask(self._fresh_token if self._expired else self._token, TOKEN_TIMEOUT_S)
         self._url = next(self._urls)
         self._link = await (self._open_by_header(token) if self._token_in_header else self._open_by_frame(token))
@@ -303,19 +296,15 @@ class Client:
 
     def _pause(self, status: Callable[[float], Status]) -> None:
         """Set the time of the next try, and tell what the pause before it is for."""
-        told_s, self._retry_after_s = self._retry_after_s, None
-        pause_s = self._pauses.after(self._failures) if told_s is None else told_s
-        self._failures += 1
-        self._retry_at_s = time.monotonic() + pause_s
-        self._tell(status(pause_s))
+        self._tell(status(self._tries.failed(time.monotonic())))
 
     async def _drop(self) -> None:
         link, self._link = self._link, None
-        self._expires_at_s, self._renew_at_s = -math.inf, math.inf
+        self._renewal.parted()
         if link is None:
             return
         if link.opened_at_s is not None and time.monotonic() - link.opened_at_s >= STEADY_S:
-            self._failures = 0
+            self._tries.went_well()
         await link.close()
 
     # -- frames ------------------------------------------------------------------------------------------------------
@@ -355,24 +344,14 @@ class Client:
                     self._cursors.unsubscribe(TOPIC_PREFIX + topic, time.monotonic())
                 self._tell(Unsubscribed(topic))
             case {"type": "members" | "joined" | "left", "topic": str(topic)}:
-                if self._asked.hears(TOPIC_PREFIX + topic):
-                    self._take_presence(frame)
+                if self._asked.hears(TOPIC_PREFIX + topic) and (said := read_presence(frame)):
+                    self._tell(said)
             case {"type": "error", "code": str(code), "message": str(why)}:
                 if code == UNCHECKED:
-                    self._renew_later()
+                    self._renewal.failed(time.monotonic())
                 self._tell(Refused(code, why))
             case _:
                 self._notice(frame)
-
-    def _take_presence(self, frame: Mapping[str, Any]) -> None:
-        """Take what the edge says of who else hears a topic."""
-        match frame:
-            case {"type": "members"} if told := read_members(frame):
-                self._tell(Members(*told))
-            case {"type": "joined", "topic": str(topic), "user": str(user)}:
-                self._tell(Joined(topic, user))
-            case {"type": "left", "topic": str(topic), "user": str(user)}:
-                self._tell(Left(topic, user))
 
     def _welcome(self, link: Link, frame: Mapping[str, Any]) -> None:
         welcome = read_welcome(frame)
@@ -384,10 +363,9 @@ class Client:
     def _notice(self, frame: Mapping[str, Any]) -> None:
         match frame.get("type"):
             case "bye":
-                self._retry_after_s = read_retry_after_s(frame)
+                self._tries.told_after_s = read_retry_after_s(frame)
             case "expiring":
-                self._renew_at_s, self._renewals_failed = time.monotonic(), 0
-                self._expires_at_s = self._renew_at_s + read_expiring_s(frame, TOKEN_TIMEOUT_S)
+                self._renewal.expiring(time.monotonic(), read_expiring_s(frame, TOKEN_TIMEOUT_S))
             case "extended":
                 self._asked.ask_unheard_again()
         self._tell(Noticed(frame))
@@ -438,21 +416,12 @@ class Client:
     async def _renew_if_due(self, link: Link) -> None:
         """Send a newer token on a connection whose own is about to expire. Without one it is closed with 4003, later."""
         now_s = time.monotonic()
-        if now_s < self._renew_at_s:
+        if now_s < self._renewal.due_s:
             return
         try:
-            token = await ask(self._fresh_token, max(0.0, self._expires_at_s - now_s))
+            token = await ask(self._fresh_token, self._renewal.left_s(now_s))
         except TokenMissing as exc:
-            self._tell(NoToken(str(exc), self._renew_later()))
+            self._tell(NoToken(str(exc), self._renewal.failed(time.monotonic())))
         else:
-            self._renew_at_s = math.inf
+            self._renewal.sent()
             await link.send(token_frame(token))
-
-    def _renew_later(self) -> float:
-        """Have a newer token asked for again before the connection's own expires, if there is time; return in how long."""
-        now_s = time.monotonic()
-        left_s = max(0.0, self._expires_at_s - now_s)
-        pause_s = self._pauses.after(self._renewals_failed)
-        self._renewals_failed += 1
-        self._renew_at_s = now_s + pause_s if pause_s < left_s else math.inf
-        return min(pause_s, left_s)

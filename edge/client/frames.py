@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 from urllib.parse import urlencode
 
+from edge.client.statuses import Joined, Left, Members
+
 SEQ_MAX: Final = 2**53 - 1
 """The highest integer that JavaScript tells from its neighbours; an edge takes no higher one."""
 
@@ -140,11 +142,15 @@ def read_subscribed(frame: Mapping[str, Any]) -> tuple[str, int] | None:
     return None
 
 
-def read_members(frame: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """Return the topic and the users that a `members` tells; None when it tells none."""
+def read_presence(frame: Mapping[str, Any]) -> Members | Joined | Left | None:
+    """Return what a `members`, `joined` or `left` tells of who else hears a topic; None when it tells nothing."""
     match frame:
-        case {"topic": str(topic), "users": list(users)} if all(isinstance(user, str) for user in users):
-            return topic, tuple(users)
+        case {"type": "members", "topic": str(topic), "users": list(users)} if all(isinstance(user, str) for user in users):
+            return Members(topic, tuple(users))
+        case {"type": "joined", "topic": str(topic), "user": str(user)}:
+            return Joined(topic, user)
+        case {"type": "left", "topic": str(topic), "user": str(user)}:
+            return Left(topic, user)
     return None
 
 
