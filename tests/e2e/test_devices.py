@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import asynccontextmanager
 
-import anyio
 import pytest
 from redis import Redis
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from edge.client import SUBPROTOCOL
+from tests.e2e.clients import Client, client_of, until
 from tests.stack import Stack
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +21,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class Device:
-    """A device's connection, which notes what comes."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.messages: list[dict[str, Any]] = []
+class Device(Client):
+    """A device, which counts what comes."""
 
     @property
     def numbers(self) -> list[int]:
         """What the messages say."""
         return [message["body"] for message in self.messages]
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """Return the next frame of this type, and note the messages before it."""
-        with anyio.fail_after(PATIENCE_S):
-            while True:
-                frame: dict[str, Any] = json.loads(await self.connection.recv())
-                if frame["type"] == "message":
-                    self.messages.append(frame)
-                if frame["type"] == kind:
-                    return frame
 
     async def takes(self, count: int) -> None:
         """Return when there are so many messages."""
@@ -58,25 +37,16 @@ class Device:
     async def ack(self, number: int) -> int:
         """Acknowledge everything up to this message, and return its seq."""
         seq: int = self.messages[number]["seq"]
-        await self.connection.send(json.dumps({"type": "ack", "seq": seq}))
+        await self.say(type="ack", seq=seq)
         return seq
-
-    async def closed(self) -> int | None:
-        """Return the close code that comes."""
-        with suppress(ConnectionClosed):
-            await self.until("the end")
-        return self.connection.close_code
 
 
 @asynccontextmanager
 async def device(stack: Stack, user: str, edge: int, name: str = "phone") -> AsyncIterator[Device]:
     """Yield a device that is connected to edge 0 or 1, and says nothing of what it has."""
-    token = await anyio.to_thread.run_sync(stack.token, user)
-    headers = {"Authorization": f"Bearer {token}"}
-    url = f"{stack.edge_urls[edge]}?device={name}"
-    async with connect(url, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as connection:
-        yield Device(connection)
-        connection.transport.abort()
+    async with client_of(Device, stack, user, edge, f"?device={name}") as made:
+        yield made
+        made.connection.transport.abort()
 
 
 def send(redis: Redis, user: str, numbers: range) -> None:
@@ -100,9 +70,7 @@ async def test_a_device_comes_back_through_another_edge(stack: Stack) -> None:
             send(redis, "ann", range(10))
             await phone.takes(10)
             seq = await phone.ack(5)
-            with anyio.fail_after(PATIENCE_S):
-                while stored(stack, "ann") != seq:  # noqa: ASYNC110 - it lies in another process
-                    await anyio.sleep(0.05)
+            await until(lambda: stored(stack, "ann") == seq)
             stack["edge-1"].kill()
             send(redis, "ann", range(10, 20))
         async with device(stack, "ann", 1) as phone:
@@ -122,8 +90,7 @@ async def test_a_new_device_is_owed_everything_from_its_welcome_on(stack: Stack)
             await tablet.until("caught_up")
             send(redis, "bob", range(3))
             await tablet.takes(3)
-        async with device(stack, "bob", 0) as phone:
-            await phone.until("welcome")
+        async with device(stack, "bob", 0):
             stack["edge-1"].kill()
         send(redis, "bob", range(3, 8))
         async with device(stack, "bob", 1) as phone:
@@ -138,12 +105,10 @@ async def test_one_session_a_device_on_all_edges(stack: Stack) -> None:
         async with device(stack, "cid", 0, "tablet") as tablet:
             await tablet.until("caught_up")
             for older_edge, newer_edge in ((0, 1), (1, 0)):
-                async with device(stack, "cid", older_edge) as older:
-                    await older.until("welcome")
-                    async with device(stack, "cid", newer_edge) as newer:
-                        assert await older.closed() == 4502
-                        await newer.until("caught_up")
-                        send(redis, "cid", range(newer_edge, newer_edge + 1))
-                        await newer.takes(1)
+                async with device(stack, "cid", older_edge) as older, device(stack, "cid", newer_edge) as newer:
+                    assert (await older.closed())[0] == 4502
+                    await newer.until("caught_up")
+                    send(redis, "cid", range(newer_edge, newer_edge + 1))
+                    await newer.takes(1)
             await tablet.takes(2)
             assert tablet.numbers == [1, 0]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
-import anyio
 import pytest
 from redis import Redis
-from websockets.asyncio.client import ClientConnection, connect
 
-from edge.client import SUBPROTOCOL
+from tests.e2e.clients import client
 from tests.stack import Stack
 
 pytestmark = pytest.mark.anyio
-
-PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -34,57 +29,6 @@ def redis(stack: Stack) -> Iterator[Redis]:
         yield redis
 
 
-class Client:
-    """A connection that has been welcomed, and keeps what comes."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.session = ""
-        self.messages: list[dict[str, Any]] = []
-
-    @property
-    def texts(self) -> list[str]:
-        """What the messages say, in the order they came."""
-        return [message["text"] for message in self.messages]
-
-    def texts_of(self, target: str) -> list[str]:
-        """What those of one target say."""
-        return [message["text"] for message in self.messages if message["to"] == target]
-
-    async def say(self, **frame: object) -> None:
-        """Send a frame."""
-        await self.connection.send(json.dumps(frame))
-
-    async def until(self, kind: str, **members: object) -> dict[str, Any]:
-        """Return the next frame of this type with these members."""
-        with anyio.fail_after(PATIENCE_S):
-            while True:
-                frame: dict[str, Any] = json.loads(await self.connection.recv())
-                assert frame["type"] != "error", frame
-                if frame["type"] == "message":
-                    self.messages.append(frame)
-                if frame["type"] == kind and members.items() <= frame.items():
-                    return frame
-
-    async def has(self, *texts: str) -> None:
-        """Return when the last of these messages is there, and all came in this order and nothing else."""
-        if texts[-1] not in self.texts:
-            await self.until("message", text=texts[-1])
-        assert self.texts == list(texts)
-
-
-@asynccontextmanager
-async def client(stack: Stack, user: str, edge: int, query: str = "") -> AsyncIterator[Client]:
-    """Yield a client of edge 0 or 1."""
-    bearer = await anyio.to_thread.run_sync(lambda: stack.token(user, topics=["*"]))
-    headers = {"Authorization": f"Bearer {bearer}"}
-    url = stack.edge_urls[edge] + query
-    async with connect(url, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as connection:
-        made = Client(connection)
-        made.session = (await made.until("welcome"))["session"]
-        yield made
-
-
 def send(redis: Redis, to: str, text: str, exclude: str = "", lane: str = "in", **more: str) -> None:
     """Append a message."""
     fields: dict[Any, Any] = {"to": to, "text": text, **more}
@@ -98,36 +42,35 @@ async def test_one_of_a_users_devices(stack: Stack, redis: Redis) -> None:
         send(redis, "user:alice", "2", "device:alice,phone")
         send(redis, "user:alice", "3", f"session:{pad.session}")
         send(redis, "user:alice", "4", "device:bob,phone")
-        await phone.has("1", "3", "4")
-        await pad.has("1", "2", "4")
+        await phone.has("user:alice", "1", "3", "4")
+        await pad.has("user:alice", "1", "2", "4")
         assert phone.messages[-1]["seq"] == pad.messages[-1]["seq"]
         await phone.say(type="ack", seq=phone.messages[-1]["seq"])
         await phone.say(type="ping")
         await phone.until("pong")
     async with client(stack, "alice", 1, "?device=phone") as phone:
         assert (await phone.until("caught_up"))["seq"] == pad.messages[-1]["seq"]
-        assert phone.texts == []
+        assert phone.messages == []
 
 
 async def test_a_topic_but_for_whom_has_written(stack: Stack, redis: Redis) -> None:
     """Each of a room's sessions excludes itself from what it says: everybody has all that the others said, in order."""
     async with AsyncExitStack() as room:
-        clients = [await room.enter_async_context(client(stack, f"member-{n}", n % 2)) for n in range(6)]
+        clients = [await room.enter_async_context(client(stack, f"member-{n}", n % 2, topics=["room"])) for n in range(6)]
         for one in clients:
-            await one.say(type="subscribe", topic="room")
-            await one.until("subscribed")
+            await one.subscribe("room")
         texts = [f"{n}-{said}" for said in range(10) for n in range(6)]
         for text in texts:
             send(redis, "topic:room", text, f"session:{clients[int(text[0])].session}")
         send(redis, "topic:room", "end")
         for n, one in enumerate(clients):
-            await one.has(*(text for text in texts if not text.startswith(f"{n}-")), "end")
+            await one.has("topic:room", *(text for text in texts if not text.startswith(f"{n}-")), "end")
 
 
 async def test_a_device_that_comes_back(stack: Stack, redis: Redis) -> None:
     """What passes it by is in no replay of it, of its user's messages or a topic's; what passed its last session by is."""
     targets, query = ("user:carol", "topic:later"), "?device=phone&topics=later"
-    async with client(stack, "carol", 0, query) as phone:
+    async with client(stack, "carol", 0, query, topics=["later"]) as phone:
         await phone.until("subscribed")
         for to in targets:
             send(redis, to, "seen")
@@ -139,7 +82,10 @@ async def test_a_device_that_comes_back(stack: Stack, redis: Redis) -> None:
         send(redis, to, "for both")
         send(redis, to, "not for that session", f"session:{session}")
         send(redis, to, "nor is this", "device:carol,phone")
-    async with client(stack, "carol", 1, f"?since={since['user:carol']}") as desk, client(stack, "carol", 1, query) as phone:
+    async with (
+        client(stack, "carol", 1, f"?since={since['user:carol']}", topics=["later"]) as desk,
+        client(stack, "carol", 1, query, topics=["later"]) as phone,
+    ):
         await desk.say(type="subscribe", topic="later", since=since["topic:later"])
         for to in targets:
             await desk.until("message", to=to, text="nor is this")
@@ -148,8 +94,8 @@ async def test_a_device_that_comes_back(stack: Stack, redis: Redis) -> None:
         for one in (desk, phone):
             await one.until("message", text="end")
         for to in targets:
-            assert desk.texts_of(to)[:4] == ["not for the phone", "for both", "not for that session", "nor is this"]
-            assert phone.texts_of(to)[:2] == ["for both", "not for that session"]
+            assert desk.bodies(to)[:4] == ["not for the phone", "for both", "not for that session", "nor is this"]
+            assert phone.bodies(to)[:2] == ["for both", "not for that session"]
         assert (len(desk.messages), len(phone.messages)) == (9, 5)
 
 
@@ -161,16 +107,16 @@ async def test_many_targets(stack: Stack, redis: Redis) -> None:
         send(redis, ",".join(f"user:{user}" for user in users), "1", "device:dave-3,phone")
         send(redis, ",".join(f"user:{user}" for user in users), "2")
         for n, one in enumerate(clients):
-            await one.has(*(["2"] if n == 3 else ["1", "2"]))
+            await one.has(f"user:dave-{n}", *(["2"] if n == 3 else ["1", "2"]))
 
 
 async def test_the_fast_lane(stack: Stack, redis: Redis) -> None:
     """A typing indicator does not come to who types, on either lane for what is transient."""
     async with client(stack, "erin", 0, "?device=phone") as phone, client(stack, "erin", 0, "?device=pad") as pad:
         send(redis, "user:erin", "typing", "device:erin,phone", "fast")
-        await pad.has("typing")
+        await pad.has("user:erin", "typing")
         send(redis, "user:erin", "still typing", f"session:{phone.session}", transient="1")
-        await pad.has("typing", "still typing")
+        await pad.has("user:erin", "typing", "still typing")
         send(redis, "user:erin", "said", lane="fast")
-        await phone.has("said")
-        await pad.has("typing", "still typing", "said")
+        await phone.has("user:erin", "said")
+        await pad.has("user:erin", "typing", "still typing", "said")

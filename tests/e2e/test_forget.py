@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final
 
 import anyio
 import httpx
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from edge.client import SUBPROTOCOL
+from tests.e2e.clients import Client, client
 from tests.e2e.command_line import run
 from tests.servers import wait_until
 from tests.stack import API_KEY, Stack
@@ -33,40 +31,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-@asynccontextmanager
-async def _session(stack: Stack, user: str, edge: int, device: str) -> AsyncIterator[ClientConnection]:
-    """Yield a session that has had its welcome."""
-    token = await anyio.to_thread.run_sync(stack.token, user)
-    url, headers = f"{stack.edge_urls[edge]}?device={device}", {"Authorization": f"Bearer {token}"}
-    async with connect(url, additional_headers=headers, subprotocols=[SUBPROTOCOL], proxy=None) as connection:
-        await _frame(connection, "welcome")
-        yield connection
-
-
-async def _frame(connection: ClientConnection, kind: str) -> dict[str, Any]:
-    """Return the next frame of this type."""
-    with anyio.fail_after(PATIENCE_S):
-        while (frame := json.loads(await connection.recv()))["type"] != kind:
-            pass
-    found: dict[str, Any] = frame
-    return found
-
-
-async def _close(connection: ClientConnection) -> tuple[int | None, str | None]:
-    """Return how the connection ends."""
-    with anyio.fail_after(PATIENCE_S):
-        try:
-            while True:
-                await connection.recv()
-        except ConnectionClosed:
-            return connection.close_code, connection.close_reason
+def _session(stack: Stack, user: str, edge: int, device: str) -> AbstractAsyncContextManager[Client]:
+    return client(stack, user, edge, f"?device={device}")
 
 
 async def _api(stack: Stack, method: str, path: str) -> httpx.Response:
     base = f"http://{stack.settings.api_host}:{stack.settings.api_port}"
     headers = {"authorization": f"Bearer {API_KEY}"}
-    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=PATIENCE_S) as client:
-        return await client.request(method, path)
+    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=PATIENCE_S) as http:
+        return await http.request(method, path)
 
 
 def _send(stack: Stack, to: str, **fields: str) -> None:
@@ -78,8 +51,8 @@ def _send(stack: Stack, to: str, **fields: str) -> None:
 def _mentions(stack: Stack, user: str) -> list[str]:
     """Return every key and document of the servers in which a name stands."""
     found: list[str] = []
-    with stack.redis_client() as client, stack.mongo_client() as mongo:
-        redis: Any = client
+    with stack.redis_client() as connection, stack.mongo_client() as mongo:
+        redis: Any = connection
         for key in redis.scan_iter():
             read = {"hash": redis.hgetall, "string": redis.get, "stream": redis.xrange, "zset": redis.zscan}
             kind = redis.type(key).decode()
@@ -103,13 +76,13 @@ async def test_kicked_sessions_end_on_every_edge(stack: Stack) -> None:
         assert (state["online"], len(state["routes"])) == (True, 2)
         began_s = time.monotonic()
         answer = await _api(stack, "DELETE", "/v1/users/ann/sessions")
-        closes = [await _close(connection) for connection in (first, second, third)]
+        closes = [await connection.closed() for connection in (first, second, third)]
         took_s = time.monotonic() - began_s
         assert (answer.status_code, sorted(answer.json()["nodes"])) == (202, sorted(one["node"] for one in state["routes"]))
         assert closes == [(4502, "kicked: the sessions were ended by the service")] * 3
         assert took_s < KICK_S
         _send(stack, "user:annette")
-        assert (await _frame(other, "message"))["to"] == "user:annette"
+        assert (await other.until("message"))["to"] == "user:annette"
         await anyio.to_thread.run_sync(wait_until, lambda: not _routes(stack, "ann"), "the routes are gone")
 
 
@@ -128,13 +101,13 @@ async def test_nothing_is_left_of_a_person_who_is_online(stack: Stack) -> None:
         _send(stack, f"user:{user},user:carl", body="no json")
         _send(stack, f"user:{user}", transient="1")
         for connection in (phone, tablet):
-            seqs = [message["seq"] for message in [await _frame(connection, "message") for _ in range(40)] if "seq" in message]
-            await connection.send(json.dumps({"type": "ack", "seq": max(seqs)}))
+            seqs = [message["seq"] for message in [await connection.until("message") for _ in range(40)] if "seq" in message]
+            await connection.say(type="ack", seq=max(seqs))
         _send(stack, f"user:{user},user:carl")
         assert len(_mentions(stack, user)) > 40
         answer = await _api(stack, "DELETE", f"/v1/users/{user}")
         assert answer.status_code == 200, answer.text
-        closes = [await _close(connection) for connection in (phone, tablet)]
+        closes = [await connection.closed() for connection in (phone, tablet)]
         assert closes == [(4502, "kicked: the person has been erased")] * 2
     found = answer.json()
     assert (found["complete"], len(found["nodes"]), found["messages"], found["replaced"]["dead"]) == (True, 2, 41, 1)
@@ -150,7 +123,7 @@ async def test_same_name_afterwards(stack: Stack) -> None:
     for _ in range(2):
         async with _session(stack, "dora", 0, "phone") as connection:
             _send(stack, "user:dora", id="once")
-            seqs.append((await _frame(connection, "message"))["seq"])
+            seqs.append((await connection.until("message"))["seq"])
         assert (await _api(stack, "DELETE", "/v1/users/dora")).json()["messages"] == 1
     assert seqs[1] > seqs[0]
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import resource
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from redis import Redis
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
-from edge.client import SUBPROTOCOL
 from router.members import members_of
 from router.redis_client import open_redis
-from tests.servers import wait_until
+from tests.e2e.clients import Client, client_of, until
 from tests.stack import Stack
 
 log = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 60.0
 NODE_TTL_MS = 2_000
 
 
@@ -39,23 +36,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class Client:
-    """A connection that keeps what it is told of members, as a client library does."""
+class Member(Client):
+    """A client that keeps what it is told of members, as a client library does."""
 
-    def __init__(self, connection: ClientConnection, user: str) -> None:
-        self.connection = connection
-        self.user = user
+    def __init__(self, connection: ClientConnection, welcome: dict[str, Any]) -> None:
+        super().__init__(connection, welcome)
         self.views: dict[str, set[str]] = {}
         self.told: list[dict[str, Any]] = []
 
-    async def say(self, **frame: object) -> None:
-        """Send a frame."""
-        await self.connection.send(json.dumps(frame))
-
     async def hear(self) -> dict[str, Any]:
         """Return the next frame, and take in what it tells."""
-        with anyio.fail_after(PATIENCE_S):
-            frame: dict[str, Any] = json.loads(await self.connection.recv())
+        frame = await super().hear()
         match frame:
             case {"type": "members", "topic": topic, "users": users}:
                 self.views[topic] = {*users}
@@ -67,32 +58,15 @@ class Client:
         self.told.append(frame)
         return frame
 
-    async def until(self, kind: str) -> dict[str, Any]:
-        """Return the next frame of this type."""
-        while (frame := await self.hear())["type"] != kind:
-            pass
-        return frame
-
     async def sees(self, topic: str, *users: str) -> None:
         """Return when it knows exactly these."""
         while self.views.get(topic) != {*users}:
             await self.hear()
 
-    async def subscribe(self, topic: str, **more: object) -> None:
-        """Subscribe, and return when that is answered."""
-        await self.say(type="subscribe", topic=topic, **more)
-        await self.until("subscribed")
 
-
-@asynccontextmanager
-async def client(stack: Stack, user: str, edge: int = 0) -> AsyncIterator[Client]:
-    """Yield a client that has been welcomed by edge 0 or 1."""
-    bearer = await anyio.to_thread.run_sync(lambda: stack.token(user, topics=["*"]))
-    headers = {"Authorization": f"Bearer {bearer}"}
-    async with connect(stack.edge_urls[edge], subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None) as connection:
-        made = Client(connection, user)
-        await made.until("welcome")
-        yield made
+def client(stack: Stack, user: str, edge: int) -> AbstractAsyncContextManager[Member]:
+    """Return a client of edge 0 or 1 that may subscribe to anything."""
+    return client_of(Member, stack, user, edge, "", topics=["*"])
 
 
 async def test_watchers_are_told_who_is_there_on_all_edges(stack: Stack) -> None:
@@ -258,7 +232,7 @@ async def _churn(stack: Stack, choose: random.Random) -> None:
             tasks.start_soon(_churn_one, one, random.Random(choose.random()))  # noqa: S311 - see above
 
 
-async def _churn_one(one: Client, choose: random.Random) -> None:
+async def _churn_one(one: Member, choose: random.Random) -> None:
     for _ in range(OPERATIONS // SESSIONS // 50):
         for _ in range(50):
             topic = f"churn-{choose.randrange(TOPICS)}"
@@ -298,8 +272,3 @@ def _rss_bytes(stack: Stack) -> dict[str, int]:
     """Return the resident memory of the edges."""
     pages = {name: int(Path(f"/proc/{stack[name].pid}/statm").read_text().split()[1]) for name in ("edge-1", "edge-2")}
     return {name: count * resource.getpagesize() for name, count in pages.items()}
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Return when it holds."""
-    await anyio.to_thread.run_sync(wait_until, holds, "it holds", PATIENCE_S)

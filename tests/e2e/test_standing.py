@@ -11,7 +11,7 @@ from redis import Redis
 
 from edge.client import Client as ClientLibrary
 from edge.client import MemoryCursors, Pauses, Status, Subscribed, Unsubscribed
-from tests.e2e.test_topics import Client, client, send, until
+from tests.e2e.clients import Client, client, send, until
 from tests.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,8 @@ from redis import Redis
 from edge.client import Client as ClientLibrary
 from edge.client import Noticed, Parted, Status, Welcomed
 from tests.browser import JS, NODE
-from tests.e2e.test_topics import PATIENCE_S, Client, client, send, until
+from tests.e2e.audience import PATIENCE_S
+from tests.e2e.clients import Client, client, send, until
 from tests.stack import API_KEY, Stack
 
 pytestmark = pytest.mark.anyio

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import cast
 
 import anyio
 import pytest
 from redis import Redis
-from websockets.asyncio.client import ClientConnection, connect
 
-from edge.client import SUBPROTOCOL
+from tests.e2e.clients import client, send, until
 from tests.stack import Stack
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 60.0
 CHURN = 500
 """Times that a session subscribes and unsubscribes, in one go."""
 
@@ -29,74 +26,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class Client:
-    """A connection that keeps what comes."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.messages: list[dict[str, Any]] = []
-
-    async def say(self, **frame: object) -> None:
-        """Send a frame."""
-        await self.connection.send(json.dumps(frame))
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """Return the next frame of this type."""
-        with anyio.fail_after(PATIENCE_S):
-            while True:
-                frame: dict[str, Any] = json.loads(await self.connection.recv())
-                if frame["type"] == "message":
-                    self.messages.append(frame)
-                if frame["type"] == kind:
-                    return frame
-
-    async def subscribe(self, topic: str, **more: object) -> dict[str, Any]:
-        """Subscribe, and return the answer."""
-        await self.say(type="subscribe", topic=topic, **more)
-        return await self.until("subscribed")
-
-    async def has(self, target: str, *bodies: str) -> None:
-        """Return when it has exactly these messages of a target, in this order."""
-        while len(self.bodies(target)) < len(bodies):
-            await self.until("message")
-        assert self.bodies(target) == list(bodies)
-
-    def bodies(self, target: str) -> list[str]:
-        """Return what the messages of a target say."""
-        return [message["body"] for message in self.messages if message["to"] == target]
-
-
-@asynccontextmanager
-async def client(stack: Stack, user: str, edge: int = 0, query: str = "", **token: object) -> AsyncIterator[Client]:
-    """Yield a client that has been welcomed by edge 0 or 1."""
-    bearer = await anyio.to_thread.run_sync(lambda: stack.token(user, **{"topics": ["news*"], **token}))
-    headers = {"Authorization": f"Bearer {bearer}"}
-    async with connect(
-        stack.edge_urls[edge] + query, subprotocols=[SUBPROTOCOL], additional_headers=headers, proxy=None
-    ) as connection:
-        made = Client(connection)
-        await made.until("welcome")
-        yield made
-
-
 @pytest.fixture
 def redis(stack: Stack) -> Iterator[Redis]:
     """Yield a client of the stack's Redis."""
     with stack.redis_client() as redis:
         yield redis
-
-
-def send(redis: Redis, target: str, *bodies: str) -> None:
-    """Append messages."""
-    for body in bodies:
-        redis.xadd("push:{0}:in", {"to": target, "body": json.dumps(body)})
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Return when a condition holds that lies in other processes."""
-    with anyio.fail_after(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - it lies in another process
-            await anyio.sleep(0.02)
 
 
 def channels(redis: Redis) -> set[str]:
