@@ -37,6 +37,7 @@ from edge.standing import Standing
 from edge.watching import Watching
 from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
+from router.auth.verifier import Verifier
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.metrics import SESSIONS, TOKENS_CHECKED
@@ -44,29 +45,6 @@ from router.settings import Settings
 from router.targets import USER_PREFIX
 
 _ACCEPTED, _REFUSED, _EXPIRED, _UNAVAILABLE = map(TOKENS_CHECKED.labels, ("accepted", "refused", "expired", "unavailable"))
-
-
-class Verifier(Protocol):
-    """Who can tell whether a token is good."""
-
-    def verify_at_once(self, token: str) -> Claims | None:
-        """Return what the token says; None when it takes a while to tell.
-
-        Raises:
-            TokenExpired: when it did once.
-            TokenRefused: when it proves nothing.
-        """
-        ...
-
-    async def verify(self, token: str, bearer: Bearer = NOBODY) -> Claims:
-        """Return what the token says.
-
-        Raises:
-            TokenExpired: when it did once.
-            TokenRefused: when it proves nothing.
-            KeysUnavailable: when that cannot be told now.
-        """
-        ...
 
 
 class RouteWriter(Protocol):

@@ -13,8 +13,9 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from edge.closes import Chosen, Closing
+from router import kick
 
-WORD: Final = b"kicked"
+WORD: Final = kick.WORD.encode()
 """In the place of a line's target."""
 
 

@@ -1,9 +1,8 @@
-"""Ending a user's sessions: the line by which the nodes that hold the user are told to close them.
+"""Ending a user's sessions: the notice by which the nodes that hold the user are told to close them (`router.notices`).
 
-`kicked - - - {"user":…,"code":4502,"reason":…}` on the node's channel (`edge.kicked`), with `device` or `session` where only
-those are to end. It is heard by who is routed at that moment and by nobody later: a session that is being registered just then
-may slip through, and so may those of an edge that has lost its subscription. Who wants to be sure looks whether the routes go,
-and tells them again.
+`kicked - - - {"user":…,"code":4502,"reason":…}` (`edge.kicked`), with `device` or `session` where only those are to end. A
+session that is being registered just then may slip through, and so may those of an edge that has lost its subscription. Who
+wants to be sure looks whether the routes go, and tells them again.
 """
 
 from __future__ import annotations
@@ -15,9 +14,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from router.errors import RuleBroken
-from router.notices import tell_nodes
+from router.notices import notice, tell_nodes
 from router.settings import Settings
 from router.targets import check_id
+
+WORD: Final = "kicked"
+"""Stands in the place of the target."""
 
 KICKED: Final = 4502
 """The usual close code, of those that a client does not come back from."""
@@ -82,5 +84,4 @@ async def kick(redis: Redis, settings: Settings, wanted: Kick) -> list[str]:
     Raises:
         RedisError, OSError: when it is unknown who was told.
     """
-    # JSON escapes whatever would end the line.
-    return await tell_nodes(redis, settings, wanted.user, f"kicked - - - {msgspec.json.encode(wanted).decode()}")
+    return await tell_nodes(redis, settings, wanted.user, notice(WORD, wanted))

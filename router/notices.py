@@ -15,8 +15,8 @@ from router.settings import Settings
 from router.shards import shard_of_id
 
 
-def notice(word: str, **said: object) -> str:
-    """Return a line: the word, and what it says of whom."""
+def notice(word: str, said: object) -> str:
+    """Return a line: the word, and what it says of whom, as JSON."""
     # JSON escapes whatever would end the line.
     return f"{word} - - - {msgspec.json.encode(said).decode()}"
 

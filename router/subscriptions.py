@@ -164,7 +164,7 @@ async def subscribe(redis: Redis, subscriptions: Subscriptions, settings: Settin
         NotTold: when it is written, and it is unknown who was told; repeat it.
     """
     new = await subscriptions.add(user, topic)
-    await _tell(redis, settings, user, notice(READ_ANEW, user=user))
+    await _tell(redis, settings, user, notice(READ_ANEW, {"user": user}))
     return new
 
 
@@ -176,7 +176,7 @@ async def unsubscribe(redis: Redis, subscriptions: Subscriptions, settings: Sett
         NotTold: when it is written, and it is unknown who was told; repeat it.
     """
     stood = await subscriptions.remove(user, topic)
-    await _tell(redis, settings, user, notice(END, user=user, topic=topic), notice(READ_ANEW, user=user))
+    await _tell(redis, settings, user, notice(END, {"user": user, "topic": topic}), notice(READ_ANEW, {"user": user}))
     return stood
 
 

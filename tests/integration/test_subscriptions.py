@@ -148,7 +148,7 @@ async def test_nobody_is_told_of_what_is_not_written(site: Site) -> None:
             await subscribe(site.redis, subscriptions, site.settings, "alice", "news")
         with pytest.raises(PyMongoError):
             await unsubscribe(site.redis, subscriptions, site.settings, "alice", "news")
-        await tell_nodes(site.redis, site.settings, "alice", notice("last", of="all"))
+        await tell_nodes(site.redis, site.settings, "alice", notice("last", {"of": "all"}))
         assert await told() == 'last - - - {"of":"all"}'
 
 
