@@ -318,6 +318,7 @@ class Inbox:
         traced: list[Traced] = []
         excluded: dict[int, str] = {}
         collapse: dict[int, Keyed] = {}
+        ends: dict[int, datetime] = {}
         fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1, "collapse": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
         async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
@@ -331,6 +332,7 @@ class Inbox:
                 alive = document["expires_at"] > now
                 if alive:
                     messages.append((reached, frame))
+                    ends[reached] = document["expires_at"]
                     size += len(frame)
                 if document.get("trace"):
                     traced.append(Traced(reached, frame, alive))
@@ -341,7 +343,7 @@ class Inbox:
                 if size >= most_bytes:
                     break
         whole = count < most and size < most_bytes
-        return Page(messages, reached, whole=whole, traced=traced, excluded=excluded, collapse=collapse)
+        return Page(messages, reached, whole=whole, traced=traced, excluded=excluded, collapse=collapse, ends=ends)
 
     @timed("forget")
     @cancelled_once

@@ -146,6 +146,7 @@ class Page:
         excluded: seq → whom the message passes by, where anybody.
         collapse: seq → the message's key, where it has one and is among the messages.
         left_out: how many have a newer one of their key (`router.collapse`), and are not among the messages.
+        ends: seq → when the message's time is over, of each that is among the messages.
     """
 
     messages: list[tuple[int, bytes]]
@@ -155,6 +156,7 @@ class Page:
     excluded: Mapping[int, str] = field(default_factory=dict)
     collapse: Mapping[int, Keyed] = field(default_factory=dict)
     left_out: int = 0
+    ends: Mapping[int, datetime] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

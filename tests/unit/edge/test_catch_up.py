@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from edge.catch_up import CatchUp
 from edge.frames import CaughtUp, encode, text_frame
 from edge.heads import READERS
 from edge.position import Position, Verdict
+from edge.replays import AGE_S
 from edge.stride import PAGE_MAX, PAGE_MIN, PAGE_S
 from edge.tracing import Tracing
 from router.collapse import Ahead
@@ -25,6 +27,7 @@ from router.ops import Health
 from router.outage import Outages
 from router.settings import Settings
 from router.stored import Page, Traced
+from router.targets import ALL
 from tests.unit.edge.outlets import KeptOutlet
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +39,7 @@ class FakeInbox:
     """Holds messages by target, fails as often as told, and counts the queries under way."""
 
     def __init__(self, **seqs: list[int]) -> None:
-        self.seqs = {f"user:{user}": numbers for user, numbers in seqs.items()}
+        self.seqs = {name if name == ALL else f"user:{name}": numbers for name, numbers in seqs.items()}
         self.failures = 0
         self.excluded: dict[int, str] = {}
         self.traced: list[Traced] = []
@@ -72,13 +75,14 @@ class FakeInbox:
         most = min(most, most_bytes // 500)
         page = found[:most]
         messages = [(seq, b"%d" % seq) for seq in page]
-        return Page(messages, max([after, *page]), whole=len(found) < most, traced=self.traced, excluded=self.excluded)
+        whole, ends = len(found) < most, dict.fromkeys(page, datetime.max.replace(tzinfo=UTC))
+        return Page(messages, max([after, *page]), whole=whole, traced=self.traced, excluded=self.excluded, ends=ends)
 
 
-def behind(user: str, at: int, goal: int) -> tuple[Position, KeptOutlet]:
-    """Return a position that has fallen behind."""
+def behind(name: str, at: int, goal: int) -> tuple[Position, KeptOutlet]:
+    """Return a position in a user's order, or in that of `all`, that has fallen behind."""
     outlet = KeptOutlet()
-    position = Position(outlet, f"user:{user}", 1_000)
+    position = Position(outlet, name if name == ALL else f"user:{name}", 1_000)
     position.start(at)
     position.fall_behind(goal)
     return position, outlet
@@ -332,3 +336,128 @@ async def test_pages_of_one_session_that_are_read_at_once() -> None:
         outlet.backlog_bytes = 0
         await until_live(second)
     assert outlet.frames == wire(*range(1, 100), *range(1, 100))
+
+
+# -- what many hear --------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_is_read_for_once() -> None:
+    """Each has what is behind its own cursor, in order and once, and two hundred of them cost no more than a few queries."""
+    inbox = FakeInbox(all=list(range(1, 1_001)))
+    crowd = [behind(ALL, at, 1_000) for at in [0, *range(1, 1_000, 7), *range(990, 3, -11)]]
+    async with catching_up(inbox) as catch_up:
+        for position, _ in crowd:
+            catch_up.ask(position, announce=True)
+        await until_live(*(position for position, _ in crowd))
+    for position, outlet in crowd:
+        assert outlet.frames == [*wire(*range(position.began + 1, 1_001)), encode(CaughtUp(ALL, 1_000))]
+    assert len(inbox.queries) < 10
+    assert inbox.most_at_once == 1
+
+
+async def test_who_comes_with_older_cursors_reads_what_is_lacking() -> None:
+    """Up to where somebody else began, and each is live at the head of its own time."""
+    inbox = FakeInbox(all=list(range(1, 101)))
+    async with catching_up(inbox) as catch_up:
+        for at, goal, queries in ((50, 90, 1), (70, 90, 1), (30, 90, 2), (30, 100, 3), (60, 95, 3), (0, 100, 4)):
+            position, outlet = behind(ALL, at, goal)
+            catch_up.ask(position)
+            await until_live(position)
+            assert outlet.frames == wire(*range(at + 1, goal + 1))
+            assert len(inbox.queries) == queries
+
+
+async def test_what_was_read_is_read_again_when_it_is_old() -> None:
+    """So that what is erased is gone soon."""
+    inbox, now_s = FakeInbox(all=[1, 2, 3]), [0.0]
+    async with catching_up(inbox, clock=lambda: now_s[0]) as catch_up:
+        for passed_s, expected in ((0.0, [1, 2, 3]), (AGE_S, [1, 2, 3]), (AGE_S / 2, [1, 3])):
+            now_s[0] += passed_s
+            position, outlet = behind(ALL, 0, 3)
+            catch_up.ask(position)
+            await until_live(position)
+            assert outlet.frames == wire(*expected)
+            inbox.seqs[ALL] = [1, 3]
+
+
+async def test_whom_a_message_passes_by_among_a_crowd() -> None:
+    """What is kept is sent to each without what passes it by."""
+    inbox = FakeInbox(all=[1, 2, 3])
+    inbox.excluded = {2: "session:1"}
+    (position, outlet), (other, all_of_it) = behind(ALL, 0, 3), behind(ALL, 0, 3)
+    outlet.names = ("session:1",)
+    async with catching_up(inbox) as catch_up:
+        catch_up.ask(other)
+        catch_up.ask(position)
+        await until_live(position, other)
+    assert (outlet.frames, all_of_it.frames) == (wire(1, 3), wire(1, 2, 3))
+    assert inbox.queries == [ALL]
+
+
+async def test_a_read_for_many_that_fails() -> None:
+    """All who wait for it wait on, and have it when MongoDB is back."""
+    inbox = FakeInbox(all=[1, 2])
+    inbox.failures = 3
+    crowd = [behind(ALL, 0, 2) for _ in range(20)]
+    async with catching_up(inbox) as catch_up:
+        for position, _ in crowd:
+            catch_up.ask(position)
+        await until_live(*(position for position, _ in crowd))
+    assert [outlet.frames for _, outlet in crowd] == [wire(1, 2)] * 20
+    assert len(inbox.queries) == 4
+
+
+async def test_a_document_of_another_make_among_a_crowd() -> None:
+    """Ends every session that lacks it, and nobody waits for ever."""
+    inbox = FakeInbox(b=[1])
+    crowd = [behind(ALL, 0, 2) for _ in range(3)]
+    other, _ = behind("b", 0, 1)
+    async with catching_up(inbox) as catch_up:
+        for position, _ in crowd:
+            catch_up.ask(position)
+        with anyio.fail_after(60):
+            while not all(outlet.ended for _, outlet in crowd):  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.001)
+        catch_up.ask(other)
+        await until_live(other)
+    assert [outlet.ended for _, outlet in crowd] == [1, 1, 1]
+
+
+async def test_who_is_nearly_there_does_not_wait_for_who_is_far() -> None:
+    """Of the same target: they take turns."""
+    inbox = FakeInbox(all=list(range(1, 30 * PAGE_MAX)))
+    far, _ = behind(ALL, 0, 30 * PAGE_MAX)
+    near = [behind(ALL, 30 * PAGE_MAX - missed, 30 * PAGE_MAX)[0] for missed in (5, 10, 20)]
+    async with catching_up(inbox) as catch_up:
+        for position in (far, *near):
+            catch_up.ask(position)
+        await until_live(*near)
+        assert far.goal is not None
+        assert len(inbox.queries) < 10
+        await until_live(far)
+
+
+async def test_waiting_for_others_holds_nobody_up() -> None:
+    """A crowd that waits for one read leaves the readers to everybody else."""
+    inbox = FakeInbox(all=[1], a=[1])
+    (position, _), (waits, outlet) = behind("a", 0, 1), behind(ALL, 0, 1)
+    crowd = [waits, *(behind(ALL, 0, 1)[0] for _ in range(3 * READERS))]
+    hung, page = anyio.Event(), inbox.page
+
+    async def hang(target: str, *span: int, head: int, ahead: Ahead) -> Page:
+        if target == ALL:
+            await hung.wait()
+        return await page(target, *span, head=head, ahead=ahead)
+
+    inbox.page = hang  # type: ignore[method-assign,assignment]
+    async with catching_up(inbox) as catch_up:
+        for one in (*crowd, position):
+            catch_up.ask(one)
+        await until_live(position)
+        # Who waits may leave.
+        catch_up.forget(crowd[-1])
+        hung.set()
+        await until_live(*crowd[:-1])
+    assert outlet.frames == wire(1)
+    assert crowd[-1].goal == 1
+    assert inbox.queries == ["user:a", ALL]
