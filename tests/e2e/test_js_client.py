@@ -454,3 +454,21 @@ async def _lines(stream: TextReceiveStream) -> AsyncIterator[str]:
         *whole, rest = (rest + text).split("\n")
         for line in whole:
             yield line
+
+
+@needs_chromium
+async def test_who_else_is_there(stack: Stack, user: str) -> None:
+    """A page that asks for presence hears who has subscribed to a topic, on whichever edge, and who comes and goes."""
+    room, guest, urls = f"{user}-room", f"{user}-guest", stack.edge_urls
+    async with browsing() as context:
+        watching = await visit(context, stack, user, urls=[urls[0]])
+        await watching.evaluate("room => window.client.subscribe(room, { presence: true })", room)
+        assert (await status(watching, "members"))["users"] == [user]
+        token = await anyio.to_thread.run_sync(lambda: stack.token(guest, topics=[room]))
+        other = await context.new_page()
+        await other.goto("/")
+        wishes = {"urls": [urls[1]], "topics": [room]}
+        await other.evaluate(_OPEN, {"options": wishes, "token": token, "kept": None, "cursors": None})
+        assert (await status(watching, "joined"))["user"] == guest
+        await other.close()
+        assert (await status(watching, "left"))["user"] == guest
