@@ -80,7 +80,7 @@ async def test_survives_whatever_restarts(stack: Stack) -> None:
         seat = await audience.join("bob", 0, again=True)
         while not _is_stored(stack, "outlives"):
             stack["collect"].start()
-            await anyio.sleep(0.3)
+            await anyio.sleep(0.3)  # a moment to get anywhere in: it is killed at whatever point that is
             stack["collect"].kill()
         stack["collect"].start()
         _append(stack, to="user:bob", text="last", id="last")

@@ -97,7 +97,7 @@ async def test_an_owner_waits_for_the_grace_after_an_outage() -> None:
         await desk.until_a_look()
         desk.away = True
         turns = desk.turns
-        await anyio.sleep(2 * GRACE_S)
+        await anyio.sleep(2 * GRACE_S)  # an outage that is longer than the grace is what this is about
         assert desk.turns <= turns + 1
         back_s, desk.away = time.monotonic(), False
         assert await desk.until_a_look() - back_s >= GRACE_S
