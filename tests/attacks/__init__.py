@@ -1,0 +1,1 @@
+"""Attacks on a running edge, and the honest clients who are to notice nothing of them."""

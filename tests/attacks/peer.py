@@ -1,0 +1,200 @@
+"""One hostile connection: a raw socket that says exactly what an attack wants said, and reads only when it wants to."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import socket
+import struct
+from contextlib import suppress
+from typing import Final, NamedTuple, Self
+
+import anyio
+
+from edge.handshake import PATH, SUBPROTOCOL
+
+Address = tuple[str, int]
+
+TEXT: Final = 0x1
+CONT: Final = 0x0
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+FIN: Final = 0x80
+RSV1: Final = 0x40
+
+_MASKED: Final = 0x80
+_MAX_7: Final = 125
+_MAX_16: Final = 0xFFFF
+_READ: Final = 65_536
+_RESET: Final = struct.pack("ii", 1, 0)
+
+UPGRADE: Final = (
+    f"GET {PATH}%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\nSec-WebSocket-Key: %s\r\n%s\r\n"
+)
+
+
+class Ending(NamedTuple):
+    """How the edge ended a connection: with a close frame's code, or an HTTP status; without either both are None."""
+
+    code: int | None = None
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.code) if self.code else f"HTTP {self.status}" if self.status else "cut"
+
+
+def frame(opcode: int, payload: bytes = b"", *, bits: int = FIN, length: int | None = None) -> bytes:
+    """Return a client's frame, masked with zeros (a mask that leaves the payload as it is).
+
+    Args:
+        opcode: of the frame.
+        payload: what it carries.
+        bits: FIN and the reserved bits.
+        length: what the header says, if not the truth.
+    """
+    size = len(payload) if length is None else length
+    return bytes((bits | opcode,)) + _length(size) + bytes(4) + payload
+
+
+def _length(size: int) -> bytes:
+    if size <= _MAX_7:
+        return bytes((_MASKED | size,))
+    if size <= _MAX_16:
+        return bytes((_MASKED | 126,)) + size.to_bytes(2, "big")
+    return bytes((_MASKED | 127,)) + size.to_bytes(8, "big")
+
+
+def request(host: str, query: str = "", token: str | None = None, more: str = "") -> bytes:
+    """Return the request of an upgrade; `more` are further headers, each with its line end."""
+    bearer = f"Authorization: Bearer {token}\r\n" if token is not None else ""
+    return (UPGRADE % (query, host, base64.b64encode(secrets.token_bytes(16)).decode(), bearer + more)).encode()
+
+
+class Peer:
+    """A connection; close it, or use it in a `with`.
+
+    Attributes:
+        status: the HTTP status of the answer, when that was read.
+    """
+
+    def __init__(self, sock: socket.socket, to: Address) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._host = f"{to[0]}:{to[1]}"
+        self._read = b""
+        self.status: int | None = None
+
+    @classmethod
+    async def dial(cls, source: Address, to: Address, receive_bytes: int = 0) -> Self:
+        """Connect from one address to another, with a receive buffer of that size if one is given.
+
+        Raises:
+            OSError: when that cannot be done.
+        """
+        sock = socket.socket()
+        try:
+            sock.setblocking(False)
+            # Many ports of many addresses: take the port at the connect, when the whole four are known.
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+            if receive_bytes:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            sock.bind(source)
+            await asyncio.get_running_loop().sock_connect(sock, to)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, to)
+
+    async def say(self, data: bytes) -> None:
+        """Send bytes, all of them.
+
+        Raises:
+            OSError: when the edge has ended the connection.
+        """
+        await self._loop.sock_sendall(self._sock, data)
+
+    async def upgrade(self, query: str = "", token: str | None = None, more: str = "") -> bool:
+        """Ask for a WebSocket, and tell whether it was given.
+
+        Raises:
+            OSError: when the edge has ended the connection.
+        """
+        await self.say(request(self._host, query, token, more))
+        while b"\r\n\r\n" not in self._read:
+            if not await self._more():
+                return False
+        head, _, self._read = self._read.partition(b"\r\n\r\n")
+        self.status = int(head.split(b" ", 2)[1])
+        return self.status == 101
+
+    async def hear(self) -> tuple[int, bytes] | None:
+        """Return opcode and payload of the next frame; None when there is none to come.
+
+        Raises:
+            OSError: when the edge has reset the connection.
+        """
+        while (found := _parsed(self._read)) is None:
+            if not await self._more():
+                return None
+        opcode, payload, self._read = found
+        return opcode, payload
+
+    async def welcomed(self, token: str) -> bool:
+        """Come in with a good token, and tell whether the welcome came."""
+        if not await self.upgrade(token=token):
+            return False
+        first = await self.hear()
+        return first is not None and first[0] == TEXT
+
+    async def ending(self, answer: bool = True) -> Ending:
+        """Read on until the edge ends the connection, and say how; answer its close frame."""
+        try:
+            while (heard := await self.hear()) is not None:
+                if heard[0] == CLOSE:
+                    if answer:
+                        with suppress(OSError):
+                            await self.say(frame(CLOSE, heard[1][:2]))
+                    return Ending(code=int.from_bytes(heard[1][:2], "big"))
+        except OSError:
+            pass
+        return Ending(status=self.status if self.status != 101 else None)
+
+    async def ending_within(self, seconds: float) -> Ending | None:
+        """Return how the edge ends the connection; None where it does not, so long."""
+        with anyio.move_on_after(seconds):
+            return await self.ending()
+        return None
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close the socket; with `reset` the kernel forgets the connection at once."""
+        if reset:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._sock.close()
+
+    async def _more(self) -> bool:
+        data = await self._loop.sock_recv(self._sock, _READ)
+        self._read += data
+        return bool(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close(reset=True)
+
+
+def _parsed(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return opcode, payload and what is behind a server's frame; None where it is not whole."""
+    if len(data) < 2:
+        return None
+    size, at = data[1], 2
+    if size > _MAX_7:
+        wide = 2 if size == 126 else 8
+        size, at = int.from_bytes(data[2 : 2 + wide], "big"), 2 + wide
+    if len(data) < at + size:
+        return None
+    return data[0] & 0x0F, data[at : at + size], data[at + size :]

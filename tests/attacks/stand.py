@@ -1,0 +1,226 @@
+"""Where attacks take place: all of Pushway with one edge, five hundred honest clients, and what both have to show for it.
+
+The honest come from addresses of their own, two clients each, so that what is held against an attacker's address is not held
+against theirs; `GUARD` holds every address to far more than that. What no address is held to, it has by default.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import anyio
+import httpx
+import msgspec
+
+from router.auth.keyfile import load_or_make
+from router.auth.tokens import Claims, TokenRules, issue
+from router.keys import Keys
+from tests.attacks.figures import Memory, Served, begin_peak, counters, peak_mib, resident_mib, rises
+from tests.attacks.honest import Ready, Wanted
+from tests.attacks.target import MANY, ONE, Attack, Target
+from tests.stack import Stack
+
+HONEST: Final = 500
+
+HOST: Final = "127.0.0.1"
+EDGE: Final = "edge-1"
+
+GUARD: Final[Mapping[str, Any]] = {"connections_address_max": 100, "handshakes_address_s_max": 50}
+"""What an edge that the open internet reaches without a balancer would have set."""
+
+_CLIENTS_AN_ADDRESS: Final = 2
+_ATTACKERS: Final = 2_000
+_TOKEN_TTL_S: Final = 3_600
+_SETTLED_S: Final = 0.5
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+T = TypeVar("T")
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one attack.
+
+    Attributes:
+        attack: its name.
+        sources: from how many addresses it came.
+        seconds: how long it was.
+        quiet: how the honest were served just before it.
+        served: how they were served meanwhile.
+        memory: of the edge; after is a while after the attack's end.
+        cpu: of the edge, as a share of a core, meanwhile.
+        rose: which metrics of the edge rose, by how much.
+        seen: what the attacker saw: connects, and how they ended.
+        log_lines: written by the edge.
+    """
+
+    attack: str
+    sources: int
+    seconds: float
+    quiet: Served
+    served: Served
+    memory: Memory
+    cpu: float
+    rose: dict[str, float]
+    seen: dict[str, int]
+    log_lines: int
+
+    @property
+    def ratio(self) -> float:
+        """By how much the honest clients' p99 was longer than before the attack."""
+        return self.served.p99_ms / max(self.quiet.p99_ms, 1e-3)
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """How many sessions the edge closed, by code."""
+        name = 'pushway_closes_total{code="'
+        return {key.removeprefix(name)[:-2]: int(rise) for key, rise in self.rose.items() if key.startswith(name)}
+
+
+class Stand:
+    """The running system and its honest clients.
+
+    Args:
+        folder: for all data and logs.
+        honest: how many clients.
+        settings: settings that shall be neither what `GUARD` says nor the default.
+    """
+
+    def __init__(self, folder: Path, *, honest: int = HONEST, settings: Mapping[str, Any] | None = None) -> None:
+        self.stack = Stack(folder, edges=1, settings={**GUARD, **(settings or {})})
+        self._honest = [f"honest-{number}" for number in range(honest)]
+        self._clients: subprocess.Popen[str]
+        self._attackers: list[str] = []
+
+    @property
+    def edge_pid(self) -> int:
+        """The process under attack."""
+        return self.stack[EDGE].pid
+
+    def target(self, sources: Sequence[str] = ONE, scale: float = 1.0) -> Target:
+        """Return the edge as an attack's target."""
+        port = int(self.stack.edge_urls[0].rpartition(":")[2].partition("/")[0])
+        return Target(HOST, port, self._attackers, sources, scale)
+
+    async def quiet(self, seconds: float) -> Served:
+        """Return how the honest are served while nobody attacks."""
+        await anyio.to_thread.run_sync(self._window)
+        await anyio.sleep(seconds)
+        return await anyio.to_thread.run_sync(self._window)
+
+    async def undergo(self, attack: Attack, target: Target, seconds: float, quiet: Served) -> Outcome:
+        """Be attacked for so long, and say what came of it."""
+        await anyio.to_thread.run_sync(self._window)
+        metrics, lines = await self._metrics(), self._log_lines()
+        before_mib, cpu_s, began_s = resident_mib(self.edge_pid), self._cpu_s(), time.monotonic()
+        begin_peak(self.edge_pid)
+        await _run(attack, target, seconds)
+        took_s = time.monotonic() - began_s
+        cpu = (self._cpu_s() - cpu_s) / took_s
+        served = await anyio.to_thread.run_sync(self._window)
+        await self._settle(metrics)
+        memory = Memory(before_mib=before_mib, peak_mib=peak_mib(self.edge_pid), after_mib=resident_mib(self.edge_pid))
+        return Outcome(
+            attack=attack.name,
+            sources=len(set(target.sources)),
+            seconds=took_s,
+            quiet=quiet,
+            served=served,
+            memory=memory,
+            cpu=cpu,
+            rose=rises(metrics, await self._metrics()),
+            seen=dict(target.seen),
+            log_lines=self._log_lines() - lines,
+        )
+
+    async def _settle(self, before: Mapping[str, float]) -> None:
+        """Return when what the attack has left open is gone from the edge, or is not going."""
+        open_before = before["pushway_connections"]
+        settings = self.stack.settings
+        with anyio.move_on_after(settings.connect_timeout_s + settings.close_timeout_s + 1):
+            while (await self._metrics())["pushway_connections"] > open_before:  # noqa: ASYNC110 - in another process
+                await anyio.sleep(_SETTLED_S)
+
+    async def _metrics(self) -> dict[str, float]:
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+            return counters((await http.get(f"{self.stack[EDGE].ops_url}/metrics")).text)
+
+    def _cpu_s(self) -> float:
+        """Return the seconds on a core that the edge has had: fields 14 and 15 of proc_pid_stat(5), in hundredths."""
+        words = Path(f"/proc/{self.edge_pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+        return (int(words[11]) + int(words[12])) / 100
+
+    def _log_lines(self) -> int:
+        return self.stack[EDGE].log.read_bytes().count(b"\n")
+
+    def _window(self) -> Served:
+        """End the honest clients' window, and return how they were served in it."""
+        return self._ask("window", Served)
+
+    def _ask(self, line: str, answer: type[T]) -> T:
+        assert self._clients.stdin is not None
+        assert self._clients.stdout is not None
+        self._clients.stdin.write(line + "\n")
+        self._clients.stdin.flush()
+        said = self._clients.stdout.readline()
+        assert said, "the honest clients' process has ended"
+        return msgspec.json.decode(said, type=answer)
+
+    def _tokens(self, users: Sequence[str]) -> list[str]:
+        """Return tokens made with auth's own key."""
+        settings = self.stack.settings
+        key = load_or_make(settings.auth_key_file)
+        rules = TokenRules(settings.token_issuer, settings.token_audience, 0)
+        now = int(time.time())
+        claims = (Claims(user, now + _TOKEN_TTL_S, ("*",), user) for user in users)
+        return [issue(each, key.private, key.kid, rules, now) for each in claims]
+
+    def _wanted(self) -> Wanted:
+        addresses = -(-len(self._honest) // _CLIENTS_AN_ADDRESS)
+        settings = self.stack.settings
+        return Wanted(
+            url=self.stack.edge_urls[0],
+            redis_url=settings.redis_url,
+            stream=Keys(settings.prefix, 0).intake(),
+            tokens=dict(zip(self._honest, self._tokens(self._honest), strict=True)),
+            addresses=tuple(f"127.0.1.{host}" for host in range(1, min(250, addresses) + 1)),
+        )
+
+    def __enter__(self) -> Self:
+        self.stack.__enter__()
+        self._attackers = self._tokens([f"attacker-{number}" for number in range(_ATTACKERS)])
+        words = [sys.executable, "-m", "tests.attacks.honest"]
+        self._clients = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
+        try:
+            self._ask(msgspec.json.encode(self._wanted()).decode(), Ready)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        for pipe in (self._clients.stdin, self._clients.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._clients.kill()
+        self._clients.wait()
+        self.stack.__exit__(kind, exc, trace)
+
+
+async def _run(attack: Attack, target: Target, seconds: float) -> None:
+    """Have the attack run for so long."""
+    until = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(attack.run, target, until)
+        await anyio.sleep(seconds)
+        until.set()
+
+
+SPREADS: Final[Mapping[str, Sequence[str]]] = {"one": ONE, "many": MANY}
+"""From one address, or from a thousand."""
