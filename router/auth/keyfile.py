@@ -44,11 +44,11 @@ def load_or_make(path: Path) -> SigningKey:
         if not path.exists():
             _make(path)
         pem = path.read_bytes()
-        open_to_others = stat.S_IMODE(path.stat().st_mode) & 0o077
+        open_to_others = stat.S_IMODE(path.stat().st_mode) & 0o037
     except OSError as exc:
         raise SetupError(f"auth_key_file {path} cannot be read or made ({exc.strerror}).") from exc
     if open_to_others:
-        log.warning("key_file_found_open_to_others", path=str(path), expected="mode 0600")
+        log.warning("key_file_found_open_to_others", path=str(path), expected="mode 0600, or 0640")
     private = _parse(pem, path)
     return SigningKey(private, thumbprint(private.public_key()))
 
