@@ -1,17 +1,22 @@
 """The handshake: websockets' protocol with our refusals, and what a request says of the client.
 
 Owns which requests are upgraded. Knows nothing of sessions: what the facts of a request mean is theirs to say.
-Source: RFC 6455 section 4.2.
+
+A balancer in front has read the same bytes and gone by what it understood. So whatever two readers could understand differently
+is refused: a path that needs to be put in order before it is ours, a second Host, an address within the request line that
+another Host contradicts. What lies below that (line ends, folded lines, lengths) is refused by websockets.
+Sources: RFC 6455 section 4.2, RFC 9112 sections 2.2, 3.2, 5 and 6.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
@@ -27,6 +32,9 @@ PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = Subprotocol("pushway.v1")
 
 _BEARER: Final = "bearer"
+
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
+_ADDRESS: Final = re.compile(r"(?i:https?|wss?)://([^/?]+)(/[^/].*)")
 
 # websockets tells of every connection at INFO, and builds a line for every frame when DEBUG is on.
 _QUIET: Final = logging.getLogger("pushway.websockets")
@@ -81,11 +89,14 @@ class Handshake(ServerProtocol, _AnswerFirst):
 
         Send it at once, then call `receive_data` with no bytes: frames may have come with the request.
         """
-        try:
-            path = urlsplit(request.path).path
-        except ValueError:  # such as a bracket that is not closed
+        host = _only(request.headers, "Host")
+        if not host:  # RFC 9112 section 3.2: one, and not more
+            return self.reject(HTTPStatus.BAD_REQUEST, "One Host header is expected.\n")
+        target = _origin_form(request.path, host)
+        if target is None:
             return self.reject(HTTPStatus.BAD_REQUEST, f"This is no address. Connect a WebSocket to {PATH}.\n")
-        if path != PATH:
+        # As it was sent, since nobody else has put it in order either.
+        if target.partition("?")[0] != PATH:
             return self.reject(HTTPStatus.NOT_FOUND, f"There is nothing here. Connect a WebSocket to {PATH}.\n")
         return self.accept(request)
 
@@ -120,18 +131,39 @@ class Handshake(ServerProtocol, _AnswerFirst):
 
 def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
     """Return the facts of a request that was answered with 101."""
-    query = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
     headers = request.headers
     return Upgrade(
-        _bearer(headers.get_all("Authorization")), query, offered, _only(headers, "Origin"), _only(headers, "Host") or ""
+        _bearer(headers.get_all("Authorization")),
+        _query(request),
+        offered,
+        _only(headers, "Origin"),
+        _only(headers, "Host") or "",
     )
 
 
 def read_bearer(request: Request, address: str, wanted: Sequence[str]) -> Bearer:
     """Return what a judge of tokens is told of a request: headers named `wanted`, those that come more than once as one."""
-    query = dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
     values = {name.lower(): request.headers.get_all(name) for name in wanted}
-    return Bearer(address, {name: ", ".join(said) for name, said in values.items() if said}, query)
+    return Bearer(address, {name: ", ".join(said) for name, said in values.items() if said}, _query(request))
+
+
+def _query(request: Request) -> dict[str, str]:
+    """Return the parameters of the address; what is no UTF-8 comes as lone surrogates, which no id may hold."""
+    return dict(parse_qsl(request.path.partition("?")[2], keep_blank_values=True, errors="surrogateescape"))
+
+
+def _origin_form(target: str, host: str) -> str | None:
+    """Return path and query of a request line's target; None where it is neither those alone nor a whole address of this host.
+
+    RFC 9112 section 3.2.2: a whole address is to be accepted, and counts for more than Host. One that contradicts Host is sent
+    by nobody who means well.
+    """
+    if "#" in target or not _VISIBLE.fullmatch(target):
+        return None
+    if target.startswith("/") and not target.startswith("//"):
+        return target
+    address = _ADDRESS.fullmatch(target)
+    return address[2] if address and address[1].lower() == host.lower() else None
 
 
 def _only(headers: Headers, name: str) -> str | None:
