@@ -152,7 +152,7 @@ def query_options(query: Mapping[str, str]) -> Options:
 def _read_since(part: str) -> tuple[str, int]:
     name, colon, digits = part.rpartition(":")
     # Longer, and int() may refuse: Python bounds the time that a conversion takes.
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _SEQ_MAX_DIGITS):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _SEQ_MAX_DIGITS and int(digits) <= SEQ_MAX):
         raise BadFrame(f"since: {part[:_SHOWN_CHARS]!r} is not a seq, all:<seq> or topic:<name>:<seq>")
     return name if colon else OWN, int(digits)
 

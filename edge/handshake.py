@@ -101,14 +101,14 @@ class Handshake(ServerProtocol, _AnswerFirst):
         return self.accept(request)
 
     def send_response(self, response: Response) -> None:
-        """Answer. With a 101 frames are parsed from here on, by the base's parser alone.
+        """Answer. With a 101 frames are parsed from the next `receive_data` on, by the base's parser alone.
 
         That of the handshake would keep the request with all its headers for as long as the connection is there.
         """
         super().send_response(response)
         if self.state is State.OPEN:
+            # Not begun: it would read on at once what came behind the request, before anybody has heard of that.
             self.parser = Protocol.parse(self)
-            next(self.parser)
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ours; else echo the client's first, without which a browser would not let anyone read the close code."""
