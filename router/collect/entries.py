@@ -163,7 +163,7 @@ def _text(values: dict[str, bytes], name: str) -> str | None:
     try:
         return value.decode()
     except UnicodeDecodeError as exc:
-        raise RuleBroken(name, f"is not UTF-8 (byte {exc.start})") from None
+        raise RuleBroken(name[:64], f"is not UTF-8 (byte {exc.start})") from None
 
 
 def _targets(values: dict[str, bytes], most: int) -> tuple[str, ...]:

@@ -235,6 +235,12 @@ def test_bad_exclude(whom: str | bytes) -> None:
     assert _refused(("to", "all"), ("text", "hi"), ("exclude", whom)).field == "exclude"
 
 
+def test_a_long_name_is_not_repeated_whole() -> None:
+    """However it is refused: the reason is kept with the entry, and shown."""
+    for name, value in (("a" * 5_000, "1"), ("x-" + "a" * 5_000, "1"), ("x-" + "a" * 5_000, b"\xff")):
+        assert len(_refused(("to", "all"), ("text", "hi"), (name, value)).field) == 64
+
+
 def test_collapse_is_an_id() -> None:
     """By the rule for ids."""
     assert _message(collapse="unread").collapse == "unread"
