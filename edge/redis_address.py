@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import parse_url
 
 _DEFAULT_PORT = 6379
 
@@ -29,20 +29,20 @@ class RedisAddress:
     greeting: tuple[tuple[str, ...], ...]
 
 
-def read_address(url: str, name: str) -> RedisAddress:
-    """Return the address in a redis://, rediss:// or unix:// URL, with its ssl_* parameters.
+def read_address(url: str, name: str, tls: ssl.SSLContext | None = None) -> RedisAddress:
+    """Return the address in a redis://, rediss:// or unix:// URL.
 
     Args:
         url: as in the setting `redis_url`.
         name: how the connection is to appear in CLIENT LIST.
+        tls: whom to trust, for rediss; see `router.tls.trust`.
     """
     parts: Mapping[str, Any] = parse_url(url)
-    secure = parts.get("connection_class") is SSLConnection
     return RedisAddress(
         host=parts.get("host", "localhost"),
         port=parts.get("port", _DEFAULT_PORT),
         path=parts.get("path"),
-        tls=_tls(parts) if secure else None,
+        tls=tls,
         greeting=(*_auth(parts), *_select(parts), ("CLIENT", "SETNAME", name)),
     )
 
@@ -56,15 +56,3 @@ def _auth(parts: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 def _select(parts: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     return (("SELECT", str(parts["db"])),) if parts.get("db") else ()
-
-
-def _tls(parts: Mapping[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"), capath=parts.get("ssl_ca_path"))
-    if "ssl_certfile" in parts:
-        context.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"), parts.get("ssl_password"))
-    if str(parts.get("ssl_check_hostname", True)).lower() in {"0", "false", "no"}:
-        context.check_hostname = False
-    if parts.get("ssl_cert_reqs") in {"none", "optional"}:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE if parts["ssl_cert_reqs"] == "none" else ssl.CERT_OPTIONAL
-    return context

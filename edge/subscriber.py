@@ -31,6 +31,7 @@ from router.metrics import RESUBSCRIBED
 from router.redis_client import OUTAGE
 from router.retry import Backoff
 from router.settings import Settings
+from router.tls.trust import redis_trust
 
 log = structlog.get_logger(__name__)
 
@@ -193,7 +194,7 @@ class Subscriber:
         on_subscribed: Callable[[], None],
         on_heard: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._address = read_address(settings.redis_url, "pushway-subscriber")
+        self._address = read_address(settings.redis_url, "pushway-subscriber", redis_trust(settings))
         self._timeout_s = settings.redis_timeout_s
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._channels = dict.fromkeys(channels)

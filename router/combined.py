@@ -1,16 +1,18 @@
 """Settings that must go together: what is wrong with a combination, though each value by itself is accepted. Pure.
 
-Today these are the settings of the ways to authenticate (`auth_by`). One of another way than the chosen one is refused, because
+Among them are the settings of the ways to authenticate (`auth_by`). One of another way than the chosen one is refused, because
 whoever set it believes that it does something.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
+
+from router.hosts import is_loopback
+from router.tls.addresses import mongo_problems, redis_problems
 
 if TYPE_CHECKING:
     from router.settings import Settings
@@ -49,13 +51,18 @@ class Problem(NamedTuple):
 
 def problems(settings: Settings) -> list[Problem]:
     """Return what is wrong with settings, each of which is accepted by itself."""
-    return [*_stray(settings), *_of_jwt(settings), *_of_http(settings), *_of_tokens(settings)]
+    return [*_stray(settings), *_of_jwt(settings), *_of_http(settings), *_of_tokens(settings), *_of_tls(settings)]
 
 
 def _stray(settings: Settings) -> Iterator[Problem]:
     for name, way in _WAYS.items():
         if settings.auth_by != way and getattr(settings, name) != type(settings).model_fields[name].default:
             yield Problem(name, f'it does nothing unless auth_by is "{way}", and auth_by is "{settings.auth_by}"')
+
+
+def _of_tls(settings: Settings) -> Iterator[Problem]:
+    yield from (Problem(*found) for found in redis_problems(settings.redis_url, settings.redis_ca_file))
+    yield from (Problem(*found) for found in mongo_problems(settings.mongo_url, settings.mongo_ca_file))
 
 
 def _of_tokens(settings: Settings) -> Iterator[Problem]:
@@ -121,12 +128,5 @@ def _of_url(name: str, url: str, plain_hosts: Sequence[str]) -> Iterator[Problem
         yield Problem(name, "it is no address: it names no host")
     elif parts.username is not None or parts.fragment:
         yield Problem(name, "an address without user, password and fragment is expected")
-    elif parts.scheme == "http" and not _is_local(host) and host not in {plain.lower() for plain in plain_hosts}:
+    elif parts.scheme == "http" and not is_loopback(host) and host not in {plain.lower() for plain in plain_hosts}:
         yield Problem(name, f"whoever stands between could let anybody in: use https, or name {host} in auth_plain_hosts")
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

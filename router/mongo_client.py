@@ -29,6 +29,7 @@ from pymongo.errors import PyMongoError
 
 from router.metrics import MONGO_SECONDS
 from router.settings import Settings
+from router.tls.trust import check_mongo_trust
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -120,7 +121,13 @@ class MongoClient(AsyncMongoClient[Document]):
 
 
 def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
-    """Return a client that has not connected yet."""
+    """Return a client that has not connected yet.
+
+    Raises:
+        SetupError: when `mongo_ca_file` cannot be used.
+    """
+    check_mongo_trust(settings)
+    trust: dict[str, Any] = {"tlsCAFile": settings.mongo_ca_file} if settings.mongo_ca_file else {}
     timeout_ms = int(settings.mongo_timeout_s * 1000)
     return MongoClient(
         settings.mongo_url,
@@ -129,6 +136,7 @@ def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
         serverSelectionTimeoutMS=timeout_ms,
         connectTimeoutMS=timeout_ms,
         socketTimeoutMS=timeout_ms,
+        **trust,
     )
 
 

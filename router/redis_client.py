@@ -6,7 +6,8 @@ script that was cut off may have run, and only its caller knows how to find out.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from ssl import SSLContext
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -20,6 +21,7 @@ from router.errors import SetupError
 from router.keys import config_key
 from router.settings import Settings
 from router.timed_redis import TimedRedis
+from router.tls.trust import redis_trust
 
 SCHEMA: Final = 1
 """Version of the keys' layout. Schema n and n - 1 run together."""
@@ -68,8 +70,25 @@ class _ToPrimary(AbstractConnection):
             raise
 
 
+class _Trusting(AbstractConnection):
+    """A connection over TLS in a context of ours.
+
+    The driver makes a context for each connection, which reads the machine's trust store every time, and trusts that beside
+    whatever CA it is told to.
+    """
+
+    trust: ClassVar[SSLContext]
+
+    def _connection_arguments(self) -> Any:  # noqa: ANN401 - the driver's signature
+        return {**super()._connection_arguments(), "ssl": self.trust}  # type: ignore[misc]  # of the class beside this one
+
+
 def open_redis(settings: Settings) -> Redis:
-    """Return a client that has not connected yet."""
+    """Return a client that has not connected yet.
+
+    Raises:
+        SetupError: when a file of certificates cannot be used.
+    """
     # The driver takes it for a mistake where there is no TCP.
     over_tcp = {} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}
     redis: Redis = TimedRedis.from_url(
@@ -83,7 +102,9 @@ def open_redis(settings: Settings) -> Redis:
         **over_tcp,
     )
     pool = redis.connection_pool
-    pool.connection_class = type("ToPrimary", (_ToPrimary, pool.connection_class), {})
+    trust = redis_trust(settings)
+    over_tls: tuple[type, ...] = () if trust is None else (_Trusting,)
+    pool.connection_class = type("ToPrimary", (_ToPrimary, *over_tls, pool.connection_class), {"trust": trust})
     return redis
 
 

@@ -59,14 +59,22 @@ class Settings(BaseModel):
     redis_url: str = Field(
         "redis://127.0.0.1:6390/0",
         pattern=r"^(redis|rediss|unix)://",
-        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it.",
+        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it. "
+        "What switches the verification of certificates off is refused unless the host is this machine.",
     )
     mongo_url: str = Field(
         "mongodb://127.0.0.1:27090/?directConnection=true",
         pattern=r"^mongodb(\+srv)?://",
-        description="MongoDB, as a connection string.",
+        description="MongoDB, as a connection string; over TLS with tls=true. What switches the verification of certificates "
+        "off is refused unless the host is this machine.",
     )
     mongo_database: str = Field("pushway", pattern=r"^[A-Za-z0-9_-]{1,63}$", description="The database in it.")
+    redis_ca_file: str = Field(
+        "",
+        description="PEM file of the CA certificates that Redis' certificate is verified with, of a rediss:// address. Unless "
+        "set, the machine's trust store.",
+    )
+    mongo_ca_file: str = Field("", description="The same for MongoDB, of an address with tls=true.")
     prefix: str = Field(
         "push",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
@@ -166,7 +174,7 @@ class Settings(BaseModel):
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
     edge_port: Port = Field(8002, description="Port the edge listens on, for GET /v1/connect.")
     edge_address: str = Field(
-        "", description="How clients reach this edge, as in ws://host:port. Default: from edge_host and edge_port."
+        "", description="How clients reach this edge, as in wss://host:port. Default: from edge_host and edge_port."
     )
     edge_origins: Texts = Field(
         (),
@@ -419,6 +427,11 @@ class Settings(BaseModel):
     ops_port: OpsPort = Field(0, description="Port of /livez, /readyz and /metrics; 0 serves none.")
     edge_urls: Texts = Field(
         ("ws://127.0.0.1:8002/v1/connect",), description="Edges that `pushway listen` connects to, in turn."
+    )
+    http_ca_file: str = Field(
+        "",
+        description="PEM file of CA certificates to trust beside those of the machine, where auth_url, jwt_jwks_url, "
+        "auth_callback_url, edge_urls or api_ready_urls say https or wss.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least a log line must be.")
     log_format: Literal["console", "json"] = Field("console", description="For people, or a JSON object a line.")

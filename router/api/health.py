@@ -6,6 +6,7 @@ addresses stand in `api_ready_urls`.
 
 from __future__ import annotations
 
+import ssl
 from http import HTTPStatus
 from typing import Final
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from router.http.operations import JSON, Answer, Operation
 from router.ops import Health
 from router.settings import Settings
+from router.tls.trust import http_trust
 
 _ASK_TIMEOUT_S: Final = 2.0
 
@@ -54,11 +56,12 @@ class Readiness:
     def __init__(self, settings: Settings, health: Health) -> None:
         self._urls = settings.api_ready_urls
         self._health = health
+        self._trust = http_trust(settings)
 
     async def get(self, _request: Request) -> Response:
         """Say whether all of it is ready, and what is not."""
         reasons = {f"collect {name}": why for name, why in self._health.reasons.items()}
-        reasons |= await unready(self._urls)
+        reasons |= await unready(self._urls, self._trust)
         ready = self._health.ready and not reasons
         return Response(
             msgspec.json.encode(ReadyState(ready, reasons)),
@@ -67,7 +70,7 @@ class Readiness:
         )
 
 
-async def unready(urls: tuple[str, ...]) -> dict[str, str]:
+async def unready(urls: tuple[str, ...], trust: ssl.SSLContext) -> dict[str, str]:
     """Ask other processes whether they are ready, all at once, and return url → why not for those that are not."""
     reasons: dict[str, str] = {}
 
@@ -81,7 +84,10 @@ async def unready(urls: tuple[str, ...]) -> dict[str, str]:
                 reasons[url] = _why_not(answer)[:500]
 
     # No proxy from the environment: they are neighbours.
-    async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False) as client, anyio.create_task_group() as tasks:
+    async with (
+        httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False, verify=trust) as client,
+        anyio.create_task_group() as tasks,
+    ):
         for url in urls:
             tasks.start_soon(ask, client, url)
     return reasons

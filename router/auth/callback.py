@@ -28,6 +28,7 @@ from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.metrics import AUTH_CALLBACK_SECONDS, AUTH_CALLBACKS
 from router.retry import Backoff
 from router.settings import Settings
+from router.tls.trust import http_trust
 
 BEARER_MAX_CHARS: Final = 8_192
 """Most of headers and parameters that is told: what proxies let pass."""
@@ -62,7 +63,7 @@ class CallbackVerifier:
         self._topics_max = settings.token_topics_max
         self._leeway_s = settings.token_leeway_s
         self._turns = anyio.CapacityLimiter(settings.auth_callback_calls_max)
-        self._http = open_client(transport, connections=settings.auth_callback_calls_max)
+        self._http = open_client(http_trust(settings), transport, connections=settings.auth_callback_calls_max)
         backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._breaker = Breaker(settings.auth_callback_failures_max, backoff)
         self._good = Remembered[Claims](settings.auth_cache_s, settings.auth_cache_max)

@@ -10,6 +10,7 @@ import msgspec
 
 from router.errors import PushwayError, SettingError
 from router.settings import Settings
+from router.tls.trust import http_trust, why_untrusted
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -52,14 +53,14 @@ async def request_token(
     wish = {"user": user, "topics": list(topics), "subscribe": list(subscribe)} | ({} if ttl_s is None else {"ttl_s": ttl_s})
     try:
         # No proxy from the environment: auth is a neighbour.
-        async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False, verify=http_trust(settings)) as http:
             answer = await http.post(
                 f"{settings.auth_url.rstrip('/')}/v1/tokens",
                 json=wish,
                 headers={"authorization": f"Bearer {settings.api_key}"},
             )
     except httpx.HTTPError as exc:
-        reason = str(exc) or type(exc).__name__
+        reason = why_untrusted(exc, "http_ca_file") or str(exc) or type(exc).__name__
         raise ConnectionError(f"auth at {settings.auth_url} cannot be reached ({reason}; set by auth_url)") from exc
     return _read(answer)
 

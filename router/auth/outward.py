@@ -4,14 +4,13 @@ The service may be slow, gone, or somebody else's by now. So an answer has a dea
 has a most size, and comes uncompressed, since a small piece could else become a large one. A redirect is not followed: where
 a question goes is for the settings to say, not for who is asked.
 
-No proxy from the environment either, and the machine's own trust store instead of a bundled one.
+No proxy from the environment either.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from functools import cache
 from typing import Final, NamedTuple
 
 import anyio
@@ -32,10 +31,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def open_client(transport: httpx.AsyncBaseTransport | None = None, *, connections: int = 1) -> httpx.AsyncClient:
+def open_client(
+    trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None = None, *, connections: int = 1
+) -> httpx.AsyncClient:
     """Return a client; close it.
 
     Args:
+        trust: whose certificates are believed; see `router.tls.trust`.
         transport: how services are reached; default: the network.
         connections: most at a time.
     """
@@ -43,7 +45,7 @@ def open_client(transport: httpx.AsyncBaseTransport | None = None, *, connection
         transport=transport,
         trust_env=False,
         follow_redirects=False,
-        verify=_trusted(),
+        verify=trust,
         timeout=None,  # noqa: S113 - `ask` has one for the whole
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
     )
@@ -84,9 +86,3 @@ def why(exc: Exception) -> str:
 def shown(url: str) -> str:
     """Return an address as it may stand in a log: its parameters may be secrets."""
     return url.partition("?")[0]
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Return the machine's trust store, which takes a while to read."""
-    return ssl.create_default_context()

@@ -20,6 +20,7 @@ import structlog
 from router.auth.outward import NO_ANSWER, ask, open_client, shown, why
 from router.retry import Backoff
 from router.settings import Settings
+from router.tls.trust import http_trust
 
 ASK_INTERVAL_S: Final = 5.0
 """Least time between two questions that unknown keys give rise to."""
@@ -61,6 +62,7 @@ class PublishedKeys(Generic[KeyT]):
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._timeout_s = settings.auth_timeout_s
         self._transport = transport
+        self._trust = http_trust(settings)
         self._clock = clock
         self._asking = anyio.Lock()
         self._asked_at = -ASK_INTERVAL_S
@@ -120,7 +122,7 @@ class PublishedKeys(Generic[KeyT]):
     async def _get(self) -> bytes:
         # A client for one request: the next is minutes away, when no connection would be open any more. No cache on the way may
         # answer with the keys of before.
-        async with open_client(self._transport) as http:
+        async with open_client(self._trust, self._transport) as http:
             request = http.build_request("GET", self._url, headers={"cache-control": "no-cache"})
             answer = await ask(http, request, self._timeout_s)
         if answer.status != HTTPStatus.OK:

@@ -16,6 +16,7 @@ from router.errors import PushwayError, SetupError
 from router.keys import config_key
 from router.redis_client import OUTAGE, open_redis, server_name
 from router.settings import Settings
+from router.tls.trust import why_untrusted
 
 ADVICE: Final = "is `scripts/up` running?"
 
@@ -54,6 +55,8 @@ def _explain(exc: Exception, settings: Settings) -> str:
     where = f"Redis at {server_name(settings)}"
     if isinstance(exc, AuthenticationError):
         return f"{where} refused the user or password in redis_url: {exc}"
+    if untrusted := why_untrusted(exc, "redis_ca_file"):
+        return f"{where} is not to be trusted ({untrusted}; set by redis_url)"
     if isinstance(exc, RedisConnectionError | RedisTimeoutError | OSError):
         return f"{where} cannot be reached ({_cause(exc)}; set by redis_url): {ADVICE}"
     return f"{where} refused: {exc}"

@@ -14,6 +14,7 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from router.commands.reach import ADVICE, NotReached
 from router.mongo_client import open_mongo
 from router.settings import Settings
+from router.tls.trust import why_untrusted
 
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 
@@ -37,6 +38,8 @@ def explain(exc: PyMongoError, settings: Settings) -> str:
     where = f"MongoDB at {_server_name(settings)}"
     if not isinstance(exc, ConnectionFailure):
         return f"{where} refused: {exc}"
+    if untrusted := why_untrusted(exc, "mongo_ca_file"):
+        return f"{where} is not to be trusted ({untrusted}; set by mongo_url)"
     # The driver's text repeats the address, and goes on with its own settings and the state of every server it knows.
     found = _ERRNO.search(str(exc))
     cause = os.strerror(int(found[1])) if found else "no answer in time"

@@ -27,6 +27,7 @@ from router.errors import PushwayError
 from router.keys import Keys
 from router.lines import MANY, split_many
 from router.settings import Settings
+from router.tls.trust import redis_trust
 
 LOOK_EVERY_S: Final = 0.25
 """How often is asked whether the edge is there still: two commands a shard of Redis, each O(1)."""
@@ -165,7 +166,7 @@ async def listen(redis: Redis, settings: Settings, node: str, receive: Receive, 
     await _refuse(redis, settings, node)
     keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
     channels = [channel for own in keys for channel in (own.tap_channel(node), own.node_channel(node))]
-    address = read_address(settings.redis_url, "pushway-tap")
+    address = read_address(settings.redis_url, "pushway-tap", redis_trust(settings))
     subscription = Subscription(address.greeting, channels, receive)
     try:
         with anyio.fail_after(settings.redis_timeout_s):

@@ -53,27 +53,28 @@ def up(
     """
     if config and config.absolute() == (data / CONFIG_NAME).absolute():
         raise SettingError("config", str(config), "`up` writes this file; give it another one to read")
-    chosen = _settings(config, settings, shards)
+    chosen = _settings(config, settings, shards=shards, redis_url=redis, mongo_url=mongo)
     request = Request(
         data=data,
         port_base=port_base,
         redis_port=redis_port,
         mongo_port=mongo_port,
         edges=edges,
-        redis_url=redis or _chosen(chosen, "redis_url"),
-        mongo_url=mongo or _chosen(chosen, "mongo_url"),
+        redis_url=_chosen(chosen, "redis_url"),
+        mongo_url=_chosen(chosen, "mongo_url"),
     )
     # Without uvloop: here a loop has hardly anything to do, and asyncio's own starts faster.
     anyio.run(run, request, chosen, _say, _print_json if as_json else _print)
 
 
-def _settings(config: Path | None, assignments: list[str] | None, shards: int | None) -> Settings:
+def _settings(config: Path | None, assignments: list[str] | None, **flags: object) -> Settings:
     """Return the settings that were asked for.
 
     `PUSHWAY_CONFIG` is left out: it is how other commands are told of the file that an `up` has written.
     """
+    given = {name: value for name, value in flags.items() if value is not None}
     environ = {name: value for name, value in os.environ.items() if name != CONFIG_VARIABLE}
-    return load_settings(config=config, environ=environ, flags={**assigned(assignments), "shards": shards})
+    return load_settings(config=config, environ=environ, flags=assigned(assignments) | given)
 
 
 def _chosen(settings: Settings, name: str) -> str | None:

@@ -12,6 +12,7 @@ from router.auth.jwks import JWKS_PATH
 from router.doctor import auth_ways
 from router.doctor.findings import Finding, counted, error, ok
 from router.settings import Settings
+from router.tls.trust import http_trust, why_untrusted
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -19,14 +20,14 @@ async def examine(settings: Settings) -> list[Finding]:
     if settings.auth_by != "pushway":
         return await auth_ways.examine(settings)
     base = settings.auth_url.rstrip("/")
-    async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False, verify=http_trust(settings)) as http:
         try:
             keys = await http.get(base + JWKS_PATH)
             shown = {"authorization": f"Bearer {settings.api_key}"}
             # A question about a token that is none: it changes nothing, and is answered only to who has the key.
             verified = await http.post(f"{base}/v1/verify", json={"token": "none"}, headers=shown)
         except httpx.HTTPError as exc:
-            return [_away(base, str(exc) or type(exc).__name__)]
+            return [_away(base, why_untrusted(exc, "http_ca_file") or str(exc) or type(exc).__name__)]
     return [*_judge_keys(base, keys.status_code, keys.content), *_judge_key(settings, verified.status_code)]
 
 

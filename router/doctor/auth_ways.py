@@ -15,6 +15,7 @@ from router.auth.tokens import Claims
 from router.auth.trusted import from_issuer_set, from_pem
 from router.doctor.findings import Finding, counted, error, ok, warning
 from router.settings import Settings
+from router.tls.trust import http_trust
 
 _NO_TOKEN = "none"  # noqa: S105 - a question about a token that is none: it lets nobody in, and changes nothing
 
@@ -45,7 +46,7 @@ async def _key_file(file: str) -> Finding:
 async def _key_set(settings: Settings) -> Finding:
     url = settings.jwt_jwks_url
     try:
-        async with open_client() as http:
+        async with open_client(http_trust(settings)) as http:
             answer = await ask(http, http.build_request("GET", url), settings.auth_timeout_s)
         if answer.status != HTTPStatus.OK:
             raise ValueError(f"HTTP status {answer.status}")
@@ -70,7 +71,7 @@ async def _callback(settings: Settings) -> Finding:
     if settings.auth_callback_secret:
         headers["authorization"] = f"Bearer {settings.auth_callback_secret}"
     try:
-        async with open_client() as http:
+        async with open_client(http_trust(settings)) as http:
             request = http.build_request("POST", url, content=question(_NO_TOKEN, NOBODY), headers=headers)
             return judge_answer(shown(url), await ask(http, request, settings.auth_timeout_s), settings.token_topics_max)
     except NO_ANSWER as exc:

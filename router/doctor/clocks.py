@@ -23,6 +23,7 @@ from router.doctor.findings import Finding, error, ok, warning
 from router.mongo_client import STORE_OUTAGE, Document, cancelled_once
 from router.redis_client import OUTAGE
 from router.settings import Settings
+from router.tls.trust import http_trust
 
 APART_MS: Final = 1_000
 _DATE_MS: Final = 1_000
@@ -101,6 +102,6 @@ async def _mongo_s(mongo: AsyncMongoClient[Document]) -> float:
 
 
 async def _auth_s(settings: Settings) -> float:
-    async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=settings.auth_timeout_s, trust_env=False, verify=http_trust(settings)) as http:
         answer = await http.get(settings.auth_url.rstrip("/") + JWKS_PATH)
     return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()

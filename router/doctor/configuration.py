@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from router.doctor.findings import Finding, error, note, ok, warning
+from router.hosts import is_loopback
 from router.settings import SECRETS, Settings
 
 KEY_MIN_CHARS: Final = 16
@@ -54,7 +54,7 @@ def _judge_api(settings: Settings) -> Iterator[Finding]:
             f"api_key can be guessed: it is short (below {KEY_MIN_CHARS} characters) or made of well-known words",
             "set it to what `openssl rand -base64 32` prints, for all services and back ends",
         )
-    if settings.api_page and not _is_local(settings.api_host):
+    if settings.api_page and not is_loopback(settings.api_host):
         yield error(
             f"the page for development is served on {settings.api_host}: whoever reaches it gets a token for anybody",
             "leave api_page out of the settings of anything that others can reach",
@@ -66,17 +66,10 @@ def _judge_passwords(settings: Settings) -> Iterator[Finding]:
         parts = urlsplit(url.partition(",")[0])
         # A certificate may stand for the person.
         secured = bool(parts.password or parts.username) or parts.scheme == "rediss" or "tls" in url
-        if not secured and parts.scheme != "unix" and not _is_local(parts.hostname or ""):
+        if not secured and parts.scheme != "unix" and not is_loopback(parts.hostname or ""):
             yield warning(
                 f"{name} leads to {parts.hostname} without a password", f"give the server one, and put it into {name}"
             )
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def mode_of(path: Path | None) -> int | None:

@@ -32,7 +32,7 @@ from router.doctor import (
     streams,
 )
 from router.doctor.findings import Examined, Finding, error, warning
-from router.errors import SettingError
+from router.errors import SettingError, SetupError
 from router.mongo_client import STORE_OUTAGE, Document, brief, open_mongo
 from router.redis_client import OUTAGE, open_redis, server_name
 from router.settings import Settings
@@ -104,6 +104,8 @@ def _opened(name: str, open_it: Callable[[Settings], T], settings: Settings) -> 
     """
     try:
         return open_it(settings)
+    except SetupError as exc:
+        raise SettingError(name, "", f"cannot be used: {exc}") from None
     except (ValueError, *STORE_OUTAGE):
         raise SettingError(name, "", "is not an address that its driver understands") from None
 

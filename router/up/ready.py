@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import httpx
 from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
-from redis.exceptions import RedisError
 
 from router.errors import SetupError
-from router.mongo_client import cancelled_once
-from router.timed_redis import TimedRedis
+from router.mongo_client import STORE_OUTAGE, Document, cancelled_once, open_mongo
+from router.redis_client import OUTAGE, open_redis
+from router.settings import Settings
+from router.tls.trust import why_untrusted
 from router.up.embedded import HOST
 from router.up.plan import PORT_BASE_MAX, Port
 
@@ -23,42 +23,59 @@ _POLL_S: Final = 0.05
 _PORT_STEP: Final = 100
 
 
-async def until_ready(url: str) -> None:
-    """Return when what stands behind the URL is ready (see `is_ready`). It is for the caller to give up."""
-    while not await is_ready(url):  # noqa: ASYNC110 - it is another process: there is no event to wait for
-        await anyio.sleep(_POLL_S)
+class Asking:
+    """Asks whether what stands behind a URL is ready: `http:` answers with 200, `redis:` and `mongodb:` answer a ping.
 
+    Args:
+        url: what is asked.
+        settings: whom to trust.
 
-async def is_ready(url: str) -> bool:
-    """Tell whether `http:` answers with 200, `redis:` and `mongodb:` answer a ping."""
-    ask = {"http": _http_answers, "mongodb": _mongo_answers, "mongodb+srv": _mongo_answers}
-    return await ask.get(url.partition(":")[0], _redis_answers)(url)
+    Attributes:
+        untrusted: what is wrong with the certificate that it showed last; "" where nothing is.
+    """
 
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._url = url
+        asked: dict[str, object] = {"redis_timeout_s": _ASK_TIMEOUT_S, "mongo_timeout_s": _ASK_TIMEOUT_S}
+        kind = url.partition(":")[0].partition("+")[0]
+        self._ask = {"http": self._http_answers, "mongodb": self._mongo_answers}.get(kind, self._redis_answers)
+        if kind != "http":
+            asked["mongo_url" if kind == "mongodb" else "redis_url"] = url
+        self._settings = settings.model_copy(update=asked)
+        self.untrusted = ""
 
-async def _http_answers(url: str) -> bool:
-    async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False) as client:
-        try:
-            return (await client.get(url)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
+    async def until_ready(self) -> None:
+        """Return when it is ready. It is for the caller to give up."""
+        while not await self._ask():  # noqa: ASYNC110 - it is another process: there is no event to wait for
+            await anyio.sleep(_POLL_S)
 
+    async def _http_answers(self) -> bool:
+        async with httpx.AsyncClient(timeout=_ASK_TIMEOUT_S, trust_env=False) as client:
+            try:
+                return (await client.get(self._url)).status_code == httpx.codes.OK
+            except httpx.HTTPError:
+                return False
 
-async def _redis_answers(url: str) -> bool:
-    async with TimedRedis.from_url(url, socket_timeout=_ASK_TIMEOUT_S, socket_connect_timeout=_ASK_TIMEOUT_S) as client:
-        try:
-            return bool(await client.ping())
-        except (RedisError, OSError):
-            return False
+    async def _redis_answers(self) -> bool:
+        async with open_redis(self._settings) as client:
+            try:
+                return bool(await client.ping())
+            except OUTAGE as exc:
+                self.untrusted = why_untrusted(exc, "redis_ca_file") or ""
+                return False
+
+    async def _mongo_answers(self) -> bool:
+        async with open_mongo(self._settings) as client:
+            try:
+                return await _ping(client)
+            except STORE_OUTAGE as exc:
+                self.untrusted = why_untrusted(exc, "mongo_ca_file") or ""
+                return False
 
 
 @cancelled_once
-async def _mongo_answers(url: str) -> bool:
-    timeout_ms = int(_ASK_TIMEOUT_S * 1000)
-    async with AsyncMongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=timeout_ms, socketTimeoutMS=timeout_ms) as client:
-        try:
-            return bool(await client.admin.command("ping"))
-        except PyMongoError:
-            return False
+async def _ping(client: AsyncMongoClient[Document]) -> bool:
+    return bool(await client.admin.command("ping"))
 
 
 def check_ports(ports: Sequence[Port]) -> None:

@@ -18,11 +18,12 @@ from anyio.abc import TaskGroup
 from router.errors import PushwayError, SetupError
 from router.retry import Backoff
 from router.service import WRONG_SETUP
+from router.settings import Settings
 from router.up.children import Crashes, child_environment, ended, spawn, status_text, stop
 from router.up.folder import begin_log, bound_log, log_tail
 from router.up.plan import Plan, Spec
 from router.up.prepare import prepare
-from router.up.ready import until_ready
+from router.up.ready import Asking
 
 READY_TIMEOUT_S: Final = 60.0
 """How long a child may take until it is ready. A Redis with gigabytes to load needs a good part of it."""
@@ -87,7 +88,7 @@ class Supervisor:
 
     async def _start_all(self, tg: TaskGroup) -> None:
         for url in self._plan.given_urls:
-            await _answer_of_given(url)
+            await _answer_of_given(url, self._plan.settings)
         await self._start(tg, self._plan.servers)
         await prepare(self._plan)
         await self._start(tg, self._plan.core + self._plan.edges)
@@ -102,7 +103,7 @@ class Supervisor:
 
     async def _ready_in_time(self, spec: Spec) -> None:
         with anyio.move_on_after(READY_TIMEOUT_S) as patience:
-            await until_ready(spec.ready_url)
+            await Asking(spec.ready_url, self._plan.settings).until_ready()
         if patience.cancelled_caught:
             raise self._failure(spec, f"is not ready after {READY_TIMEOUT_S:g} s")
 
@@ -151,9 +152,11 @@ async def _cancel_at(stop_asked: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _answer_of_given(url: str) -> None:
+async def _answer_of_given(url: str, settings: Settings) -> None:
+    asking = Asking(url, settings)
     with anyio.move_on_after(GIVEN_TIMEOUT_S) as patience:
-        await until_ready(url)
+        await asking.until_ready()
     if patience.cancelled_caught:
         kind = "MongoDB" if url.startswith("mongodb") else "Redis"
-        raise SetupError(f"{kind} at {url.rpartition('@')[2]} does not answer")
+        told = f"is not to be trusted: {asking.untrusted}" if asking.untrusted else "does not answer"
+        raise SetupError(f"{kind} at {url.rpartition('@')[2]} {told}")

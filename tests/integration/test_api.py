@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from router.api.health import unready
 from router.http.server import serve_http
 from router.ops import Health, ops_app
+from router.settings import Settings
+from router.tls.trust import http_trust
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +31,7 @@ async def test_neighbours_are_asked_without_the_proxy_of_the_environment(monkeyp
             await tg.start(serve_http, ops_app(Health()), "127.0.0.1", young, stop)
             await tg.start(serve_http, ops_app(sick), "127.0.0.1", unfit, stop)
             await tg.start(serve_http, Starlette(), "127.0.0.1", other, stop)
-            reasons = await unready(tuple(map(url, (here, young, unfit, other, away))))
+            reasons = await unready(tuple(map(url, (here, young, unfit, other, away))), http_trust(Settings()))
             stop.set()
     assert reasons == {
         url(young): "it is still starting",

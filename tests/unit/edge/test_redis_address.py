@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 import pytest
 
 from edge.redis_address import read_address
@@ -29,13 +27,3 @@ def test_where_it_is_and_how_to_greet(
     assert (address.host, address.port, address.path) == where
     assert address.greeting == greeting
     assert address.tls is None
-
-
-def test_rediss_verifies_unless_told_not_to() -> None:
-    """As redis-py does."""
-    strict, lax = read_address("rediss://h", "me").tls, read_address("rediss://h?ssl_cert_reqs=none", "me").tls
-    assert strict is not None
-    assert strict.verify_mode is ssl.CERT_REQUIRED
-    assert strict.check_hostname
-    assert lax is not None
-    assert lax.verify_mode is ssl.CERT_NONE
