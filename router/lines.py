@@ -93,7 +93,7 @@ def split_many(opts: bytes, payload: bytes) -> Iterator[bytes]:
     """
     places, rest = payload.split(b" ", 1)
     parts = places.split(b",")
-    if len(parts) % _PLACE_PARTS:
+    if len(parts) % _PLACE_PARTS or len(parts) > PLACES_MAX * _PLACE_PARTS:
         raise ValueError("not a many-line")
     return map(_line_of_place, zip(parts[::3], parts[1::3], parts[2::3], strict=True), repeat(opts), repeat(rest))
 
