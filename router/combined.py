@@ -35,6 +35,12 @@ OF_KEYS: Final = frozenset({"EdDSA"} | {f"{family}{bits}" for family in ("ES", "
 SECRET_MIN_BYTES: Final[Mapping[str, int]] = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms of shared secrets. RFC 7518 section 3.2: a secret is at least as long as the hash."""
 
+SHOWN: Final = ("api_key", "auth_callback_secret")
+"""Secrets that one side shows the other in a header."""
+
+SHOWN_MIN_CHARS: Final = 32
+"""Fewest characters of such a secret, where there is one: 128 bits though it were hexadecimal, 192 in base64."""
+
 DEFAULT_OF_SECRETS: Final = frozenset({"HS256"})
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -51,7 +57,14 @@ class Problem(NamedTuple):
 
 def problems(settings: Settings) -> list[Problem]:
     """Return what is wrong with settings, each of which is accepted by itself."""
-    return [*_stray(settings), *_of_jwt(settings), *_of_http(settings), *_of_tokens(settings), *_of_tls(settings)]
+    return [
+        *_stray(settings),
+        *_of_jwt(settings),
+        *_of_http(settings),
+        *_of_tokens(settings),
+        *_of_tls(settings),
+        *_of_shown(settings),
+    ]
 
 
 def _stray(settings: Settings) -> Iterator[Problem]:
@@ -63,6 +76,16 @@ def _stray(settings: Settings) -> Iterator[Problem]:
 def _of_tls(settings: Settings) -> Iterator[Problem]:
     yield from (Problem(*found) for found in redis_problems(settings.redis_url, settings.redis_ca_file))
     yield from (Problem(*found) for found in mongo_problems(settings.mongo_url, settings.mongo_ca_file))
+
+
+def _of_shown(settings: Settings) -> Iterator[Problem]:
+    for name in SHOWN:
+        secret = getattr(settings, name)
+        if not _VISIBLE.fullmatch(secret):
+            yield Problem(name, "it goes into a header, so it may have visible ASCII characters only")
+        elif secret and len(secret) < SHOWN_MIN_CHARS:
+            text = f"one of less than {SHOWN_MIN_CHARS} characters can be guessed; take what `openssl rand -base64 32` prints"
+            yield Problem(name, text)
 
 
 def _of_tokens(settings: Settings) -> Iterator[Problem]:
@@ -113,8 +136,6 @@ def _of_http(settings: Settings) -> Iterator[Problem]:
     wrong = [name for name in settings.auth_callback_headers if not _HEADER.fullmatch(name)]
     if wrong:
         yield Problem("auth_callback_headers", f"{wrong[0]!r} is not the name of a header")
-    if not _VISIBLE.fullmatch(settings.auth_callback_secret):
-        yield Problem("auth_callback_secret", "it goes into a header, so it may have visible ASCII characters only")
 
 
 def _of_url(name: str, url: str, plain_hosts: Sequence[str]) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 LOOK_S: Final = 1.0
 """How often it is looked whether an interval of repeated lines is over."""
 
-PLACES: Final = ("server", "part", "shard", "key")
+PLACES: Final = ("server", "part", "shard", "key", "caller")
 """Keys that tell lines of one event apart when they are counted: of each there are few, and a state change of one is not that
 of another."""
 

@@ -39,8 +39,10 @@ _SHAPES: Final = (
     # letters and hyphens only the first `eyJ` is tried.
     (re.compile(r"://[^\s/@]*@"), f"://{HIDDEN}@"),
     (re.compile(r"(?<![\w-])(?>([\w-]*?)\beyJ)[\w-]{4,}\.[\w-]+(\.[\w-]*)?"), rf"\1{HIDDEN}"),
+    # An API key: services know them by their hashes alone.
+    (re.compile(r"\bpwk_[\w-]{8,}"), HIDDEN),
     (re.compile(r"(\bbearer\s+)[^\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(\b(?:token|api_key|password|access_token)=)[^\s&'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"((?:token|api_?key|passw(?:or)?d|secret)(?:=|%3D))[^\s&'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     # Python quotes what it cannot read as a number, and that came over a wire.
     (re.compile(r"(invalid literal for int\(\) with base \d+:).*"), rf"\1 {HIDDEN}"),
     # A document as an error quotes it: it may end anywhere, so nothing behind it is kept on that line.

@@ -295,7 +295,17 @@ class Settings(BaseModel):
         description="The private Ed25519 key (PEM) that signs tokens; made at the first start, mode 0600. Copies of "
         "auth share the file.",
     )
-    api_key: str = Field("", description="What back ends show in Authorization: Bearer. Auth does not start without one.")
+    api_key: str = Field(
+        "",
+        description="What back ends show in Authorization: Bearer; it has every scope. At least 32 visible ASCII "
+        "characters, as `openssl rand -base64 32` prints. Auth and the API start with it, with api_keys_file, or not at all.",
+    )
+    api_keys_file: str = Field(
+        "",
+        description="A file of API keys with names, scopes and expiry, as `pushway keys` makes it (docs/http.md). What has "
+        "changed in it counts without a restart.",
+    )
+    api_keys_reload_s: Seconds = Field(2.0, description="How often auth and collect look whether api_keys_file has changed.")
     token_issuer: str = Field(
         "pushway",
         description="iss of tokens issued and accepted. Empty, which only auth_by jwt takes: it is not looked at.",
@@ -349,7 +359,9 @@ class Settings(BaseModel):
         "auth_plain_hosts. Of auth_by http.",
     )
     auth_callback_secret: str = Field(
-        "", description="What edges show that service in Authorization: Bearer; nothing unless set. Of auth_by http."
+        "",
+        description="What edges show that service in Authorization: Bearer, at least 32 visible ASCII characters; nothing "
+        "unless set. Of auth_by http.",
     )
     auth_callback_headers: Texts = Field(
         (),

@@ -26,7 +26,7 @@ from router.up.folder import Kept, write_config
 from router.up.plan import Plan, Request, Spec, make_plan
 from tests.servers import DebianRedis, EmbeddedValkey, Process, Server, Store, free_ports
 
-API_KEY = "stack-api-key"
+API_KEY = "stack-api-key-" + "k" * 32
 
 _PORTS = 30  # what a plan takes from --port-base on, and two for the servers
 

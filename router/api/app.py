@@ -23,6 +23,7 @@ from router.api.sessions import DELETE_SESSIONS, Sessions
 from router.api.subscriptions import DELETE_TOPIC, GET_TOPICS, PUT_TOPIC, StandingSubscriptions
 from router.api.topics import GET_MEMBERS, GET_TOPIC, Topics
 from router.api.users import DELETE_USER, GET_USER, Users
+from router.api_keys.ring import Keyring
 from router.cursors import Cursors
 from router.http.app import Handler, http_app
 from router.http.operations import Operation
@@ -52,8 +53,10 @@ class Stores(NamedTuple):
     later: Later
 
 
-def api_app(settings: Settings, health: Health, stores: Stores, append: Append, page: Page | None = None) -> Starlette:
-    """Return the application; the page is for development."""
+def api_app(
+    settings: Settings, health: Health, stores: Stores, append: Append, keyring: Keyring, page: Page | None = None
+) -> Starlette:
+    """Return the application, for whoever shows a key of the ring; the page is for development."""
     redis, inbox, cursors, subscriptions, later = stores
     users = Users(redis, inbox, cursors, subscriptions, later, settings)
     history, topics = History(inbox), Topics(redis, inbox, settings)
@@ -82,7 +85,7 @@ def api_app(settings: Settings, health: Health, stores: Stores, append: Append, 
     return http_app(
         ABOUT,
         {operation: _telling_outages(handler) for operation, handler in handlers.items()},
-        api_key=settings.api_key,
+        keyring=keyring,
         others=page.routes if page else (),
     )
 

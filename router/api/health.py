@@ -41,7 +41,7 @@ GET_READYZ: Final = Operation(
         Answer(HTTPStatus.OK, ReadyState, "All of it is ready.", example=ReadyState(ready=True, reasons={})),
         Answer(HTTPStatus.SERVICE_UNAVAILABLE, ReadyState, "Some of it is not."),
     ),
-    key=False,
+    scope=None,
 )
 
 

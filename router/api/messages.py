@@ -143,6 +143,7 @@ GET_MESSAGE: Final = Operation(
     id="get_message",
     method="GET",
     path="/v1/messages/{id}",
+    scope="read",
     summary="What has become of a message",
     description="For each target: whether it is stored, its place in the target's order, and which of a user's devices have "
     "acknowledged it; of a message that waits for its `at`, when that is; of one sent with `trace`, its events. The id is the "
@@ -157,6 +158,7 @@ DELETE_MESSAGE: Final = Operation(
     id="cancel_message",
     method="DELETE",
     path="/v1/messages/{id}",
+    scope="send",
     summary="Call a message back",
     description="Takes back a message that waits for its `at`, for all of its targets. What is sent is not called back.",
     parameters=(Parameter("id", "path", Id, "The message's id, percent-encoded.", example="reminder-7", slashes=True),),

@@ -54,6 +54,7 @@ GET_NODES: Final = Operation(
     id="get_nodes",
     method="GET",
     path="/v1/nodes",
+    scope="read",
     summary="The edges",
     description="Where each is, how many sessions it holds, and whether it lives. One that ended without a word is listed "
     "as not alive until its entry is cleared away.",

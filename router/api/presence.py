@@ -88,6 +88,7 @@ POST_PRESENCE: Final = Operation(
     id="query_presence",
     method="POST",
     path="/v1/presence",
+    scope="read",
     summary="Whether users are online",
     description="Of up to 10,000 users: whether each is online, since when, on which nodes and devices. It only asks.",
     body=Body(PresenceRequest, "Who is asked after.", example={"users": ["alice", "bob"]}),
@@ -103,6 +104,7 @@ GET_ONLINE: Final = Operation(
     id="get_online",
     method="GET",
     path="/v1/online",
+    scope="read",
     summary="Who is online",
     description="Page by page, in no order. Who comes or goes meanwhile may be in it or not, or twice. A page may be empty and "
     "not be the last, or longer than `limit`: go on with `after` = `next` until that is null.",

@@ -33,6 +33,7 @@ DELETE_SESSIONS: Final = Operation(
     id="delete_user_sessions",
     method="DELETE",
     path="/v1/users/{user}/sessions",
+    scope="manage",
     summary="End a user's sessions",
     description="Has every node that holds the user close the user's sessions, all or those of a device, with a close code. "
     f"Clients do not come back by themselves from one of 4500 to 4999, which {KICKED} is. A session that is connecting at this "

@@ -46,6 +46,7 @@ GET_TOPICS: Final = Operation(
     id="get_user_topics",
     method="GET",
     path="/v1/users/{user}/topics",
+    scope="read",
     summary="What stands for a user",
     description="The topics that back ends have subscribed the user to; not those that a client or a token asks for.",
     parameters=(USER,),
@@ -57,6 +58,7 @@ PUT_TOPIC: Final = Operation(
     id="subscribe_user",
     method="PUT",
     path="/v1/users/{user}/topics/{topic}",
+    scope="manage",
     summary="Subscribe a user",
     description="Every session of the user, now and to come, hears the topic, whatever its token grants, until it is deleted. "
     "May be repeated.",
@@ -75,6 +77,7 @@ DELETE_TOPIC: Final = Operation(
     id="unsubscribe_user",
     method="DELETE",
     path="/v1/users/{user}/topics/{topic}",
+    scope="manage",
     summary="Unsubscribe a user",
     description="The topic stands no more, and ends in all sessions of the user, also where a client had asked for it itself. "
     "May be repeated.",

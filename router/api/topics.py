@@ -78,6 +78,7 @@ GET_TOPIC: Final = Operation(
     id="get_topic",
     method="GET",
     path="/v1/topics/{topic}",
+    scope="read",
     summary="A topic",
     description="The seq of its newest message, and how many edges hear it. Topics are not registered: any name is answered.",
     parameters=(TOPIC,),
@@ -90,6 +91,7 @@ GET_MEMBERS: Final = Operation(
     id="get_topic_members",
     method="GET",
     path="/v1/topics/{topic}/members",
+    scope="read",
     summary="Who has subscribed to a topic",
     description="As the edges say at this moment; nothing of it is kept. Where one does not answer in time, or there are more "
     "users than it names, `complete` is false.",

@@ -99,6 +99,7 @@ GET_USER: Final = Operation(
     id="get_user",
     method="GET",
     path="/v1/users/{user}",
+    scope="read",
     summary="Where a user is",
     description="Whether the user is online, on which nodes, the seq of the newest message, and up to where each named device "
     f"has acknowledged, {CURSORS_MAX:,} cursors at most. A user is known by nothing but that: any id is answered.",
@@ -112,6 +113,7 @@ DELETE_USER: Final = Operation(
     id="delete_user",
     method="DELETE",
     path="/v1/users/{user}",
+    scope="manage",
     summary="Erase a person",
     description="Ends the user's sessions and removes what stands of them: messages, cursors, topics, routes, counters, and "
     "what is addressed to them in streams. Give them no more messages and tokens first. Messages that are addressed to others "

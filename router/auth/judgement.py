@@ -77,9 +77,9 @@ def read(answer: Answer, topics_max: int) -> Claims | TokenRefused:
     """
     if answer.status == HTTPStatus.OK:
         return _read_good(answer.body, topics_max)
-    if answer.status == HTTPStatus.UNAUTHORIZED and "www-authenticate" in answer.headers:
-        raise Unclear("HTTP status 401 with a challenge: is auth_callback_secret the right one?")
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        if "www-authenticate" in answer.headers:
+            raise Unclear(f"HTTP status {answer.status} with a challenge: is auth_callback_secret the right one?")
         return TokenRefused(_reason(answer.body))
     raise Unclear(f"HTTP status {answer.status}")
 

@@ -82,6 +82,7 @@ POST_TOKENS: Final = Operation(
     id="post_tokens",
     method="POST",
     path="/v1/tokens",
+    scope="tokens",
     summary="A token for a user",
     description="A back end does this for a user that it has logged in, and hands the token to the user's app.",
     body=Body(TokenRequest, "Whom it is for, and for how long.", example={"user": "alice", "ttl_s": 600}),
@@ -100,6 +101,7 @@ POST_VERIFY: Final = Operation(
     id="post_verify",
     method="POST",
     path="/v1/verify",
+    scope="tokens",
     summary="Whether a token is good",
     description="Token introspection, as RFC 7662 has it. Edges do not need it: they check tokens with the public key.",
     body=Body(VerifyRequest, "The token, as a form or as JSON.", example={"token": _TOKEN}, media_types=(FORM, JSON)),
@@ -130,5 +132,5 @@ GET_JWKS: Final = Operation(
             headers={"cache-control": "How long it may be kept: `jwks_refresh_s`."},
         ),
     ),
-    key=False,
+    scope=None,
 )

@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from router import metrics
+from router.api_keys.file import ApiKeys
+from router.api_keys.ring import Keyring
 from router.auth.client import Issued
 from router.auth.jwk import to_key_set
 from router.auth.keyfile import SigningKey, load_or_make
@@ -36,7 +38,7 @@ from router.auth.openapi import (
     VerifyRequest,
 )
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
-from router.errors import RuleBroken, SetupError, TokenExpired, TokenRefused
+from router.errors import RuleBroken, TokenExpired, TokenRefused
 from router.http.app import http_app
 from router.http.operations import JSON
 from router.http.problems import read_body
@@ -55,11 +57,13 @@ class Auth:
     """The routes of the service, and what they answer from.
 
     Args:
-        settings: rules, limits and the API key of back ends.
+        settings: rules and limits.
         key: what signs tokens.
+        keyring: the API keys of back ends.
     """
 
-    def __init__(self, settings: Settings, key: SigningKey) -> None:
+    def __init__(self, settings: Settings, key: SigningKey, keyring: Keyring) -> None:
+        self._keyring = keyring
         self._settings = settings
         self._key = key
         self._public = key.private.public_key()
@@ -75,7 +79,7 @@ class Auth:
                 "subscribe": {"maxItems": self._settings.token_topics_max},
             }
         }
-        return http_app(ABOUT, handlers, api_key=self._settings.api_key, limits=limits)
+        return http_app(ABOUT, handlers, keyring=self._keyring, limits=limits)
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
@@ -150,21 +154,20 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     """Run the auth service until `stop` is set.
 
     Raises:
-        SetupError: without an API key, with an unfit key file, or when its port is taken.
+        SetupError: without API keys, with an unfit key file, or when its port is taken.
     """
-    if not settings.api_key:
-        raise SetupError(
-            "api_key is not set, and without one anybody could have a token for anybody. Set PUSHWAY_API_KEY_FILE to a "
-            "file that holds it, or PUSHWAY_API_KEY, or api_key in the config file."
-        )
+    keys = ApiKeys(settings)
     with listen(settings.auth_host, settings.auth_port) as listener:
         # Not before: a start that fails leaves no key behind where nobody will look for it.
-        app = Auth(settings, load_or_make(settings.auth_key_file)).app()
-        await _serve(listener, app, settings, health, stop)
+        app = Auth(settings, load_or_make(settings.auth_key_file), keys.ring).app()
+        await _serve(listener, app, keys, settings, health, stop)
 
 
-async def _serve(listener: socket.socket, app: Starlette, settings: Settings, health: Health, stop: anyio.Event) -> None:
+async def _serve(
+    listener: socket.socket, app: Starlette, keys: ApiKeys, settings: Settings, health: Health, stop: anyio.Event
+) -> None:
     async with anyio.create_task_group() as tg:
+        tg.start_soon(keys.follow, stop)
         await tg.start(serve_on, listener, app, stop)
         health.set("http", ok=True)
         log.info("auth_opened", host=settings.auth_host, port=settings.auth_port)

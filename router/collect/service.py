@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import anyio
+from anyio.abc import TaskGroup
 
 from router.api.app import Stores, api_app
 from router.api.append.post import Append
 from router.api.page import Page
+from router.api_keys.file import ApiKeys
 from router.backlog import Backlog, Stream
 from router.bell import Bell
 from router.collect.eras import Eras
@@ -35,8 +37,9 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     """Collect until `stop` is set. A batch in hand is left as it is: whoever owns the shard next finishes it.
 
     Raises:
-        SetupError: when Redis or MongoDB answers and is not fit.
+        SetupError: when Redis or MongoDB answers and is not fit, or there are no API keys and the API is to be served.
     """
+    keys = ApiKeys(settings) if settings.api_port else None
     async with (
         open_redis(settings) as redis,
         open_mongo(settings) as mongo,
@@ -47,25 +50,33 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         await await_redis(redis, settings, health)
         await await_inbox(inbox, settings, health)
         await await_later(later, settings, health)
-        append, cursors = Append(redis, inbox, settings), Cursors(mongo, settings)
-        page = Page(append, settings) if settings.api_page else None
-        stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), later)
-        api = api_app(settings, health, stores, append, page)
-        await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
+        if keys is not None:
+            stores = Stores(redis, inbox, Cursors(mongo, settings), Subscriptions(mongo, settings), later)
+            await _open_api(tasks, settings, health, stores, keys, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
         for shard in range(settings.shards):
-            keys = Keys(settings.prefix, shard)
-            intake = Intake(redis, keys, settings)
+            names = Keys(settings.prefix, shard)
+            intake = Intake(redis, names, settings)
             owner = Owner(
                 shard,
                 intake,
                 inbox,
                 eras,
-                Bell(redis, intake.connection, [keys.intake()], settings),
+                Bell(redis, intake.connection, [names.intake()], settings),
                 Outages(health, settings, shard=shard),
                 settings,
                 Schedule(shard, later, settings),
             )
-            lease = Lease(redis, keys, ROLE, settings, health)
-            backlog = Backlog(redis, shard, [Stream("in", keys.intake(), GROUP), Stream("dead", keys.dead())])
+            lease = Lease(redis, names, ROLE, settings, health)
+            backlog = Backlog(redis, shard, [Stream("in", names.intake(), GROUP), Stream("dead", names.dead())])
             tasks.start_soon(lease.hold, backlog.beside(owner.run))
+
+
+async def _open_api(
+    tasks: TaskGroup, settings: Settings, health: Health, stores: Stores, keys: ApiKeys, stop: anyio.Event
+) -> None:
+    append = Append(stores.redis, stores.inbox, settings)
+    page = Page(append, settings) if settings.api_page else None
+    api = api_app(settings, health, stores, append, keys.ring, page)
+    tasks.start_soon(keys.follow, stop)
+    await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)

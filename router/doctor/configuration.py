@@ -12,7 +12,6 @@ from router.doctor.findings import Finding, error, note, ok, warning
 from router.hosts import is_loopback
 from router.settings import SECRETS, Settings
 
-KEY_MIN_CHARS: Final = 16
 _WELL_KNOWN: Final = ("changeme", "secret", "password", "example", "test", "what your back end shows")
 _OPEN_TO_OTHERS: Final = 0o077
 
@@ -44,14 +43,14 @@ def _judge_files(settings: Settings, file: Path | None, file_mode: int | None, k
 
 def _judge_api(settings: Settings) -> Iterator[Finding]:
     key = settings.api_key
-    if not key:
+    if not key and not settings.api_keys_file:
         yield warning(
-            "api_key is not set: auth does not start, and the API answers nobody",
-            "set api_key, or PUSHWAY_API_KEY_FILE, to what `openssl rand -base64 32` prints",
+            "api_key is not set, nor is api_keys_file: auth and the API do not start",
+            "set api_key, or PUSHWAY_API_KEY_FILE, to what `openssl rand -base64 32` prints, or see `pushway keys`",
         )
-    elif len(key) < KEY_MIN_CHARS or any(word in key.lower() for word in _WELL_KNOWN):
+    elif key and any(word in key.lower() for word in _WELL_KNOWN):
         yield warning(
-            f"api_key can be guessed: it is short (below {KEY_MIN_CHARS} characters) or made of well-known words",
+            "api_key can be guessed: it is made of well-known words",
             "set it to what `openssl rand -base64 32` prints, for all services and back ends",
         )
     if settings.api_page and not is_loopback(settings.api_host):

@@ -20,7 +20,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router.http.access import check_api_key
+from router.api_keys.ring import Keyring
+from router.http.access import check_access
 from router.http.figures import count_requests
 from router.http.openapi import Limits, make_document
 from router.http.operations import JSON, Answer, Operation
@@ -41,7 +42,7 @@ OPENAPI: Final = Operation(
     summary="This document",
     description="The description of this service (OpenAPI 3.1), as programs read it.",
     answers=(Answer(HTTPStatus.OK, dict[str, Any], "The document."),),
-    key=False,
+    scope=None,
 )
 
 
@@ -49,7 +50,7 @@ def http_app(
     about: tuple[str, str, str],
     handlers: Mapping[Operation, Handler],
     *,
-    api_key: str,
+    keyring: Keyring,
     others: Iterable[BaseRoute] = (),
     limits: Limits | None = None,
 ) -> Starlette:
@@ -58,7 +59,7 @@ def http_app(
     Args:
         about: title, version and description of the service.
         handlers: what answers each operation. It finds the decoded path parameters in `request.path_params`.
-        api_key: what requests must show, where the operation asks for it.
+        keyring: the API keys that requests may show, where the operation asks for one.
         others: routes that are not described.
         limits: those of the settings in force, for the document.
     """
@@ -69,7 +70,7 @@ def http_app(
         return Response(document, media_type=JSON)
 
     app = Starlette(
-        routes=[*_routes({**handlers, OPENAPI: get_openapi}, api_key), *reference_routes(), *others],
+        routes=[*_routes({**handlers, OPENAPI: get_openapi}, keyring), *reference_routes(), *others],
         exception_handlers=problem_handlers(),
         middleware=[Middleware(_StrictAddress)],
     )
@@ -78,11 +79,11 @@ def http_app(
     return count_requests(app)
 
 
-def _routes(handlers: Mapping[Operation, Handler], api_key: str) -> list[Route]:
+def _routes(handlers: Mapping[Operation, Handler], keyring: Keyring) -> list[Route]:
     """Return one route a path, so that a wrong method is told all that are right."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation, handler in handlers.items():
-        by_path.setdefault(_path(operation), {})[operation.method] = _guarded(operation, handler, api_key)
+        by_path.setdefault(_path(operation), {})[operation.method] = _guarded(operation, handler, keyring)
     return [_route(path, methods) for path, methods in by_path.items()]
 
 
@@ -101,12 +102,12 @@ def _route(path: str, methods: Mapping[str, Handler]) -> Route:
     return Route(path, answer, methods=list(methods))
 
 
-def _guarded(operation: Operation, handler: Handler, api_key: str) -> Handler:
+def _guarded(operation: Operation, handler: Handler, keyring: Keyring) -> Handler:
     known = operation.named("query")
 
     async def answer(request: Request) -> Response:
-        if operation.key:
-            check_api_key(request, api_key)
+        if operation.scope is not None:
+            check_access(request, keyring, operation.scope, operation.id)
         _check_query(request, known)
         request.scope["path_params"] = {name: unquote(value) for name, value in request.path_params.items()}
         return await handler(request)

@@ -11,11 +11,16 @@ from typing import Any, Final
 
 import msgspec
 
+from router.api_keys.scopes import SCOPES
 from router.http.operations import Answer, AnyOf, Body, Operation, Parameter, Type
 from router.http.problems import MEDIA_TYPE, ProblemDocument
 
 OPENAPI_VERSION: Final = "3.1.1"
 KEY_SCHEME: Final = "api_key"
+
+_SCHEME: Final = "An API key: the setting `api_key`, which has all scopes, or one of `api_keys_file`. Scopes: " + "; ".join(
+    f"`{scope}`: {means}" for scope, means in SCOPES.items()
+)
 
 _REF: Final = "#/components/schemas/{name}"
 
@@ -24,7 +29,7 @@ _ANY_REQUEST: Final = {
     HTTPStatus.REQUEST_URI_TOO_LONG: "The address is too long.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong in the service; its log tells.",
 }
-_WITH_KEY: Final = {HTTPStatus.UNAUTHORIZED: "The API key is missing or wrong."}
+_NO_KEY: Final = "The API key is missing, unknown or expired."
 _WITH_BODY: Final = {
     HTTPStatus.BAD_REQUEST: "The body, or the address, breaks a rule: `field` and `detail` say which.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long.",
@@ -60,9 +65,7 @@ def make_document(
         "paths": paths,
         "components": {
             "schemas": schemas.components,
-            "securitySchemes": {
-                KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": "The setting `api_key` of the service."}
-            },
+            "securitySchemes": {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": _SCHEME}},
         },
     }
 
@@ -101,7 +104,8 @@ def _operation(operation: Operation, schemas: _Schemas) -> Json:
         "summary": operation.summary,
         "description": operation.description,
         "responses": _responses(operation, schemas),
-        "security": [{KEY_SCHEME: []}] if operation.key else [],
+        # OpenAPI 3.1, Security Requirement Object: for schemes but OAuth's these are names of roles.
+        "security": [{KEY_SCHEME: [operation.scope]}] if operation.scope else [],
     }
     if operation.parameters:
         described["parameters"] = [_parameter(parameter, schemas) for parameter in operation.parameters]
@@ -149,7 +153,11 @@ def _answer(answer: Answer, schemas: _Schemas) -> Json:
 
 def _problems(operation: Operation) -> dict[HTTPStatus, str]:
     shared = dict(_ANY_REQUEST)
-    shared |= _WITH_KEY if operation.key else {}
+    if operation.scope is not None:
+        shared |= {
+            HTTPStatus.UNAUTHORIZED: _NO_KEY,
+            HTTPStatus.FORBIDDEN: f"The API key has not the scope `{operation.scope}`.",
+        }
     shared |= _WITH_BODY if operation.body else {}
     return {**shared, **operation.problems}
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from router.api_keys.scopes import Scope
 from router.targets import ID_MAX_CHARS, ID_RULE
 
 JSON: Final = "application/json"
@@ -123,7 +124,7 @@ class Operation:
         parameters: of path, query and headers. A query parameter that is not named here is refused.
         body: what the request carries.
         problems: status → when it comes. Those that any request may meet are not listed (see router.http.openapi).
-        key: the API key is asked for.
+        scope: what the API key must be good for; None asks for no key. To be named, so that none is open by oversight.
     """
 
     id: str
@@ -135,7 +136,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
     problems: Mapping[HTTPStatus, str] = field(default_factory=dict)
-    key: bool = True
+    scope: Scope | None = field(kw_only=True)
 
     def named(self, where: str) -> frozenset[str]:
         """Return the names of its parameters of the path, the query or the headers."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from router.combined import SHOWN_MIN_CHARS
 from router.errors import SetupError
 from router.settings import Settings
 
@@ -70,14 +71,14 @@ class Kept:
 
 
 def kept(config: Path) -> Kept:
-    """Return what an earlier settings file keeps, with a new key where it has none."""
+    """Return what an earlier settings file keeps, with a new key where it has none, or one that is too short."""
     try:
         found = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = {}
     api_key, shards = found.get("api_key"), found.get("shards")
     return Kept(
-        api_key=api_key if isinstance(api_key, str) and api_key else secrets.token_urlsafe(32),
+        api_key=api_key if isinstance(api_key, str) and len(api_key) >= SHOWN_MIN_CHARS else secrets.token_urlsafe(32),
         shards=shards if isinstance(shards, int) and shards > 0 else None,
     )
 

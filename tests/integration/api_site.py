@@ -12,6 +12,7 @@ import httpx
 
 from router.api.app import Stores, api_app
 from router.api.append.post import Append
+from router.api_keys.ring import Keyring
 from router.cursors import Cursors
 from router.http.server import serve_http
 from router.inbox import Inbox
@@ -66,7 +67,7 @@ async def serving(site: Site) -> AsyncIterator[Api]:
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         inbox, cursors = Inbox(mongo, settings), Cursors(mongo, settings)
         stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
-        app = api_app(settings, Health(), stores, Append(redis, inbox, settings))
+        app = api_app(settings, Health(), stores, Append(redis, inbox, settings), Keyring(settings.api_key))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -11,6 +11,7 @@ import httpx
 
 from router.api.append.post import POST_MESSAGES, Append
 from router.api.openapi import ABOUT
+from router.api_keys.ring import Keyring
 from router.http.app import http_app
 from router.http.server import serve_http
 from router.inbox import Inbox
@@ -72,7 +73,7 @@ async def appending_to(site: Site, **changes: Any) -> AsyncIterator[AppendSite]:
     settings = site.settings.model_copy(update={"api_key": KEY} | changes)
     port, stop = free_ports(), anyio.Event()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
-        app = http_app(ABOUT, {POST_MESSAGES: Append(redis, Inbox(mongo, settings), settings).post}, api_key=KEY)
+        app = http_app(ABOUT, {POST_MESSAGES: Append(redis, Inbox(mongo, settings), settings).post}, keyring=Keyring(KEY))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(

@@ -12,6 +12,7 @@ import pytest
 
 from router.api.app import Stores, api_app
 from router.api.append.post import Append
+from router.api_keys.ring import Keyring
 from router.cursors import CursorKey, Cursors
 from router.http.server import serve_http
 from router.later import Later
@@ -58,7 +59,7 @@ async def _serving(site: Site, **changes: Any) -> AsyncIterator[Api]:  # noqa: A
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         cursors = Cursors(mongo, settings)
         stores = Stores(redis, site.inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
-        app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings))
+        app = api_app(settings, Health(), stores, Append(redis, site.inbox, settings), Keyring(settings.api_key))
         await tasks.start(serve_http, app, "127.0.0.1", port, stop)
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api

@@ -166,7 +166,7 @@ async def test_without_the_api_key_nothing_is_answered(
     async with httpx.AsyncClient(base_url=settings.auth_url) as stranger:
         answer = await stranger.post(path, json={"user": "alice", "token": "x"}, headers=headers)
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="pushway"')
     assert answer.headers["content-type"] == "application/problem+json"
 
 

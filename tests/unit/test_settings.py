@@ -133,7 +133,7 @@ def test_settings_of_the_ways_to_authenticate_go_together(environ: dict[str, str
         JWT | {"PUSHWAY_JWT_JWKS_URL": "http://localhost:1/k"},
         JWT | {"PUSHWAY_JWT_JWKS_URL": "http://[::1]:1/k"},
         HTTP | {"PUSHWAY_AUTH_CALLBACK_URL": "http://Back-End/", "PUSHWAY_AUTH_PLAIN_HOSTS": "back-end"},
-        HTTP | {"PUSHWAY_AUTH_CALLBACK_HEADERS": "User-Agent,x-forwarded-for", "PUSHWAY_AUTH_CALLBACK_SECRET": "s"},
+        HTTP | {"PUSHWAY_AUTH_CALLBACK_HEADERS": "User-Agent,x-forwarded-for", "PUSHWAY_AUTH_CALLBACK_SECRET": "s" * 32},
     ],
 )
 def test_each_way_to_authenticate_can_be_set(environ: dict[str, str]) -> None:

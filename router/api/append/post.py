@@ -50,6 +50,7 @@ POST_MESSAGES: Final = Operation(
     id="append_messages",
     method="POST",
     path="/v1/messages",
+    scope="send",
     summary="Append messages",
     description="Appends one message, or an array of them in its order, each with a result of its own. 202 says what XADD "
     "would: the message waits to be stored. Whenever an answer is lost, or says 503, repeat the request under the same ids "

@@ -52,12 +52,18 @@ function article(document_, { method, path, operation }) {
   summary.textContent = operation.summary;
   summary.href = `#${operation.operationId}`;
   made.querySelector(".description").append(...prose(operation.description));
+  showScope(made.querySelector(".needs"), operation.security?.[0]);
   showParameters(made.querySelector(".takes"), document_, operation.parameters ?? []);
   showBody(made.querySelector(".body"), document_, operation.requestBody);
   const answers = Object.entries(operation.responses).map(([status, answer]) => shown(document_, status, answer));
   made.querySelector(".answers").append(...answers);
   setUp(made.querySelector(".trial"), { method, path, operation, key });
   return made;
+}
+
+function showScope(line, security) {
+  line.hidden = !security;
+  line.querySelector("code").textContent = Object.values(security ?? {}).flat().join(", ");
 }
 
 function showParameters(section, document_, parameters) {

@@ -163,6 +163,7 @@ async def test_what_is_over_is_expired(verifier: CallbackVerifier, service: Serv
 
 UNCLEAR: Final = [
     httpx.Response(401, headers={"www-authenticate": "Bearer"}),
+    httpx.Response(403, headers={"www-authenticate": 'Bearer error="insufficient_scope", scope="tokens"'}),
     *[httpx.Response(status) for status in (201, 204, 301, 302, 307, 400, 404, 405, 408, 422, 429)],
     httpx.Response(302, headers={"location": "http://169.254.169.254/latest/meta-data"}),
     *[httpx.Response(200, content=body) for body in (b"", b"<html>", b"[]", b"null", b"\xff", b"[" * 10_000, b'{"user":"a"}')],

@@ -204,7 +204,7 @@ def test_services_do_not_look_into_the_folder() -> None:
     Path(".pushway/pushway.toml").write_text("no such = toml")
     done = _process("auth")
     assert done.returncode == 2
-    assert "api_key is not set" in done.stderr
+    assert "neither api_key nor api_keys_file is set" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_redis_away_is_one_line_with_advice(words: tuple[str, ...], monkeypatch:
 
 def test_auth_away_is_one_line_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with Redis."""
-    monkeypatch.setenv("PUSHWAY_API_KEY", "hunter2")
+    monkeypatch.setenv("PUSHWAY_API_KEY", "hunter2" * 5)
     monkeypatch.setenv("PUSHWAY_AUTH_URL", "http://127.0.0.1:1")
     done = _run("token", "alice")
     assert done.exit_code == 1

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from router.api_keys.ring import Keyring
 from router.http.app import http_app
 from router.http.figures import count_requests
 
@@ -71,7 +72,7 @@ async def test_strange_methods_are_one() -> None:
 
 async def test_every_service_of_http_is_counted() -> None:
     """What is refused before any route is found counts too."""
-    app = http_app(("Test", "1", "It is one."), {}, api_key="")
+    app = http_app(("Test", "1", "It is one."), {}, keyring=Keyring())
     before = _counted("GET", "/v1/openapi.json", 200), _counted("GET", "other", 400)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
         await client.get("/v1/openapi.json")

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router.api.app import Stores, api_app
+from router.api_keys.ring import Keyring
 from router.http.app import ADDRESS_MAX_BYTES, http_app
 from router.http.openapi import make_document
 from router.http.operations import Answer, Id, Operation, Parameter
@@ -34,10 +35,10 @@ KEY = {"authorization": "Bearer k"}
 
 _OK = (Answer(HTTPStatus.OK, dict[str, str], "It is."),)
 _PLACE = Parameter("place", "path", Id, "Where.")
-GET_THING = Operation("get_thing", "GET", "/v1/things/{place}/part", "A thing", "Gives a thing.", _OK, (_PLACE,))
-DELETE_THING = Operation("delete_thing", "DELETE", GET_THING.path, "No thing", "Ends a thing.", _OK, (_PLACE,))
+GET_THING = Operation("get_thing", "GET", "/v1/things/{place}/part", "A thing", "Gives a thing.", _OK, (_PLACE,), scope="read")
+DELETE_THING = Operation("delete_thing", "DELETE", GET_THING.path, "No thing", "Ends a thing.", _OK, (_PLACE,), scope="manage")
 FIND_THINGS = Operation(
-    "find_things", "GET", "/v1/things", "Things", "Finds things.", _OK, (Parameter("limit", "query", int, "Most."),), key=False
+    "find_things", "GET", "/v1/things", "Things", "Finds things.", _OK, (Parameter("limit", "query", int, "Most."),), scope=None
 )
 
 
@@ -53,7 +54,7 @@ async def _broken(_request: Request) -> Response:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service with three operations, one of them broken."""
     handlers = {GET_THING: _params, DELETE_THING: _broken, FIND_THINGS: _params}
-    app = http_app(("Things", "1", "All of them."), handlers, api_key="k")
+    app = http_app(("Things", "1", "All of them."), handlers, keyring=Keyring("k"))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
@@ -130,7 +131,7 @@ async def test_key_is_checked_before_all_else(client: httpx.AsyncClient) -> None
     """Who shows no key is told nothing of what else is wrong."""
     answer = await client.get("/v1/things/a/part?nothing=1")
     _check_problem(answer, HTTPStatus.UNAUTHORIZED)
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"] == 'Bearer realm="pushway"'
 
 
 async def test_unexpected_error(client: httpx.AsyncClient) -> None:
@@ -167,8 +168,8 @@ async def test_files_of_the_page(client: httpx.AsyncClient) -> None:
 def test_shared_problems_are_described() -> None:
     """What any request may meet need not be written for each operation."""
     paths = make_document("Things", "1", "All.", [GET_THING, FIND_THINGS])["paths"]
-    assert list(paths[GET_THING.path]["get"]["responses"]) == ["200", "400", "401", "414", "500"]
-    assert "401" not in paths["/v1/things"]["get"]["responses"]
+    assert list(paths[GET_THING.path]["get"]["responses"]) == ["200", "400", "401", "403", "414", "500"]
+    assert not {"401", "403"} & paths["/v1/things"]["get"]["responses"].keys()
 
 
 def test_limits_of_the_settings() -> None:
@@ -183,7 +184,7 @@ def test_limits_of_the_settings() -> None:
 def _api() -> Starlette:
     settings = Settings.model_validate({"api_key": "k"})
     nothing = cast("Any", _Nothing())
-    return api_app(settings, Health(), Stores(nothing, nothing, nothing, nothing, nothing), nothing)
+    return api_app(settings, Health(), Stores(nothing, nothing, nothing, nothing, nothing), nothing, Keyring())
 
 
 class _Nothing:
@@ -232,7 +233,7 @@ async def test_client_that_leaves_is_no_error_of_ours(caplog: pytest.LogCaptureF
         raise AssertionError
 
     port, stop = free_ports(), anyio.Event()
-    app = http_app(("Things", "1", "All."), {DELETE_THING: reads}, api_key="k")
+    app = http_app(("Things", "1", "All."), {DELETE_THING: reads}, keyring=Keyring("k"))
     with anyio.fail_after(TIMEOUT_S):
         async with anyio.create_task_group() as tasks:
             await tasks.start(serve_http, app, "127.0.0.1", port, stop)

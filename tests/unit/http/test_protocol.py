@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from router.api_keys.ring import Keyring
 from router.http import protocol
 from router.http.app import http_app
 from router.http.operations import Answer, Operation
@@ -24,7 +25,7 @@ KEEP_ALIVE_S: Final = 5
 """When uvicorn closes a connection that is idle between two requests."""
 
 POST_THING = Operation(
-    "post_thing", "POST", "/v1/things", "A thing", "Makes it.", (Answer(HTTPStatus.OK, str, "Made."),), key=False
+    "post_thing", "POST", "/v1/things", "A thing", "Makes it.", (Answer(HTTPStatus.OK, str, "Made."),), scope=None
 )
 HEAD: Final = b"POST /v1/things HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n"
 WHOLE: Final = HEAD + b"the thing"
@@ -42,7 +43,7 @@ async def test_request_that_does_not_come_is_not_waited_for(sent: bytes, monkeyp
     """The connection is closed wherever the request stops, and what was whole before it is answered."""
     monkeypatch.setattr(protocol, "REQUEST_TIMEOUT_S", 0.3)
     port, stop = free_ports(), anyio.Event()
-    app = http_app(("Things", "1", "All."), {POST_THING: _make}, api_key="")
+    app = http_app(("Things", "1", "All."), {POST_THING: _make}, keyring=Keyring())
     with anyio.fail_after(TIMEOUT_S):
         async with anyio.create_task_group() as tasks:
             await tasks.start(serve_http, app, "127.0.0.1", port, stop)
@@ -67,7 +68,7 @@ async def test_answer_may_take_longer_than_its_request(monkeypatch: pytest.Monke
         return Response(body)
 
     port, stop = free_ports(), anyio.Event()
-    app = http_app(("Things", "1", "All."), {POST_THING: slow}, api_key="")
+    app = http_app(("Things", "1", "All."), {POST_THING: slow}, keyring=Keyring())
     with anyio.fail_after(TIMEOUT_S):
         async with anyio.create_task_group() as tasks:
             await tasks.start(serve_http, app, "127.0.0.1", port, stop)
