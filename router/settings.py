@@ -522,7 +522,7 @@ def _read_toml(path: Path) -> dict[str, object]:
             return tomllib.load(file)
     except OSError as exc:
         raise SettingError("config", str(path), f"the file cannot be read ({exc.strerror})") from None
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # also for bytes that are no UTF-8, and for numbers of thousands of digits
         raise SettingError("config", str(path), f"the file is not TOML ({exc})") from None
 
 
@@ -538,6 +538,8 @@ def _read_environ(environ: Mapping[str, str]) -> list[tuple[dict[str, object], s
                 layers.append(({secret: Path(value).read_text(encoding="utf-8").strip()}, variable))
             except OSError as exc:
                 raise SettingError(secret, variable, f"{value} cannot be read ({exc.strerror})") from None
+            except ValueError as exc:
+                raise SettingError(secret, variable, f"{value!r} cannot be read as text ({exc})") from None
         else:
             layers.append(({name: value}, variable))
     return layers

@@ -218,6 +218,27 @@ def test_wrong_secret_is_not_shown() -> None:
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"a = " + b"[" * 1_500, b"shards = " + b"9" * 5_000], ids=["bytes", "depth", "digits"]
+)
+def test_file_that_is_no_toml_in_other_ways_is_named(tmp_path: Path, content: bytes) -> None:
+    """No UTF-8, nested beyond the parser's stack, or a number of more digits than Python converts."""
+    config = tmp_path / "pushway.toml"
+    config.write_bytes(content)
+    with pytest.raises(SettingError, match="not TOML") as refused:
+        load_settings(config=config, environ={})
+    assert refused.value.source == str(config)
+
+
+def test_secret_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """What stands in it is not shown."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"hunter2\xff")
+    with pytest.raises(SettingError, match=r"api_key \(PUSHWAY_API_KEY_FILE\).*cannot be read as text") as refused:
+        load_settings(environ={"PUSHWAY_API_KEY_FILE": str(secret)})
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("text", "problem"), [("shards =", "not TOML"), (None, "cannot be read")])
 def test_unreadable_file_is_named(tmp_path: Path, text: str | None, problem: str) -> None:
     """A config file that is missing or broken is an error that names it."""
