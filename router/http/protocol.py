@@ -1,10 +1,14 @@
-"""HTTP/1.1 as uvicorn speaks it, but with a problem document for what is no HTTP at all, and with an end to waiting."""
+"""HTTP/1.1 as uvicorn speaks it, but with a problem document for what is no HTTP at all, and with an end to waiting.
+
+A request whose end two readers could see in different places is no HTTP either: what one of them takes for its body is the next
+request to the other (RFC 9112 section 11.2).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import h11
 import msgspec
@@ -16,13 +20,42 @@ REQUEST_TIMEOUT_S: Final = 60.0
 """How long a connection may take for a request, from its begin to the last byte of its body. uvicorn waits for ever, and who
 only connects, without a key, would keep a descriptor that the services need for Redis and MongoDB."""
 
+HEAD_MAX_BYTES: Final = 65_536
+"""Longest first line and headers."""
+
 _COMING: Final = frozenset({h11.IDLE, h11.SEND_BODY})
+
+
+class _Connection(h11.Connection):
+    """h11's own, which goes by the chunks where a request has a length as well, and by those of HTTP/1.0, which has none."""
+
+    def next_event(self) -> Any:  # noqa: ANN401 - as h11 has it
+        """Return the next event.
+
+        Raises:
+            RemoteProtocolError: when a request cannot be read, or can be in more than one way.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request) and is_ambiguous(event):
+            # RFC 9112 section 6.1: whatever it is, nothing may be read behind it.
+            raise h11.RemoteProtocolError("a request is either of a length or in chunks, and in chunks from HTTP/1.1 on")
+        return event
+
+
+def is_ambiguous(request: h11.Request) -> bool:
+    """Tell whether readers could differ on where a request ends."""
+    names = {name for name, _ in request.headers}
+    return b"transfer-encoding" in names and (b"content-length" in names or request.http_version < b"1.1")
 
 
 class ProblemProtocol(H11Protocol):
     """uvicorn's own, with another body in the one answer that it gives by itself, and an end to waiting for a request."""
 
     _expected: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as uvicorn calls it
+        super().__init__(*args, **kwargs)
+        self.conn = _Connection(h11.SERVER, HEAD_MAX_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""

@@ -70,6 +70,9 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=ProblemProtocol,
+                # Nothing here is a WebSocket, and nobody's word is taken for where a request comes from.
+                ws="none",
+                proxy_headers=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -1,8 +1,8 @@
 """What is published to an edge's own channels by somebody who may publish there and should not.
 
-An edge believes what has the shape of a line: that only services may publish is for Redis' users (docs/security.md). So a forged
-message is delivered, and this is about the rest: no line, however made, takes the edge down, keeps it from the lines around it,
-or makes it begin to hear anew.
+An edge believes what has the shape of a line: that only services may publish is for Redis' users (docs/security.md). So a
+forged message is delivered, and this is about the rest: no line, however made, takes the edge down, keeps it from the lines
+around it, or makes it begin to hear anew.
 """
 
 from __future__ import annotations
