@@ -11,6 +11,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from router.api_keys.ring import Keyring
 from router.http.app import http_app
 from router.http.operations import Answer, Operation
 from router.http.problems import read_body
@@ -21,7 +22,7 @@ from tests.servers import free_ports
 pytestmark = pytest.mark.anyio
 
 POST_THING: Final = Operation(
-    "post_thing", "POST", "/v1/things", "A thing", "Tells what came.", (Answer(HTTPStatus.OK, str, "It."),), key=False
+    "post_thing", "POST", "/v1/things", "A thing", "Tells what came.", (Answer(HTTPStatus.OK, str, "It."),), scope=None
 )
 
 LINE: Final = b"POST /v1/things HTTP/1.1\r\n"
@@ -102,7 +103,7 @@ async def port() -> AsyncIterator[int]:
     found, stop = free_ports(), anyio.Event()
     async with anyio.create_task_group() as tasks:
         await tasks.start(
-            serve_http, http_app(("Things", "1", "All."), {POST_THING: post}, api_key=""), "127.0.0.1", found, stop
+            serve_http, http_app(("Things", "1", "All."), {POST_THING: post}, keyring=Keyring()), "127.0.0.1", found, stop
         )
         yield found
         stop.set()
