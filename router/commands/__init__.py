@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "trace": ("trace", "trace", "Draw what became of a message sent with --trace, stage by stage."),
     "dead": ("dead", "dead", "List dead letters (what no service could accept), append them anew, or drop them."),
     "forget": ("forget", "forget", "Erase a person: sessions, messages, cursors, and what stands of them in streams."),
+    "keys": ("keys", "keys", "Make, list, rotate and drop the API keys of back ends; it takes no restart."),
     "doctor": ("doctor", "doctor", "Examine settings, servers and what stands in them; say what is amiss, and what to do."),
     "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),
 }

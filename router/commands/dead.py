@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from router.commands.options import AsJson, FoundConfig, confirm, people_setting
 from router.commands.output import print_columns, print_json, printable
 from router.commands.reach import redis_at_hand
 from router.commands.teaching import TaughtCommand, TaughtGroup
+from router.commands.times import read_age_s
 from router.dead import SOURCES, DeadLetters, Letter, can_be_appended, fields_to_append, name_of, why_dead_again
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
 
 _TO_MAX: Final = 40
 _TAKEN: Final = "was taken away by somebody else meanwhile"
-_AGE: Final = re.compile(r"(\d+)([smhd])")
-_AGE_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="Ids as `dead list` prints them.")]
 Source = Annotated[str | None, typer.Option("--source", metavar="in|out|fast", help="Only what came from this stream.")]
@@ -66,7 +64,7 @@ def list_(
     Example: pushway dead list --source in --since 1h
     """
     _check_source(source)
-    since_ms = 0 if since is None else int((time.time() - _age_s(since)) * 1000)
+    since_ms = 0 if since is None else int((time.time() - read_age_s(since, "--since")) * 1000)
     settings = people_settings(config)
     letters, count = anyio.run(_newest, settings, limit, since_ms, source)
     if as_json:
@@ -261,13 +259,6 @@ def _check_source(source: str | None) -> None:
 def _confirm(source: str | None) -> None:
     what = f"all dead letters of {source}" if source else "all dead letters"
     confirm(f"Drop {what} for good?", f"drop {what}")
-
-
-def _age_s(text: str) -> int:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise RuleBroken("--since", f"{text!r} is not an age like 90s, 10m, 2h or 7d")
-    return int(match[1]) * _AGE_S[match[2]]
 
 
 def _change(text: str) -> tuple[bytes, bytes]:

@@ -47,7 +47,7 @@ def test_what_it_shows_can_be_typed(line: str) -> None:
     """Each line is taken by the command's own parser."""
     _, *words = shlex.split(line)
     command = _command(words)
-    arguments = words[2 if words[0] == "dead" else 1 :]
+    arguments = words[2 if words[0] in {"dead", "keys"} else 1 :]
     command.make_context(command.name or "", arguments, resilient_parsing=False)
 
 
