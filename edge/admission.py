@@ -32,6 +32,7 @@ from edge.ledger import Waiter
 from edge.places import Places
 from edge.position import Position
 from edge.replaced import Replaced, come, tell
+from edge.revocations import Judge, closing
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
 from edge.watching import Watching
@@ -44,7 +45,8 @@ from router.metrics import SESSIONS, TOKENS_CHECKED
 from router.settings import Settings
 from router.targets import USER_PREFIX
 
-_ACCEPTED, _REFUSED, _EXPIRED, _UNAVAILABLE = map(TOKENS_CHECKED.labels, ("accepted", "refused", "expired", "unavailable"))
+_RESULTS = ("accepted", "refused", "expired", "revoked", "unavailable")
+_ACCEPTED, _REFUSED, _EXPIRED, _REVOKED, _UNAVAILABLE = map(TOKENS_CHECKED.labels, _RESULTS)
 
 
 class RouteWriter(Protocol):
@@ -66,6 +68,7 @@ class Admission:
         sessions: the table.
         routes: is told of every user that comes or goes.
         verifier: checks tokens.
+        revocations: knows which of them are revoked.
         heads: is asked for heads that Redis cannot tell.
         feeds: what all or many hear of.
         cursors: finds and moves the cursors of devices.
@@ -87,6 +90,7 @@ class Admission:
         sessions: Sessions[Connection],
         routes: RouteWriter,
         verifier: Verifier,
+        revocations: Judge,
         heads: Heads,
         feeds: Feeds,
         cursors: DeviceCursors,
@@ -103,6 +107,7 @@ class Admission:
         self._sessions = sessions
         self._routes = routes
         self._verifier = verifier
+        self._revocations = revocations
         self._heads = heads
         self._feeds = feeds
         self._cursors = cursors
@@ -253,9 +258,20 @@ class Admission:
             self._let_in(connection, claims)
 
     def _let_in(self, connection: Connection, claims: Claims) -> None:
+        """Let somebody in, or do not. Nothing awaits from the look at what is revoked until the session is in the table."""
+        if not self._revocations.known:
+            connection.unlisted()
+            _UNAVAILABLE.inc()
+            return
+        revocation = self._revocations.find(claims.user, claims.iat, claims.jti)
+        if revocation is not None:
+            close, words = closing(revocation)
+            connection.refused(words, close)
+            _REVOKED.inc()
+            return
         # The same leeway as at verification, or a token accepted by it would be refused at once.
         valid_s = claims.expires_at + self.settings.token_leeway_s - time.time()
-        connection.verified(claims.user, valid_s, claims.topics, claims.subscribe)
+        connection.verified(claims, valid_s)
         _ACCEPTED.inc()
 
 

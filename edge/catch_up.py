@@ -16,7 +16,7 @@ MongoDB away: whoever is behind stays behind and loses nothing, and everybody el
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -78,6 +78,7 @@ class CatchUp:
         outages: waits while MongoDB is away.
         tracing: is told of messages that are traced; None where nobody is.
         clock: tells the time in seconds, for how long a page took and how old it is.
+        allowed: returns when sessions may be sent anything: at once, but where it is unknown who of them may stay.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class CatchUp:
         tracing: Tracing | None = None,
         *,
         clock: Callable[[], float] = perf_counter,
+        allowed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._allowed = allowed
         self._inbox = inbox
         self._reading = reading
         self._outages = outages
@@ -138,7 +141,12 @@ class CatchUp:
 
     async def _read(self) -> None:
         while True:
-            position, replay = await self._next()
+            await self._somebody()
+            if self._allowed is not None:
+                await self._allowed()
+            if not self._queue:
+                continue
+            position, replay = self._queue.popitem(last=False)
             if position.outlet.gone:
                 continue
             if self._is_full(position):
@@ -209,13 +217,12 @@ class CatchUp:
         for position, replay in waiting.items():
             self._put(position, replay)
 
-    async def _next(self) -> tuple[Position, Replay]:
+    async def _somebody(self) -> None:
         while not self._queue:
             if self._asked.is_set():
                 # One that is not set yet has waiters: all readers wait for the same.
                 self._asked = anyio.Event()
             await self._asked.wait()
-        return self._queue.popitem(last=False)
 
     def _is_full(self, position: Position) -> bool:
         return position.outlet.backlog_bytes > self._page_max_bytes

@@ -31,6 +31,7 @@ from edge.host import Host, ask
 from edge.liveness import Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
 from edge.session import Session, State
+from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS
 
@@ -189,13 +190,14 @@ class Connection(asyncio.Protocol):
 
     # -- called by the host ------------------------------------------------------------------------------------------
 
-    def verified(self, user: str, valid_s: float, topics: Sequence[str], subscribe: Sequence[str] = ()) -> None:
-        """The token proves `user` for `valid_s` more seconds, grants topics by these patterns, and names some to subscribe."""
-        self._act(self.session.verified(user, valid_s, topics, subscribe))
+    def verified(self, claims: Claims, valid_s: float) -> None:
+        """The token proves what it claims, for so many seconds more."""
+        topics, granted = claims.topics, claims.subscribe
+        self._act(self.session.verified(claims.user, valid_s, topics, granted, iat=claims.iat, jti=claims.jti))
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, close: Close = Close.NOT_AUTHENTICATED) -> None:
         """The token proves nothing."""
-        self._act(self.session.refused(reason))
+        self._act(self.session.refused(reason, close))
 
     def expired(self) -> None:
         """The token was good once."""
@@ -204,6 +206,10 @@ class Connection(asyncio.Protocol):
     def unverifiable(self) -> None:
         """No key was at hand to check the token with."""
         self._act(self.session.unverifiable())
+
+    def unlisted(self) -> None:
+        """Whether the token is revoked cannot be told."""
+        self._act(self.session.unverifiable("what is revoked cannot be read just now"))
 
     def registered(self, head: int | None, at_us: int) -> None:
         """The route is written, and `head` read, at this time by Redis' clock; None where Redis cannot tell it."""

@@ -111,6 +111,11 @@ class Deafness:
         self._sure_at_s = time.monotonic()
         PROBE_AGE_SECONDS.set_function(lambda: time.monotonic() - self._sure_at_s)
 
+    @property
+    def sure_at_s(self) -> float:
+        """When the edge was last sure that it hears each of its channels (monotonic clock)."""
+        return self._sure_at_s
+
     async def run(self) -> None:
         """Listen and probe until cancelled."""
         while True:

@@ -38,6 +38,7 @@ from edge.node import Node
 from edge.open_files import raise_limit
 from edge.position import Outlet
 from edge.resync import Resync
+from edge.revocations import KnownRevocations
 from edge.routes import Routes
 from edge.sessions import Sessions
 from edge.standing import Standing
@@ -58,6 +59,7 @@ from router.mongo_client import open_mongo
 from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE, open_redis
+from router.revoked import Revoked
 from router.settings import Settings
 from router.stored import Document
 from router.subscriptions import END, READ_ANEW, Subscriptions
@@ -111,26 +113,27 @@ async def _serve(
     inbox, stored, cache = Inbox(mongo, settings), Cursors(mongo, settings), CursorCache(redis, settings)
     cursors = DeviceCursors(stored, cache, settings, Outages(Health(), settings, part="cursors"))
     sessions = Sessions[Connection](settings.sessions_user_max)
-    node = Node(redis, settings, sessions.__len__, node_outages, lambda shard: _begin_anew(routes, events, shard))
+    node = Node(redis, settings, sessions.__len__, node_outages, lambda shard: _begin_anew(routes, events, revocations, shard))
     channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
 
     def on_subscribed() -> None:
         node.beat_soon()
-        routes.write_all()
-        feeds.subscribed()
-        watching.subscribed()
-        standing.look_at_all()
+        revocations.subscribed()
 
     def on_heard(channel: str) -> None:
         feeds.heard(channel)
 
+    revocations = _revocations(
+        mongo, settings, health, sessions, lambda: deafness.sure_at_s, lambda: _look_anew(routes, feeds, watching, standing)
+    )
     reading = anyio.CapacityLimiter(READERS)
     heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
     standing = Standing(Subscriptions(mongo, settings), sessions, reading, Outages(Health(), settings, part="standing"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     # By name, for the feeds come later: they tell these who joins.
     answers, watching, events = _tellers(redis, settings, node.id, lambda topic: map(_user_of, feeds.outlets(topic)))
-    catch_up = CatchUp(inbox, reading, settings, Outages(Health(), settings, part="catch_up"), tracing)
+    catch_up_outages = Outages(Health(), settings, part="catch_up")
+    catch_up = CatchUp(inbox, reading, settings, catch_up_outages, tracing, allowed=revocations.current)
     notices: dict[bytes, Callable[[bytes], None]] = {
         replaced.WORD: partial(replaced.hear, sessions.find),
         kicked.WORD: partial(kicked.hear, sessions),
@@ -141,14 +144,15 @@ async def _serve(
         MEMBERS: watching.hear_members,
     }
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
-    subscriber = Subscriber(settings, channels, delivery.receive, on_subscribed, on_heard)
+    receive = partial(revocations.receive, delivery.receive)
+    subscriber = Subscriber(settings, channels, receive, on_subscribed, on_heard, revocations.begin)
     feeds_outages = Outages(Health(), settings, part="feeds")
     feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages, Rolls(watching, events))
     feeds.keep(ALL)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(
         *(redis, settings, node.id, sessions.users, sessions.devices),
-        *(partial(_may_be_routed, subscriber, node), resync.check, routes_outages),
+        *(partial(_may_be_routed, subscriber, revocations, node), resync.check, routes_outages),
     )
     deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = make_way(settings)
@@ -160,6 +164,7 @@ async def _serve(
             sessions,
             routes,
             verifier,
+            revocations,
             heads,
             feeds,
             cursors,
@@ -169,9 +174,10 @@ async def _serve(
             tasks,
             _gate(settings),
         )
-        for part in (verifier.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run, catch_up.run):
-            tasks.start_soon(part)
-        for part in (feeds.run, standing.run, answers.run, watching.run, events.run, tracing.run):
+        for part in (
+            *(verifier.run, revocations.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run),
+            *(catch_up.run, feeds.run, standing.run, answers.run, watching.run, events.run, tracing.run),
+        ):
             tasks.start_soon(part)
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
@@ -191,16 +197,26 @@ async def _serve(
     log.info("edge_ended", node=node.id)
 
 
-async def _may_be_routed(subscriber: Subscriber, node: Node) -> None:
-    """Return when a route would lead to a node that hears what is sent there, and counts as alive."""
+async def _may_be_routed(subscriber: Subscriber, revocations: KnownRevocations, node: Node) -> None:
+    """Return when a route would lead to a node that delivers what is sent there, and counts as alive."""
     await subscriber.subscribed()
+    await revocations.opened()
     await node.tried()
 
 
-def _begin_anew(routes: Routes, events: TopicEvents, shard: int) -> None:
+def _begin_anew(routes: Routes, events: TopicEvents, revocations: KnownRevocations, shard: int) -> None:
     """Say who is here once more: a shard has forgotten this node, or told others that it is gone."""
+    revocations.read_soon()
     routes.write_anew(shard)
     events.say_anew(shard)
+
+
+def _look_anew(routes: Routes, feeds: Feeds, watching: Watching, standing: Standing) -> None:
+    """Find out what was missed: payloads were lost, or dropped."""
+    routes.write_all()
+    feeds.subscribed()
+    watching.subscribed()
+    standing.look_at_all()
 
 
 def _gate(settings: Settings) -> Gate:
@@ -236,6 +252,18 @@ def _tellers(
         Watching(redis, settings, node, lambda topic: {*users_of(topic)}, watching),
         TopicEvents(redis, settings, node, _user_of, Outages(Health(), settings, part="topic_events")),
     )
+
+
+def _revocations(
+    mongo: AsyncMongoClient[Document],
+    settings: Settings,
+    health: Health,
+    sessions: Sessions[Connection],
+    heard_at_s: Callable[[], float],
+    on_open: Callable[[], None],
+) -> KnownRevocations:
+    outages = Outages(Health(), settings, part="revocations")
+    return KnownRevocations(Revoked(mongo, settings), sessions, settings, health, outages, heard_at_s, on_open)
 
 
 def _user_of(outlet: Outlet) -> str:

@@ -47,7 +47,6 @@ from typing import Final
 from edge.actions import Actions, Await, Challenge, Disconnect, FindCursor, Hear, Prove, Register, Send, Verify, tell
 from edge.client_frames import (
     NO_OPTIONS,
-    SHOWN_CHARS,
     Ack,
     BadFrame,
     ClientFrame,
@@ -154,6 +153,16 @@ class Session:
         return 0 if self.places is None else self.places.acked
 
     @property
+    def iat(self) -> int:
+        """When its token was issued, Unix seconds."""
+        return self._token.iat
+
+    @property
+    def jti(self) -> str:
+        """The id of its token; "" where it has none."""
+        return self._token.jti
+
+    @property
     def cursor(self) -> CursorKey | None:
         """The cursor of the user's own messages; None for a session without a device, or without a user yet."""
         return own_cursor(self.user, self._options.device)
@@ -185,7 +194,16 @@ class Session:
             return (Await(self._settings.connect_timeout_s),)
         return self._verify(upgrade.token)
 
-    def verified(self, user: str, valid_s: float, patterns: Sequence[str] = (), granted: Sequence[str] = ()) -> Actions:
+    def verified(
+        self,
+        user: str,
+        valid_s: float,
+        patterns: Sequence[str] = (),
+        granted: Sequence[str] = (),
+        *,
+        iat: int = 0,
+        jti: str = "",
+    ) -> Actions:
         """The token is good: it proves `user`, for another `valid_s` seconds, and grants topics. So does a newer one.
 
         Args:
@@ -193,24 +211,27 @@ class Session:
             valid_s: seconds.
             patterns: of topics that the client may ask for.
             granted: topics that it need not ask for.
+            iat: when it was issued, Unix seconds.
+            jti: its id; "" for none.
         """
         if self._outlet is None:
             return ()
         if self._live is not None and self._token.is_asked:
-            return self._token.ask_next() or self._extend(user, valid_s, patterns, granted)
+            return self._token.ask_next() or self._extend(user, valid_s, patterns, granted, iat, jti)
         if self.state is not State.VERIFYING:
             return ()
         self.state = State.REGISTERING
         self.user = user
         self._token.good_for(valid_s)
+        self._token.is_of(iat, jti)
         self.places = Places(self._settings, self._outlet, user, self._options.device, patterns, granted)
         return Await(self._settings.redis_timeout_s), Register(user, self._options.device, self.places.own)
 
-    def refused(self, reason: str) -> Actions:
-        """The token proves nothing."""
+    def refused(self, reason: str, close: Close = Close.NOT_AUTHENTICATED) -> Actions:
+        """The token proves nothing; `close` says what else becomes of its bearer, where there is no token before it."""
         if self.state is State.LIVE:
             return self._token.keep(Error("bad_token", f"token: {reason}"))
-        return self.close(Close.NOT_AUTHENTICATED, reason)
+        return self.close(close, reason)
 
     def expired(self) -> Actions:
         """The token was good once."""
@@ -218,11 +239,11 @@ class Session:
             return self._token.keep(Error("bad_token", "token: it has expired"))
         return self.close(Close.TOKEN_EXPIRED)
 
-    def unverifiable(self) -> Actions:
-        """There is no key to check the token with: it may be good, so the client is to come again."""
+    def unverifiable(self, why: str = "there is no key to check it with just now") -> Actions:
+        """The token cannot be checked: it may be good, so the client is to come again."""
         if self.state is State.LIVE:
-            return self._token.keep(Error("unavailable", "token: there is no key to check it with just now"))
-        return self.close(Close.OVERLOADED, "no key to check the token with")
+            return self._token.keep(Error("unavailable", f"token: {why}"))
+        return self.close(Close.OVERLOADED, f"token: {why}")
 
     def routed(self, at_us: int) -> None:
         """The route is written, at this time by Redis' clock."""
@@ -337,7 +358,7 @@ class Session:
         places = self._live
         problem = places.problem_with(ack) if places else f"nothing was sent of {ack.to or 'anything'}"
         if places is None or problem:
-            return self._reply(Error("bad_ack", f"ack: {problem[:SHOWN_CHARS]}"))
+            return self._reply(Error("bad_ack", f"ack: {problem}"))
         return places.ack(ack)
 
     def _reply(self, answer: ServerFrame) -> Actions:
@@ -355,11 +376,14 @@ class Session:
             return self._reply(Error("unexpected", "token: the first one is still being looked at"))
         return self._token.renew(token)
 
-    def _extend(self, user: str, valid_s: float, patterns: Sequence[str], granted: Sequence[str]) -> Actions:
+    def _extend(
+        self, user: str, valid_s: float, patterns: Sequence[str], granted: Sequence[str], iat: int, jti: str
+    ) -> Actions:
         if self._live is None:
             return ()
         if user != self.user:
             return (tell(Error("forbidden", "token: it is of another user")),)
+        self._token.is_of(iat, jti)
         wait, notice = self._token.extend(valid_s)
         frames: list[ServerFrame] = [Extended(in_frame(valid_s)), *notice]
         return wait, *map(tell, frames), *self._live.regranted(patterns, granted)

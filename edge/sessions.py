@@ -58,6 +58,10 @@ class Sessions(Generic[C]):
         """Return the positions in a user's own order; empty where none of the user's sessions is here."""
         return self._audiences.get(_target(user), [])
 
+    def holders(self) -> list[C]:
+        """Return who holds sessions, all of them."""
+        return [holder for holders in self._users.values() for holder in holders]
+
     def of_user(self, user: str) -> list[C]:
         """Return who holds sessions of a user, in the order of their coming."""
         return list(self._users.get(user, ()))

@@ -184,6 +184,8 @@ class Subscriber:
         receive: gets the payloads; must not await.
         on_subscribed: called after every subscription, the first one included.
         on_heard: told of each channel that is heard later.
+        on_begin: called before each try to subscribe. Nothing comes between the end of a subscription and that, and what comes
+            behind it may come before `on_subscribed` is called.
     """
 
     def __init__(
@@ -193,6 +195,7 @@ class Subscriber:
         receive: Receive,
         on_subscribed: Callable[[], None],
         on_heard: Callable[[str], None] = lambda _: None,
+        on_begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = read_address(settings.redis_url, "pushway-subscriber", redis_trust(settings))
         self._timeout_s = settings.redis_timeout_s
@@ -201,6 +204,7 @@ class Subscriber:
         self._receive = receive
         self._on_subscribed = on_subscribed
         self._on_heard = on_heard
+        self._on_begin = on_begin
         # The latest, from the moment it is made; and the one that is announced.
         self._latest: Subscription | None = None
         self._subscription: Subscription | None = None
@@ -255,6 +259,7 @@ class Subscriber:
         Raises:
             RedisError, OSError: when it did not come about.
         """
+        self._on_begin()
         subscription = self._latest = Subscription(self._address.greeting, self._channels, self._receive, self._on_heard)
         try:
             with anyio.fail_after(self._timeout_s):

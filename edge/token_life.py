@@ -25,16 +25,26 @@ class TokenLife:
 
     Args:
         notice_s: how long before the end a client is told.
+
+    Attributes:
+        iat: when the token that holds was issued, Unix seconds.
+        jti: its id; "" where it has none.
     """
 
-    __slots__ = ("_ends_in_s", "_newer", "_notice_s")
+    __slots__ = ("_ends_in_s", "_newer", "_notice_s", "iat", "jti")
 
     def __init__(self, notice_s: float) -> None:
         self._notice_s = notice_s
+        self.iat = 0
+        self.jti = ""
         # Until it begins, how long the token is good; from then on, how much of that is left when the present wait is over.
         self._ends_in_s = math.inf
         # A token to be asked about when the question about another is over; "" while there is none, None without a question.
         self._newer: str | None = None
+
+    def is_of(self, iat: int, jti: str) -> None:
+        """Remember which token holds from now on: it may be revoked."""
+        self.iat, self.jti = iat, jti
 
     # -- how long it holds -------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ LABELS: Final[Mapping[str, str]] = {
     "method": "of HTTP; `other` for what is none",
     "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
     "reason": "`lost` (the connection ended), `probe` (the edge was deaf), `sunsubscribe` (Redis took a channel back)",
-    "result": "of tokens: `accepted`, `expired`, `refused`, or `unavailable` where keys or a judgement could not be had; of "
+    "result": "of tokens: `accepted`, `expired`, `refused`, `revoked`, or `unavailable` where keys, a judgement or the list of "
+    "what is revoked could not be had; of "
     "callbacks: `accepted`, `refused`, `remembered` (not asked again), `failed` (no answer, or 5xx), `unclear` (an answer that "
     "is no judgement), `withheld` (not asked, since it fails)",
     "role": "`collect` or `dispatch`",
@@ -215,6 +216,16 @@ TOKENS_ISSUED: Final = Counter("pushway_tokens_issued", "Tokens issued by auth. 
 TOKENS_CHECKED: Final = Counter(
     "pushway_tokens_checked", "Tokens looked at, by auth or at an edge's door. Why do clients not get in?", ["result"]
 )
+TOKENS_REVOKED: Final = Counter(
+    "pushway_tokens_revoked", "Revocations that auth has written and told. Does somebody call tokens back?"
+)
+REVOCATIONS: Final = Gauge("pushway_revocations", "Revocations that the edge holds new connects against. How long is the list?")
+REVOCATIONS_AGE_SECONDS: Final = Gauge(
+    "pushway_revocations_age_seconds", "Since the edge last read what is revoked. Does it still know?"
+)
+SESSIONS_REVOKED: Final = Counter(
+    "pushway_sessions_revoked", "Sessions ended because their token was revoked. Whom did it concern?"
+)
 AUTH_CALLBACKS: Final = Counter(
     "pushway_auth_callbacks",
     "Judgements of auth_callback_url that an edge needed. Does your service let people in?",
@@ -236,7 +247,7 @@ _HTTP: Final = (HTTP_REQUESTS, HTTP_SECONDS)
 _STORES: Final = (OUTAGES, REDIS_SECONDS, MONGO_SECONDS)
 
 OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
-    "auth": (BUILD, TOKENS_ISSUED, TOKENS_CHECKED, *_HTTP),
+    "auth": (BUILD, REDIS_SECONDS, MONGO_SECONDS, TOKENS_ISSUED, TOKENS_CHECKED, TOKENS_REVOKED, *_HTTP),
     "collect": (
         *(BUILD, *_STORES, LEASE_HELD, *_STREAMS, *_STAGES, *_HTTP),
         *(ACCEPTED, REPEATED, RECOVERED, TRANSIENT, DEAD, TRACE_LOST),
@@ -264,6 +275,7 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
         *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
         *(ANSWERS_DROPPED, WATCHED_TOPICS, EVENTS_DROPPED),
         *(AUTH_CALLBACKS, AUTH_CALLBACK_SECONDS),
+        *(REVOCATIONS, REVOCATIONS_AGE_SECONDS, SESSIONS_REVOKED),
     ),
 }
 """Service → the figures that it shows. The process' own (`process_…`, `python_…`) come with each."""
@@ -275,7 +287,7 @@ for _event in ("offline", "gone"):
     PRESENCE_EVENTS.labels(event=_event)
 for _server in ("redis", "mongo"):
     OUTAGES.labels(server=_server)
-for _result in ("accepted", "expired", "refused", "unavailable"):
+for _result in ("accepted", "expired", "refused", "revoked", "unavailable"):
     TOKENS_CHECKED.labels(result=_result)
 for _result in ("accepted", "refused", "remembered", "failed", "unclear", "withheld"):
     AUTH_CALLBACKS.labels(result=_result)

@@ -6,6 +6,7 @@ from router.cursors import Cursors
 from router.inbox import Inbox
 from router.later import Later
 from router.mongo_client import open_mongo
+from router.revoked import Revoked
 from router.settings import Settings
 
 
@@ -20,3 +21,4 @@ async def migrate(settings: Settings) -> None:
         await Inbox(client, settings).make_indexes(settings.idempotency_s)
         await Cursors(client, settings).make_indexes(settings.cursor_idle_s)
         await Later(client, settings).make_indexes()
+        await Revoked(client, settings).make_indexes()

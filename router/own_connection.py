@@ -10,9 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import AskError
-
-from router.cluster_redis import client_at
 
 
 class OwnConnection:
@@ -23,11 +20,10 @@ class OwnConnection:
 
     Args:
         redis: the client whose pool it comes from, and which closes it in the end.
-        key: one of those that the commands are about; it leads to the server that has them.
     """
 
-    def __init__(self, redis: Redis, key: str) -> None:
-        self._pool: Any = client_at(redis, key).connection_pool
+    def __init__(self, redis: Redis) -> None:
+        self._pool: Any = redis.connection_pool
         self._connection: Any = None
         self.owed = 0
         """How many replies have not been received."""
@@ -54,21 +50,15 @@ class OwnConnection:
             RedisError: when Redis is away, or silent for `redis_timeout_s`.
         """
         self.owed -= 1
-        try:
-            return await self._connection.read_response()
-        except AskError:  # MOVED is one
-            await self._connection.disconnect(nowait=True)
-            raise
+        return await self._connection.read_response()
 
     async def _ready(self) -> Any:  # noqa: ANN401 - the driver's connection, which has a class a URL scheme
-        if self._connection is not None and self.owed:
-            await self._connection.disconnect(nowait=True)
-        if self._connection is not None and not self._connection.is_connected:
-            # Back to the pool, which knows where the server is now.
-            connection, self._connection = self._connection, None
-            await self._pool.release(connection)
         if self._connection is None:
             self._connection = await self._pool.get_connection()
+        elif self.owed:
+            await self._connection.disconnect(nowait=True)
+        if not self._connection.is_connected:
+            await self._connection.connect()
         return self._connection
 
 

@@ -18,7 +18,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from router.combined import problems
 from router.errors import SettingError
-from router.redis_url import read_url
 
 ENV_PREFIX = "PUSHWAY_"
 CONFIG_VARIABLE = "PUSHWAY_CONFIG"
@@ -60,9 +59,7 @@ class Settings(BaseModel):
     redis_url: str = Field(
         "redis://127.0.0.1:6390/0",
         pattern=r"^(redis|rediss|unix)://",
-        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it. A Redis Cluster is "
-        "redis://a:7000,b:7001,c/?cluster=true, by any of its nodes; a primary that sentinels watch is "
-        "redis://s1:26379,s2,s3/0?sentinel=NAME, by any of them. "
+        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it. "
         "What switches the verification of certificates off is refused unless the host is this machine.",
     )
     mongo_url: str = Field(
@@ -326,6 +323,21 @@ class Settings(BaseModel):
     token_topics_max: Count = Field(
         100, description="Most topic patterns and topics to subscribe in one token; a token is sent with every connect."
     )
+    revocation_refresh_s: Seconds = Field(
+        5.0,
+        description="How often an edge reads what has been revoked, beside being told at once. So long a revocation may stay "
+        "unknown to an edge that cannot be told: when who revoked died before telling, or it is cut off from Redis alone.",
+    )
+    revocation_grace_s: Seconds = Field(
+        60.0,
+        description="An edge that has neither heard of Redis nor read the list of what is revoked for so long closes everyone "
+        "with 4001, and lets nobody in until it can read it. Longer than a failover of both takes.",
+    )
+    revocation_keep_s: Annotated[int, Field(ge=60, le=1_000_000_000)] = Field(
+        2_592_000,
+        description="How long a revocation is kept where tokens are not of auth here (30 days): longer than any token of "
+        "yours lives. Those of auth live for token_ttl_max_s at most.",
+    )
     auth_body_max_bytes: Bytes = Field(16_384, description="Longest request body that auth reads, in bytes.")
     auth_timeout_s: Seconds = Field(
         5.0, description="How long a request to the auth service, to jwt_jwks_url or to auth_callback_url may take."
@@ -454,12 +466,6 @@ class Settings(BaseModel):
         10, description="Most lines of one kind written within log_repeats_s; how many more there were is told after it."
     )
     log_repeats_s: Seconds = Field(10.0, description="How long a kind of line is counted, in seconds, from its first on.")
-
-    @field_validator("redis_url")
-    @classmethod
-    def _can_be_read(cls, url: str) -> str:
-        read_url(url)
-        return url
 
     @field_validator("cursor_idle_s")
     @classmethod

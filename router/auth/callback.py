@@ -129,8 +129,9 @@ class CallbackVerifier:
             if not self._breaker.admits(self._clock()):
                 AUTH_CALLBACKS.labels("withheld").inc()
                 raise KeysUnavailable(f"{shown(self._url)} is away")
+            asked_at = int(time.time())
             answer = await self._post(body)
-        said = self._read(answer)
+        said = self._read(answer, asked_at)
         now_s = self._clock()
         if isinstance(said, Claims):
             self._good.keep(asked, said, now_s)
@@ -163,9 +164,9 @@ class CallbackVerifier:
         elif self._breaker.passed():
             log.info("auth_callback_reached", url=shown(self._url))
 
-    def _read(self, answer: Answer) -> Claims | TokenRefused:
+    def _read(self, answer: Answer, asked_at: int) -> Claims | TokenRefused:
         try:
-            said = read(answer, self._topics_max)
+            said = read(answer, self._topics_max, asked_at)
         except Unclear as exc:
             AUTH_CALLBACKS.labels("unclear").inc()
             if self._clear:

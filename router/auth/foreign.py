@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import jwt
 
-from router.auth.tokens import TOKEN_MAX_CHARS, Claims, checked_user, reason_of, texts_of, topic_names
+from router.auth.tokens import TOKEN_MAX_CHARS, Claims, checked_user, issued_at, reason_of, texts_of, topic_names
 from router.auth.trusted import TrustedKey
 from router.combined import DEFAULT_OF_SECRETS, OF_KEYS
 from router.errors import TokenExpired, TokenRefused
@@ -168,6 +168,7 @@ def _to_claims(payload: Mapping[str, Any], rules: ForeignRules) -> Claims:
         topics=texts_of(payload, "topics"),
         jti=jti if isinstance(jti, str) else "",
         subscribe=topic_names(texts_of(payload, "subscribe")),
+        iat=issued_at(payload),
     )
 
 

@@ -65,18 +65,19 @@ def digest(token: str, bearer: Bearer) -> bytes:
     return sha256(msgspec.json.encode([token, bearer.address, bearer.headers, query], order="deterministic")).digest()
 
 
-def read(answer: Answer, topics_max: int) -> Claims | TokenRefused:
+def read(answer: Answer, topics_max: int, asked_at: int = 0) -> Claims | TokenRefused:
     """Return the service's judgement.
 
     Args:
         answer: as it came.
         topics_max: most patterns and topics that are taken.
+        asked_at: when the service was asked, Unix seconds: what counts as the time of issue.
 
     Raises:
         Unclear: when it is none.
     """
     if answer.status == HTTPStatus.OK:
-        return _read_good(answer.body, topics_max)
+        return _read_good(answer.body, topics_max, asked_at)
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         if "www-authenticate" in answer.headers:
             raise Unclear(f"HTTP status {answer.status} with a challenge: is auth_callback_secret the right one?")
@@ -84,7 +85,7 @@ def read(answer: Answer, topics_max: int) -> Claims | TokenRefused:
     raise Unclear(f"HTTP status {answer.status}")
 
 
-def _read_good(body: bytes, topics_max: int) -> Claims | TokenRefused:
+def _read_good(body: bytes, topics_max: int, asked_at: int) -> Claims | TokenRefused:
     try:
         said = msgspec.json.decode(body, type=_Said)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -97,7 +98,7 @@ def _read_good(body: bytes, topics_max: int) -> Claims | TokenRefused:
     if len(said.topics) + len(said.subscribe) > topics_max:
         raise Unclear(f"the answer has more than {topics_max} topics (token_topics_max)")
     try:
-        return Claims(checked_user(user), expiry(end), said.topics, "", topic_names(said.subscribe))
+        return Claims(checked_user(user), expiry(end), said.topics, "", topic_names(said.subscribe), asked_at)
     except TokenRefused as exc:
         return exc
 

@@ -61,6 +61,33 @@ class Introspection(msgspec.Struct, frozen=True):
     subscribe: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /v1/revoke: exactly one of `token`, `jti`, `user` and `all`."""
+
+    token: Annotated[str, msgspec.Meta(min_length=1, description="This token.")] | None = None
+    jti: Annotated[str, msgspec.Meta(min_length=1, description="The token with this id.")] | None = None
+    user: Annotated[str, msgspec.Meta(description="All tokens of this user that were issued before `before`.")] | None = None
+    all: Annotated[bool, msgspec.Meta(description="`true`: all tokens that were issued before `before`.")] | None = None
+    before: (
+        Annotated[
+            float,
+            msgspec.Meta(ge=0, multiple_of=1, description="Unix seconds, not in the future; null is now. Of `user` and `all`."),
+        ]
+        | None
+    ) = None
+    token_type_hint: Annotated[str, msgspec.Meta(description="RFC 7009's; not looked at.")] | None = None
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """What has been done."""
+
+    revoked: Annotated[bool, msgspec.Meta(description="False of a token that was good for nothing.")]
+    before: (
+        Annotated[int, msgspec.Meta(description="Unix seconds: tokens issued before it are revoked; of `user` and `all`.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
 class PublicKey(msgspec.Struct, frozen=True):
     """An Ed25519 key as a JWK (RFC 8037); `kid` is its thumbprint (RFC 7638)."""
 
@@ -116,6 +143,30 @@ POST_VERIFY: Final = Operation(
             headers={"cache-control": "`no-store`: nobody on the way keeps it."},
         ),
     ),
+    problems={HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB is away, so that it cannot be told whether the token is revoked."},
+)
+
+POST_REVOKE: Final = Operation(
+    id="post_revoke",
+    method="POST",
+    path="/v1/revoke",
+    scope="tokens",
+    summary="Call tokens back",
+    description="Token revocation, as RFC 7009 has it, of one token; or of all that a user or anybody has. Sessions with such "
+    "tokens end within a second, and a token that is issued after the answer is good.",
+    body=Body(RevokeRequest, "Which tokens; a form has the token.", example={"user": "alice"}, media_types=(FORM, JSON)),
+    answers=(
+        Answer(
+            HTTPStatus.OK,
+            Revoked,
+            "It is done; or the token is good for nothing, and nothing was to be done.",
+            example=Revoked(revoked=True, before=1795362662),
+            headers={"cache-control": "`no-store`: nobody on the way keeps it."},
+        ),
+    ),
+    problems={
+        HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis is away: it may not be written, or not everybody was told. Repeat it."
+    },
 )
 
 GET_JWKS: Final = Operation(

@@ -1,22 +1,22 @@
 """The auth service: issues tokens to back ends, says whether a token is good, and publishes its public key.
 
-It keeps nothing but the key, so any number of copies run side by side on one key file.
+It keeps nothing but the key, so any number of copies run side by side on one key file. What is revoked stands in MongoDB
+(`auth.revoking`); a MongoDB or Redis that is away keeps nobody from having tokens issued.
 """
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 import uuid
 from http import HTTPStatus
-from typing import Final, TypeVar
-from urllib.parse import parse_qs
+from typing import Final
 
 import anyio
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,21 +29,26 @@ from router.auth.jwk import to_key_set
 from router.auth.keyfile import SigningKey, load_or_make
 from router.auth.openapi import (
     ABOUT,
-    FORM,
     GET_JWKS,
+    POST_REVOKE,
     POST_TOKENS,
     POST_VERIFY,
     Introspection,
     TokenRequest,
     VerifyRequest,
 )
+from router.auth.requests import decode, form_token
+from router.auth.revoking import Revoking
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, TokenExpired, TokenRefused
 from router.http.app import http_app
 from router.http.operations import JSON
 from router.http.problems import read_body
 from router.http.server import listen, serve_on
+from router.mongo_client import open_mongo
 from router.ops import Health
+from router.redis_client import open_redis
+from router.revoked import Revoked
 from router.settings import Settings
 from router.targets import check_id
 
@@ -60,18 +65,26 @@ class Auth:
         settings: rules and limits.
         key: what signs tokens.
         keyring: the API keys of back ends.
+        redis: by which edges are told what is revoked.
+        revoked: where that stands.
     """
 
-    def __init__(self, settings: Settings, key: SigningKey, keyring: Keyring) -> None:
+    def __init__(self, settings: Settings, key: SigningKey, keyring: Keyring, redis: Redis, revoked: Revoked) -> None:
         self._keyring = keyring
         self._settings = settings
         self._key = key
         self._public = key.private.public_key()
         self._rules = TokenRules.of(settings)
+        self._revoking = Revoking(redis, revoked, settings, self._verify)
 
     def app(self) -> Starlette:
         """Return the application."""
-        handlers = {POST_TOKENS: self.post_token, POST_VERIFY: self.post_verify, GET_JWKS: self.get_jwks}
+        handlers = {
+            POST_TOKENS: self.post_token,
+            POST_VERIFY: self.post_verify,
+            POST_REVOKE: self._revoking.post,
+            GET_JWKS: self.get_jwks,
+        }
         limits = {
             "TokenRequest": {
                 "ttl_s": {"maximum": self._settings.token_ttl_max_s},
@@ -83,7 +96,7 @@ class Auth:
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
-        asked = _decode(await self._body(request), TokenRequest)
+        asked = decode(await self._body(request), TokenRequest)
         now = int(time.time())
         claims = self._claims(asked, now)
         token = issue(claims, self._key.private, self._key.kid, self._rules, now)
@@ -92,8 +105,9 @@ class Auth:
 
     async def post_verify(self, request: Request) -> Response:
         """Say whether a token is good, and if so what it says (RFC 7662)."""
-        token = _token_of(request, await self._body(request))
-        return _answer(self._introspect(token), HTTPStatus.OK)
+        body = await self._body(request)
+        token = form_token(request, body)
+        return _answer(await self._introspect(decode(body, VerifyRequest).token if token is None else token), HTTPStatus.OK)
 
     async def get_jwks(self, _request: Request) -> Response:
         """Publish the public key."""
@@ -121,14 +135,18 @@ class Auth:
             subscribe=tuple(check_id(topic, "subscribe") for topic in asked.subscribe),
         )
 
-    def _introspect(self, token: str) -> Introspection:
+    async def _introspect(self, token: str) -> Introspection:
+        # RFC 7662, section 2.2: an inactive token's answer tells nothing else.
+        inactive = Introspection(active=False)
         try:
-            claims = verify(token, self._key_named(kid_of(token)), self._rules)
+            claims = self._verify(token)
         except TokenRefused as exc:
             metrics.TOKENS_CHECKED.labels("expired" if isinstance(exc, TokenExpired) else "refused").inc()
             log.debug("token_refused", reason=exc.reason)
-            # RFC 7662, section 2.2: an inactive token's answer tells nothing else.
-            return Introspection(active=False)
+            return inactive
+        if await self._revoking.is_revoked(claims):
+            metrics.TOKENS_CHECKED.labels("revoked").inc()
+            return inactive
         metrics.TOKENS_CHECKED.labels("accepted").inc()
         return Introspection(
             active=True,
@@ -140,6 +158,9 @@ class Auth:
             topics=claims.topics,
             subscribe=claims.subscribe,
         )
+
+    def _verify(self, token: str) -> Claims:
+        return verify(token, self._key_named(kid_of(token)), self._rules)
 
     def _key_named(self, kid: str) -> Ed25519PublicKey:
         if kid != self._key.kid:
@@ -159,8 +180,10 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     keys = ApiKeys(settings)
     with listen(settings.auth_host, settings.auth_port) as listener:
         # Not before: a start that fails leaves no key behind where nobody will look for it.
-        app = Auth(settings, load_or_make(settings.auth_key_file), keys.ring).app()
-        await _serve(listener, app, keys, settings, health, stop)
+        key = load_or_make(settings.auth_key_file)
+        async with open_redis(settings) as redis, open_mongo(settings) as mongo:
+            app = Auth(settings, key, keys.ring, redis, Revoked(mongo, settings)).app()
+            await _serve(listener, app, keys, settings, health, stop)
 
 
 async def _serve(
@@ -177,39 +200,3 @@ async def _serve(
 
 def _answer(answer: Issued | Introspection, status: HTTPStatus) -> Response:
     return Response(msgspec.json.encode(answer), status, headers=NO_STORE, media_type=JSON)
-
-
-def _token_of(request: Request, body: bytes) -> str:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return _form_token(body) if media_type == FORM else _decode(body, VerifyRequest).token
-
-
-def _form_token(body: bytes) -> str:
-    try:
-        found = parse_qs(body.decode(), errors="strict").get("token", [])
-    except ValueError:
-        found = []
-    if len(found) != 1:
-        raise RuleBroken("token", "a form with one token is expected: token=<the token>")
-    return found[0]
-
-
-BodyT = TypeVar("BodyT", TokenRequest, VerifyRequest)
-
-# How msgspec names the part at fault: a path from the root, or a member's name in backticks.
-_PATH = re.compile(r" - at `\$\.([^`.\[]+)[^`]*`$")
-_MEMBER = re.compile(r"field `([^`]+)`")
-
-
-def _decode(body: bytes, shape: type[BodyT]) -> BodyT:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as exc:
-        raise _broken_rule(str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise RuleBroken("body", "a JSON object is expected") from exc
-
-
-def _broken_rule(problem: str) -> RuleBroken:
-    found = _PATH.search(problem) or _MEMBER.search(problem)
-    return RuleBroken(found[1] if found else "body", _PATH.sub("", problem))

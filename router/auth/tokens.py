@@ -6,6 +6,7 @@ token's, so neither `alg: none` nor a public key used as an HMAC secret gets any
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Claims:
         topics: patterns of the topics that the user may subscribe to.
         jti: the token's own id.
         subscribe: topics that every session with the token hears, whatever the patterns say; ids.
+        iat: when it was issued, Unix seconds; 0 where nobody says.
     """
 
     user: str
@@ -44,6 +46,7 @@ class Claims:
     topics: tuple[str, ...]
     jti: str
     subscribe: tuple[str, ...] = ()
+    iat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def verify(token: str, key: Ed25519PublicKey, rules: TokenRules) -> Claims:
     except InvalidSignature as exc:
         raise TokenRefused(_REASONS[jwt.InvalidSignatureError]) from exc
     if said is not None and _keeps(said, rules):
-        return Claims(checked_user(said.sub), said.exp, said.topics, said.jti, topic_names(said.subscribe))
+        return Claims(checked_user(said.sub), said.exp, said.topics, said.jti, topic_names(said.subscribe), said.iat)
     return _verify(token, key, rules)
 
 
@@ -192,7 +195,15 @@ def reason_of(exc: Exception) -> str:
 
 def _to_claims(payload: Mapping[str, Any]) -> Claims:
     topics, subscribe = texts_of(payload, "topics"), topic_names(texts_of(payload, "subscribe"))
-    return Claims(checked_user(payload["sub"]), int(payload["exp"]), topics, payload["jti"], subscribe)
+    return Claims(checked_user(payload["sub"]), int(payload["exp"]), topics, payload["jti"], subscribe, issued_at(payload))
+
+
+def issued_at(payload: Mapping[str, Any]) -> int:
+    """Return when a token says that it was issued, in whole Unix seconds; 0 where it does not say it by a number."""
+    iat = payload.get("iat", 0)
+    if isinstance(iat, float):
+        return math.floor(iat) if math.isfinite(iat) else 0
+    return iat if isinstance(iat, int) and not isinstance(iat, bool) else 0
 
 
 def texts_of(payload: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -41,6 +41,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
         "End a topic for a user in all sessions, also where a client had asked for it.",
     ),
     "disconnect": ("disconnect", "disconnect", "End a user's sessions, or those of one device, with a close code."),
+    "revoke": (
+        "revoke",
+        "revoke",
+        "Call tokens back: a user's, a single one, or everybody's; their sessions end within a second.",
+    ),
     "route": ("route", "route", "Print which nodes hold a user, and for how long yet."),
     "shard": ("shard", "shard", "Print which shard an id belongs to."),
     "nodes": ("nodes", "nodes", "Print the nodes: where they are, how many sessions they hold, whether they live."),

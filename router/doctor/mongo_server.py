@@ -12,6 +12,8 @@ from router.doctor.findings import Finding, error, note, ok, warning
 from router.inbox import ID_INDEX, ORDER_INDEX, RECENT_INDEX, TTL_INDEX
 from router.later import INDEXES
 from router.mongo_client import Document, cancelled_once
+from router.revoked import INDEXES as OF_REVOKED
+from router.revoked import TTL_INDEX as REVOKED_TTL
 from router.settings import Settings
 
 Indexes = Mapping[str, Mapping[str, Any]]
@@ -34,7 +36,8 @@ async def examine(client: AsyncMongoClient[Document], settings: Settings) -> lis
     bodies = await database.bodies.index_information()
     later = set(await database.later.index_information())
     judged = judge_indexes(inbox, cursors, bodies, settings)
-    return [*judge_server(str(build["version"]), hello), *judged, *_missing("later", set(INDEXES - later))]
+    judged += [*_missing("later", set(INDEXES - later)), *judge_revoked(await database.revoked.index_information())]
+    return [*judge_server(str(build["version"]), hello), *judged]
 
 
 def judge_server(version: str, hello: Mapping[str, Any]) -> list[Finding]:
@@ -70,6 +73,15 @@ def judge_indexes(inbox: Indexes, cursors: Indexes, bodies: Indexes, settings: S
     found += _lives("bodies", TTL_INDEX, bodies, "idempotency_s", settings.idempotency_s)
     found += _lives("cursors", IDLE_INDEX, cursors, "cursor_idle_s", settings.cursor_idle_s)
     return found or [ok("the indexes stand, and remove what the settings say")]
+
+
+def judge_revoked(indexes: Indexes) -> list[Finding]:
+    """Return what is to be thought of the indexes of `revoked`, if anything is."""
+    found = [*_missing("revoked", set(OF_REVOKED - indexes.keys()))]
+    if REVOKED_TTL in indexes and indexes[REVOKED_TTL].get("expireAfterSeconds") != 0:
+        text = f"the index {REVOKED_TTL} of revoked does not remove a revocation when it is over"
+        found.append(error(text, f"drop it, then {_MAKE}"))
+    return found
 
 
 def _missing(collection: str, names: set[str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +20,13 @@ import pytest
 from router.auth.jwks import JwksVerifier
 from router.auth.service import serve
 from router.errors import SetupError, TokenRefused
+from router.mongo_client import open_mongo
 from router.ops import Health
+from router.revocation import Revocation, of_user
+from router.revoked import Revoked
 from router.settings import Settings
-from tests.servers import free_ports
+from tests.integration.edges import mongo_urls
+from tests.servers import EmbeddedValkey, free_ports
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +46,8 @@ async def _auth(folder: Path, **changes: object) -> AsyncIterator[tuple[Settings
         "auth_port": port,
         "auth_url": f"http://127.0.0.1:{port}",
         "auth_key_file": folder / "key.pem",
+        "mongo_url": mongo_urls[-1],
+        "mongo_database": f"auth_{port}",
     }
     settings, health, stop = Settings.model_validate(values | changes), Health(), anyio.Event()
     with anyio.fail_after(TIMEOUT_S):
@@ -222,7 +229,7 @@ async def test_verify_form_needs_one_token(auth: tuple[Settings, httpx.AsyncClie
         ("GET", "/nowhere", 404),
         ("GET", "/v1/tokens", 405),
         ("POST", "/.well-known/jwks.json", 405),
-        ("POST", "/v1/revoke", 404),
+        ("GET", "/v1/revoke", 405),
     ],
 )
 async def test_wrong_address_is_a_problem_document(
@@ -234,6 +241,115 @@ async def test_wrong_address_is_a_problem_document(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+REVOKES: Final[list[tuple[dict[str, object], str]]] = [
+    ({}, "body"),
+    ({"user": "alice", "jti": "t"}, "body"),
+    ({"all": False}, "body"),
+    ({"token": "t", "before": 5}, "before"),
+    ({"jti": "t", "before": 5}, "before"),
+    ({"user": "alice", "before": 9_999_999_999}, "before"),
+    ({"user": "alice", "before": -1}, "before"),
+    ({"user": "alice", "before": 1.5}, "before"),
+    ({"user": "a b"}, "user"),
+    ({"user": {"$gt": ""}}, "user"),
+    ({"user": "alice", "befor": 5}, "befor"),
+    ({"jti": "x" * 257}, "jti"),
+    ({"jti": ""}, "jti"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), REVOKES)
+async def test_what_cannot_be_revoked(auth: tuple[Settings, httpx.AsyncClient], body: dict[str, object], field: str) -> None:
+    """The field at fault is named, and nothing is written."""
+    settings, client = auth
+    answer = await client.post("/v1/revoke", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    async with open_mongo(settings) as mongo:
+        assert (await Revoked(mongo, settings).read()).revocations == []
+
+
+async def test_a_token_that_is_good_for_nothing_is_as_good_as_revoked(auth: tuple[Settings, httpx.AsyncClient]) -> None:
+    """RFC 7009, section 2.2: by a form or JSON, with a hint or without."""
+    _, client = auth
+    for sent in ({"data": {"token": "x", "token_type_hint": "access_token"}}, {"json": {"token": "x", "token_type_hint": "y"}}):
+        answer = await client.post("/v1/revoke", **sent)  # type: ignore[arg-type]
+        assert (answer.status_code, answer.json()) == (200, {"revoked": False})
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_revoked_is_what_was_issued_before_the_answer(tmp_path: Path, valkey_server: EmbeddedValkey) -> None:
+    """In the same second, too; and what is issued behind it is good, at once."""
+    async with _auth(tmp_path, redis_url=valkey_server.url) as (_, client):
+        old = (await client.post("/v1/tokens", json={"user": "alice"})).json()["token"]
+        other = (await client.post("/v1/tokens", json={"user": "bob"})).json()["token"]
+        answer = await client.post("/v1/revoke", json={"user": "alice"})
+        new = (await client.post("/v1/tokens", json={"user": "alice"})).json()["token"]
+        assert answer.json() == {"revoked": True, "before": int(time.time())}
+        assert [await _is_active(client, token) for token in (old, other, new)] == [False, True, True]
+        assert (await client.post("/v1/revoke", data={"token": other})).json() == {"revoked": True}
+        assert [await _is_active(client, token) for token in (other, new)] == [False, True]
+        assert (
+            await client.post("/v1/revoke", json={"jti": jwt.decode(new, options={"verify_signature": False})["jti"]})
+        ).is_success
+        assert not await _is_active(client, new)
+
+
+async def test_without_mongodb_tokens_are_issued_and_nothing_else(tmp_path: Path) -> None:
+    """Nobody can tell whether one is good, and none can be called back."""
+    away = f"mongodb://127.0.0.1:{free_ports()}/?directConnection=true"
+    async with _auth(tmp_path, mongo_url=away, mongo_timeout_s=0.2) as (_, client):
+        token = (await client.post("/v1/tokens", json={"user": "alice"})).json()["token"]
+        for path, body in (("/v1/verify", {"token": token}), ("/v1/revoke", {"token": token}), ("/v1/revoke", {"user": "a"})):
+            answer = await client.post(path, json=body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert (await client.post("/v1/verify", json={"token": "nonsense"})).json() == {"active": False}
+
+
+async def test_without_redis_it_is_written_and_said_that_nobody_was_told(tmp_path: Path) -> None:
+    """It holds for whoever comes; edges find it when they read the list."""
+    away = f"redis://127.0.0.1:{free_ports()}/0"
+    async with _auth(tmp_path, redis_url=away, redis_timeout_s=0.5) as (_, client):
+        token = (await client.post("/v1/tokens", json={"user": "alice"})).json()["token"]
+        answer = await client.post("/v1/revoke", json={"user": "alice"})
+        assert answer.status_code == 503
+        assert "it is written" in answer.json()["detail"]
+        assert not await _is_active(client, token)
+
+
+async def test_revocations_in_mongodb(auth: tuple[Settings, httpx.AsyncClient]) -> None:
+    """Times never go back, whoever writes last; what changed since is read without what did not."""
+    settings, _ = auth
+    async with open_mongo(settings) as mongo:
+        revoked = Revoked(mongo, settings)
+        await revoked.make_indexes()
+        await revoked.make_indexes()
+        late, early = (of_user("alice", settings, time.time(), before) for before in (80, 50))
+        await revoked.add(late)
+
+        async def add(one: Revocation) -> None:
+            await revoked.add(one)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(add, early)
+                tasks.start_soon(add, of_user("bob", settings, 100.0))
+        found, newest = await revoked.read()
+        assert {one.id: one.before for one in found} == {"user:alice": 80, "user:bob": 101}
+        assert newest is not None
+        assert await revoked.find(["user:alice", "all"]) == [one for one in found if one.id == "user:alice"]
+        # As if both had been written a while ago.
+        assert (await revoked.read(newest + timedelta(minutes=5))).revocations == []
+        assert (await revoked.read(newest + timedelta(minutes=5))).newest == newest + timedelta(minutes=5)
+        assert len((await revoked.read(newest)).revocations) == 2
+        await mongo[settings.mongo_database].revoked.insert_one({"_id": "user:eve", "before": "soon"})
+        assert len((await revoked.read()).revocations) == 2
+
+
+async def _is_active(client: httpx.AsyncClient, token: str) -> bool:
+    active: bool = (await client.post("/v1/verify", json={"token": token})).json()["active"]
+    return active
 
 
 async def test_long_body_is_refused(auth: tuple[Settings, httpx.AsyncClient]) -> None:

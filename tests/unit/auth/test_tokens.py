@@ -53,7 +53,7 @@ def _encode(part: object) -> str:
 def test_issued_token_gives_its_claims_back() -> None:
     """What was issued is what is read, and kid names the key."""
     now = int(time.time())
-    claims = Claims(user="alice", expires_at=now + 60, topics=("news", "sport.*"), jti="t1", subscribe=("*",))
+    claims = Claims(user="alice", expires_at=now + 60, topics=("news", "sport.*"), jti="t1", subscribe=("*",), iat=now)
     token = issue(claims, KEY, KID, RULES, now)
     assert kid_of(token) == KID
     assert verify(token, PUBLIC, RULES) == claims

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -95,11 +95,16 @@ def wire(*seqs: int) -> list[bytes]:
 
 @asynccontextmanager
 async def catching_up(
-    inbox: FakeInbox, clock: Callable[[], float] = lambda: 0.0, tracing: Tracing | None = None
+    inbox: FakeInbox,
+    clock: Callable[[], float] = lambda: 0.0,
+    tracing: Tracing | None = None,
+    allowed: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[CatchUp]:
     """Yield one that runs; by its clock a page takes no time unless told."""
     store: Any = inbox
-    catch_up = CatchUp(store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK), tracing, clock=clock)
+    catch_up = CatchUp(
+        store, anyio.CapacityLimiter(READERS), QUICK, Outages(Health(), QUICK), tracing, clock=clock, allowed=allowed
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(catch_up.run)
         yield catch_up
@@ -111,6 +116,24 @@ async def until_live(*positions: Position) -> None:
     with anyio.fail_after(60):
         while any(position.goal is not None for position in positions):  # noqa: ASYNC110 - it has no event
             await anyio.sleep(0.001)
+
+
+async def test_nothing_is_read_for_anybody_before_it_is_allowed() -> None:
+    """And nothing for whoever is forgotten meanwhile."""
+    inbox = FakeInbox(a=[1, 2], b=[1, 2])
+    allowed = anyio.Event()
+    async with catching_up(inbox, allowed=allowed.wait) as catch_up:
+        stays, outlet = behind("a", 0, 2)
+        leaves, nothing = behind("b", 0, 2)
+        catch_up.ask(stays)
+        catch_up.ask(leaves)
+        await anyio.wait_all_tasks_blocked()
+        assert inbox.queries == []
+        catch_up.forget(leaves)
+        allowed.set()
+        await until_live(stays)
+    assert (outlet.writes, nothing.writes) == ([wire(1, 2)], [])
+    assert inbox.queries == ["user:a"]
 
 
 async def test_reads_to_the_goal_and_goes_live() -> None:

@@ -40,6 +40,7 @@ from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.lines import build_frame, build_line
+from router.revocation import Revocation, Revocations
 from router.settings import Settings
 from router.targets import ALL
 from tests.unit.edge.outlets import feed
@@ -190,6 +191,12 @@ class FakeVerifier:
         return Claims(user=token, expires_at=int(time.time()) + 600, topics=("*",), jti="j")
 
 
+class KeptRevocations(Revocations):
+    """Those that a test adds."""
+
+    known = True
+
+
 class KeptRoutes:
     """Keeps what is to be written."""
 
@@ -318,6 +325,7 @@ class Desk:
         cursors: Any = self.cursors
         catch_up: Any = self
         self.verifier = FakeVerifier()
+        self.revocations = KeptRevocations()
         self.feeds = FakeFeeds(self.sessions.feeds)
         feeds: Any = self.feeds
         self.standing = FakeStanding()
@@ -330,6 +338,7 @@ class Desk:
             self.sessions,
             self.routes,
             self.verifier,
+            self.revocations,
             heads,
             feeds,
             cursors,
@@ -656,6 +665,43 @@ async def test_a_newer_token(desk: Desk, token: str, told: str) -> None:
     (frame,) = map(json.loads, socket.frames())
     assert frame.get("code", frame["type"]) == told
     assert socket.close_code is None
+
+
+@pytest.mark.parametrize(("ident", "code"), [("all", 4500), ("user:alice", 4500), ("jti:j", 4003)])
+async def test_a_revoked_token(desk: Desk, ident: str, code: int) -> None:
+    """Lets nobody in, and extends no session: that goes on by the one before."""
+    _, live = await desk.live("bob")
+    desk.revocations.add(Revocation(ident, 1, 2))
+    _, socket = await desk.registering("alice")
+    assert socket.close_code == code
+    assert desk.routes.writes == []
+    live.frames()
+    live.say('{"type":"token","token":"alice"}')
+    assert [json.loads(frame)["code"] for frame in live.frames()] == ["bad_token"]
+    assert live.close_code is None
+
+
+async def test_a_token_that_is_revoked_while_it_is_looked_at(desk: Desk) -> None:
+    """However long that takes: it is judged when it is known whose it is."""
+    connection = desk.admission.accept()
+    socket = Socket(connection, "")
+    socket.connect("soon")
+    desk.revocations.add(Revocation("user:soon", 1, 2))
+    await anyio.wait_all_tasks_blocked()
+    assert socket.close_code == 4500
+    assert len(desk.sessions) == 0
+
+
+async def test_while_it_is_unknown_what_is_revoked(desk: Desk) -> None:
+    """Nobody is let in, and no session extended; both may be tried again."""
+    _, live = await desk.live("bob")
+    desk.revocations.known = False
+    _, socket = await desk.registering("alice")
+    assert socket.close_code == 4001
+    live.frames()
+    live.say('{"type":"token","token":"bob"}')
+    assert [json.loads(frame)["code"] for frame in live.frames()] == ["unavailable"]
+    assert live.close_code is None
 
 
 async def test_newer_tokens_are_looked_at_one_at_a_time(desk: Desk) -> None:

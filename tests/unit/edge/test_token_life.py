@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -92,6 +93,23 @@ def test_a_newer_token_extends_the_session() -> None:
         assert frames(actions) == [{"type": "extended", "in_s": 3600}]
         assert frames(session.overdue()) == [{"type": "expiring", "in_s": 30}]
         assert session.text(TOKEN % b"newest") == (Verify("newest"),)
+
+
+def test_which_token_holds() -> None:
+    """The newest that the session goes on with; one that does not do is none."""
+    session = renewing()
+    session.verified("alice", 600.0, iat=5, jti="t5")
+    assert (session.iat, session.jti) == (5, "t5")
+    for answer in (partial(session.verified, "bob", 600.0), partial(session.refused, "no")):
+        session.text(TOKEN % b"newer")
+        answer()
+        assert (session.iat, session.jti) == (5, "t5")
+    session.text(TOKEN % b"newer")
+    session.text(TOKEN % b"newest")
+    session.verified("alice", 600.0, iat=6, jti="t6")
+    assert session.jti == "t5"  # another has come meanwhile, and that one is asked about
+    session.verified("alice", 600.0, iat=7, jti="t7")
+    assert (session.iat, session.jti) == (7, "t7")
 
 
 def test_newer_tokens_that_live_for_less_than_the_notice() -> None:
