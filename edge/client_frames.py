@@ -26,7 +26,7 @@ _SEQ_MAX_DIGITS: Final = len(str(SEQ_MAX))
 Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
 
-_SHOWN_CHARS: Final = 200
+SHOWN_CHARS: Final = 200
 """Most of what a client sent that it is shown again."""
 
 
@@ -124,7 +124,8 @@ def decode(data: bytes) -> ClientFrame:
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:  # the last: nested a thousand deep
-        raise BadFrame(str(exc)) from None
+        # It names what it does not know, which may be all of a frame.
+        raise BadFrame(str(exc)[:SHOWN_CHARS]) from None
 
 
 def frame_options(frame: Connect) -> Options:
@@ -153,7 +154,7 @@ def _read_since(part: str) -> tuple[str, int]:
     name, colon, digits = part.rpartition(":")
     # Longer, and int() may refuse: Python bounds the time that a conversion takes.
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _SEQ_MAX_DIGITS and int(digits) <= SEQ_MAX):
-        raise BadFrame(f"since: {part[:_SHOWN_CHARS]!r} is not a seq, all:<seq> or topic:<name>:<seq>")
+        raise BadFrame(f"since: {part[:SHOWN_CHARS]!r} is not a seq, all:<seq> or topic:<name>:<seq>")
     return name if colon else OWN, int(digits)
 
 
@@ -174,5 +175,5 @@ def _check_since(name: str) -> None:
     if name in {OWN, ALL}:
         return
     if not name.startswith(TOPIC_PREFIX):
-        raise BadFrame(f"since: {name!r} is not {OWN}, {ALL} or {TOPIC_PREFIX}<name>")
+        raise BadFrame(f"since: {name[:SHOWN_CHARS]!r} is not {OWN}, {ALL} or {TOPIC_PREFIX}<name>")
     check_id(name.removeprefix(TOPIC_PREFIX), "since")

@@ -47,6 +47,7 @@ from typing import Final
 from edge.actions import Actions, Await, Challenge, Disconnect, FindCursor, Hear, Prove, Register, Send, Verify, tell
 from edge.client_frames import (
     NO_OPTIONS,
+    SHOWN_CHARS,
     Ack,
     BadFrame,
     ClientFrame,
@@ -358,7 +359,7 @@ class Session:
         places = self._live
         problem = places.problem_with(ack) if places else f"nothing was sent of {ack.to or 'anything'}"
         if places is None or problem:
-            return self._reply(Error("bad_ack", f"ack: {problem}"))
+            return self._reply(Error("bad_ack", f"ack: {problem[:SHOWN_CHARS]}"))
         return places.ack(ack)
 
     def _reply(self, answer: ServerFrame) -> Actions:

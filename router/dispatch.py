@@ -118,7 +118,7 @@ class Outlet:
         self._settings = settings
         self._lease = keys.lease(ROLE)
         self._dispatch = redis.register_script(lua.source("dispatch"))
-        self._own = OwnConnection(redis)
+        self._own = OwnConnection(redis, self._lease)
         self._calls: dict[tuple[str, int, Lane, bool], bytes] = {}
         self._wait = pack(redis, *self._waiting())
         self._bury = redis.register_script(lua.source("bury"))

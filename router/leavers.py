@@ -31,6 +31,7 @@ from redis.exceptions import NoPermissionError
 
 import lua
 from router.backlog import Work
+from router.cluster_redis import client_at
 from router.keys import Keys
 from router.metrics import LEAVING, PRESENCE_EVENTS
 from router.outage import Outages
@@ -117,7 +118,7 @@ class Leaving:
     async def history(self) -> str:
         """Return the name of Redis' history, which a restart and a failover change; "" where that is not to be had."""
         # The driver's types name the replies of every protocol at once.
-        redis: Any = self._redis
+        redis: Any = client_at(self._redis, self._keys.nodes())
         try:
             return str((await redis.info("replication")).get("master_replid", ""))
         except NoPermissionError:

@@ -23,6 +23,7 @@ import anyio
 import msgspec
 from redis.asyncio import Redis
 
+from router.cluster_redis import client_at
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_id
@@ -152,7 +153,7 @@ def ask_line(topic: str, to: str) -> bytes:
 @asynccontextmanager
 async def _listening(redis: Redis, channel: str, timeout_s: float) -> AsyncIterator[Any]:
     """Hear a channel within the block; once it is entered nothing is missed."""
-    pubsub: Any = redis.pubsub()  # Any: the driver's types name the replies of every protocol at once
+    pubsub: Any = client_at(redis, channel).pubsub()  # Any: the driver's types name the replies of every protocol at once
     try:
         await pubsub.ssubscribe(channel)
         while (reply := await _next(pubsub)) is None or reply["type"] != "ssubscribe":

@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import AskError
+
+from router.cluster_redis import client_at
 
 
 class OwnConnection:
@@ -20,10 +23,11 @@ class OwnConnection:
 
     Args:
         redis: the client whose pool it comes from, and which closes it in the end.
+        key: one of those that the commands are about; it leads to the server that has them.
     """
 
-    def __init__(self, redis: Redis) -> None:
-        self._pool: Any = redis.connection_pool
+    def __init__(self, redis: Redis, key: str) -> None:
+        self._pool: Any = client_at(redis, key).connection_pool
         self._connection: Any = None
         self.owed = 0
         """How many replies have not been received."""
@@ -50,15 +54,21 @@ class OwnConnection:
             RedisError: when Redis is away, or silent for `redis_timeout_s`.
         """
         self.owed -= 1
-        return await self._connection.read_response()
+        try:
+            return await self._connection.read_response()
+        except AskError:  # MOVED is one
+            await self._connection.disconnect(nowait=True)
+            raise
 
     async def _ready(self) -> Any:  # noqa: ANN401 - the driver's connection, which has a class a URL scheme
+        if self._connection is not None and self.owed:
+            await self._connection.disconnect(nowait=True)
+        if self._connection is not None and not self._connection.is_connected:
+            # Back to the pool, which knows where the server is now.
+            connection, self._connection = self._connection, None
+            await self._pool.release(connection)
         if self._connection is None:
             self._connection = await self._pool.get_connection()
-        elif self.owed:
-            await self._connection.disconnect(nowait=True)
-        if not self._connection.is_connected:
-            await self._connection.connect()
         return self._connection
 
 

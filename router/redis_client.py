@@ -17,8 +17,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 
+from router.cluster_redis import ClusterRedis, every_primary, open_cluster
 from router.errors import SetupError
 from router.keys import config_key
+from router.redis_url import read_url
+from router.sentinels import open_watched
 from router.settings import Settings
 from router.timed_redis import TimedRedis
 from router.tls.trust import redis_trust
@@ -84,15 +87,16 @@ class _Trusting(AbstractConnection):
 
 
 def open_redis(settings: Settings) -> Redis:
-    """Return a client that has not connected yet.
+    """Return a client that has not connected yet: of a server, of a Cluster, or of the primary that sentinels tell of.
 
     Raises:
         SetupError: when a file of certificates cannot be used.
     """
+    url = read_url(settings.redis_url)
     # The driver takes it for a mistake where there is no TCP.
     over_tcp = {} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}
     redis: Redis = TimedRedis.from_url(
-        settings.redis_url,
+        url.driver_url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=settings.redis_timeout_s,
@@ -105,7 +109,9 @@ def open_redis(settings: Settings) -> Redis:
     trust = redis_trust(settings)
     over_tls: tuple[type, ...] = () if trust is None else (_Trusting,)
     pool.connection_class = type("ToPrimary", (_ToPrimary, *over_tls, pool.connection_class), {"trust": trust})
-    return redis
+    if url.cluster:
+        return open_cluster(url.addresses, pool, config_key(settings.prefix))
+    return open_watched(url, pool) if url.sentinel else redis
 
 
 async def check_redis(redis: Redis, settings: Settings) -> None:
@@ -115,8 +121,16 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
         SetupError: with what to do about it.
         RedisError: when the server cannot be asked.
     """
-    info: dict[str, Any] = await redis.info()
-    check_version(info)
+    for server in await every_primary(redis):
+        info: dict[str, Any] = await server.info()
+        check_version(info)
+        _check_policy(info, settings)
+        if info.get("cluster_enabled") and not isinstance(redis, ClusterRedis):
+            raise SetupError(f"{server_name(settings)} is a node of a Redis Cluster: add ?cluster=true to redis_url.")
+    await _check_config(redis, settings)
+
+
+def _check_policy(info: dict[str, Any], settings: Settings) -> None:
     # A managed Redis may forbid CONFIG GET, but INFO tells the policy too.
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -124,7 +138,6 @@ async def check_redis(redis: Redis, settings: Settings) -> None:
             f"maxmemory-policy of {server_name(settings)} is {policy}: it would evict routes, counters and messages. "
             "Set it to noeviction (CONFIG SET maxmemory-policy noeviction)."
         )
-    await _check_config(redis, settings)
 
 
 def check_version(info: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from router.combined import problems
 from router.errors import SettingError
+from router.redis_url import read_url
 
 ENV_PREFIX = "PUSHWAY_"
 CONFIG_VARIABLE = "PUSHWAY_CONFIG"
@@ -59,7 +60,9 @@ class Settings(BaseModel):
     redis_url: str = Field(
         "redis://127.0.0.1:6390/0",
         pattern=r"^(redis|rediss|unix)://",
-        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it. "
+        description="Redis or Valkey, as redis:// or rediss://. User and password may stand in it. A Redis Cluster is "
+        "redis://a:7000,b:7001,c/?cluster=true, by any of its nodes; a primary that sentinels watch is "
+        "redis://s1:26379,s2,s3/0?sentinel=NAME, by any of them. "
         "What switches the verification of certificates off is refused unless the host is this machine.",
     )
     mongo_url: str = Field(
@@ -466,6 +469,12 @@ class Settings(BaseModel):
         10, description="Most lines of one kind written within log_repeats_s; how many more there were is told after it."
     )
     log_repeats_s: Seconds = Field(10.0, description="How long a kind of line is counted, in seconds, from its first on.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        read_url(url)
+        return url
 
     @field_validator("cursor_idle_s")
     @classmethod

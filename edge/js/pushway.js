@@ -69,6 +69,9 @@ const TIMEOUTS = { tokenMs: 30_000, welcomeMs: 10_000, pongMs: 5_000, storeMs: 1
 /** A session that lived this long was a good one: the pauses begin anew with the shortest. */
 const STEADY_MS = 10_000;
 
+/** No edge asks for more than some seconds, or for many answers a second. */
+const TOLD_MAX_MS = 600_000;
+const HEARTBEAT_MIN_MS = 50;
 /** How often progress is stored and acknowledged: after so many messages or so long, whichever comes first. */
 const REPORT_MESSAGES = 100;
 const REPORT_MS = 1_000;
@@ -954,7 +957,7 @@ class Source {
     else if (frame.type === "unsubscribed") this.#unsubscribed(frame);
     else if (frame.type === "lost" || OF_MEMBERS.has(frame.type)) this.#sayOf(frame);
     else if (frame.type === "error") this.#error(frame);
-    else if (frame.type === "bye") this.#retryAfterMs = Math.max(0, Number(frame.retry_after_ms) || 0);
+    else if (frame.type === "bye") this.#retryAfterMs = bounded(Number(frame.retry_after_ms) || 0, 0);
     else if (frame.type === "expiring") this.#expiring(frame);
     else if (frame.type === "extended") this.#askAgain();
   }
@@ -1402,9 +1405,10 @@ class Connection {
   /** The edge has answered; it is never silent for longer than `heartbeatMs`, though pages do not see all of it. */
   welcomed(heartbeatMs) {
     clearTimeout(this.#deadline);
+    clearTimeout(this.#quiet); // of an edge that welcomes twice
     this.#welcomedAt = performance.now();
     if (!(heartbeatMs > 0)) return;
-    this.#heartbeatMs = heartbeatMs;
+    this.#heartbeatMs = bounded(heartbeatMs, HEARTBEAT_MIN_MS);
     this.#listen();
   }
 
@@ -1501,11 +1505,28 @@ function sorted(map) {
 const leadLock = (shared) => `pushway:${shared}`;
 const tabLock = (shared, tab) => `pushway:${shared}:${tab}`;
 
+/** Frame → whether it has what is used of it. A wrong seq would be kept as a cursor and sent back; others may come in newer edges. */
+const FITS = new Map([
+  ["welcome", ({ user, seq, all }) => isText(user) && isSeq(seq) && (all === undefined || isSeq(all))],
+  ["message", ({ to, seq }) => isText(to) && (seq === undefined || isSeq(seq))],
+  ["caught_up", ({ to, seq }) => isText(to) && isSeq(seq)],
+  ["lost", ({ to }) => isText(to)],
+  ["subscribed", ({ topic, seq }) => isText(topic) && isSeq(seq)],
+  ["unsubscribed", ({ topic }) => isText(topic)],
+  ["members", ({ topic, users }) => isText(topic) && Array.isArray(users) && users.every(isText)],
+  ["joined", ({ topic, user }) => isText(topic) && isText(user)],
+  ["left", ({ topic, user }) => isText(topic) && isText(user)],
+]);
+
+function isText(value) {
+  return typeof value === "string";
+}
+
 function decoded(raw) {
   try {
     const frame = JSON.parse(raw);
-    const fits = frame.type === "message" ? typeof frame.to === "string" : typeof frame.type === "string";
-    return fits ? frame : null;
+    const fits = FITS.get(frame.type) ?? (() => isText(frame.type));
+    return fits(frame) ? frame : null;
   } catch {
     return null;
   }
@@ -1515,6 +1536,11 @@ function decoded(raw) {
 function least(tabs) {
   const targets = new Set(tabs.flatMap(({ handled }) => [...handled.keys()]));
   return new Map([...targets].map((to) => [to, Math.min(...tabs.map(({ handled }) => handled.get(to) ?? Infinity))]));
+}
+
+/** Return a time that an edge told, fit for a timer: of more than 24 days a browser makes a millisecond. */
+function bounded(ms, least) {
+  return Math.min(Math.max(least, ms), TOLD_MAX_MS);
 }
 
 /** Return a name that nobody else has. `crypto.randomUUID` is missing on pages without HTTPS. */

@@ -82,7 +82,7 @@ class Intake:
         self._settings = settings
         self._lease = keys.lease("collect")
         self._idle_ms = int(settings.seq_idle_s * 1000)
-        self.connection = OwnConnection(redis)
+        self.connection = OwnConnection(redis, self._lease)
         self._take = redis.register_script(lua.source("take"))
         self._sequence = redis.register_script(lua.source("sequence"))
         self._append = redis.register_script(lua.source("append"))

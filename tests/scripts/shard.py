@@ -11,6 +11,7 @@ import anyio
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
+from router.cluster_redis import client_at
 from router.collect.batch import Item
 from router.collect.entries import Message
 from router.collect.eras import NONE_YET
@@ -174,7 +175,7 @@ class Shard:
     @asynccontextmanager
     async def listening(self, *channels: str) -> AsyncIterator[Ear]:
         """Subscribe to sharded channels, as an edge does."""
-        async with self.redis.pubsub() as pubsub:
+        async with client_at(self.redis, self.keys.base).pubsub() as pubsub:
             await pubsub.ssubscribe(*channels)
             with anyio.fail_after(_HEAR_TIMEOUT_S):
                 for _ in channels:

@@ -21,7 +21,7 @@ async def _echo(own: OwnConnection, shard: Shard, *texts: str) -> None:
 
 async def test_replies_come_in_order(shard: Shard) -> None:
     """One by one, and then none is owed."""
-    own = OwnConnection(shard.redis)
+    own = OwnConnection(shard.redis, shard.keys.intake())
     await _echo(own, shard, "a", "ü\r\n")
     assert [await own.receive(), await own.receive()] == [b"a", "ü\r\n".encode()]
     assert own.owed == 0
@@ -29,7 +29,7 @@ async def test_replies_come_in_order(shard: Shard) -> None:
 
 async def test_reply_that_nobody_waits_for_is_left_behind(shard: Shard) -> None:
     """Whoever sends again gets the reply to that."""
-    own = OwnConnection(shard.redis)
+    own = OwnConnection(shard.redis, shard.keys.intake())
     await _echo(own, shard, "a", "b")
     assert await own.receive() == b"a"
     await _echo(own, shard, "c")
@@ -38,7 +38,7 @@ async def test_reply_that_nobody_waits_for_is_left_behind(shard: Shard) -> None:
 
 async def test_cancelled_wait_leaves_nothing(real_shard: Shard) -> None:
     """The same where the wait for a reply was cancelled."""
-    own = OwnConnection(real_shard.redis)
+    own = OwnConnection(real_shard.redis, real_shard.keys.intake())
     await own.send(pack(real_shard.redis, "BLPOP", "nothing", 0), 1)
     with anyio.move_on_after(0.05) as scope:
         await own.receive()
@@ -49,7 +49,7 @@ async def test_cancelled_wait_leaves_nothing(real_shard: Shard) -> None:
 
 async def test_error_is_one_reply(shard: Shard) -> None:
     """What was sent behind a command that fails is still answered."""
-    own = OwnConnection(shard.redis)
+    own = OwnConnection(shard.redis, shard.keys.intake())
     await own.send(pack(shard.redis, "NOSUCH") + pack(shard.redis, "ECHO", "a"), 2)
     with pytest.raises(ResponseError):
         await own.receive()
@@ -58,7 +58,7 @@ async def test_error_is_one_reply(shard: Shard) -> None:
 
 async def test_lost_connection_is_made_anew(real_shard: Shard) -> None:
     """A loss is an error once, if it was not seen before."""
-    own = OwnConnection(real_shard.redis)
+    own = OwnConnection(real_shard.redis, real_shard.keys.intake())
     await own.send(pack(real_shard.redis, "CLIENT", "ID"), 1)
     number = await own.receive()
     await real_shard.redis.client_kill_filter(_id=str(number))
@@ -71,7 +71,7 @@ async def test_lost_connection_is_made_anew(real_shard: Shard) -> None:
 
 async def test_replica_is_left(real_shard: Shard) -> None:
     """READONLY ends the connection, as it does for everybody: the next goes to whoever has the address now."""
-    own = OwnConnection(real_shard.redis)
+    own = OwnConnection(real_shard.redis, real_shard.keys.intake())
     await own.send(pack(real_shard.redis, "CLIENT", "ID"), 1)
     number = await own.receive()
     await real_shard.redis.replicaof("127.0.0.1", 1)

@@ -132,4 +132,5 @@ def _check_options(frame: Connect) -> None:
 def _check_words(exc: BadFrame) -> None:
     """See to it that what is said fits into the frames that say it."""
     assert str(exc).encode()
+    assert len(str(exc)) < 2_000, "more than a client is shown again"
     assert len(Close.BAD_FRAME.reason(str(exc)).encode()) <= REASON_MAX_BYTES

@@ -124,6 +124,7 @@ def run(data: bytes) -> None:
     for frame in edge.said:
         assert frame["type"] in _TYPES, frame
         assert frame["type"] != "error" or frame["code"] in _ERRORS, frame
+        assert len(str(frame)) < 2_000, "more than a client is shown again"
     if places := session.places:
         joined = [hearing.feed.position.target for hearing in places.hearings]
         assert len(joined) == len(set(joined))

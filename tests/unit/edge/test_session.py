@@ -15,6 +15,7 @@ from edge.actions import (
     Await,
     Disconnect,
     Register,
+    Send,
     Verify,
 )
 from edge.closes import Close
@@ -244,3 +245,11 @@ def test_whatever_happens_a_session_closes_once_and_is_silent_after(events: list
     assert len(welcomes) <= 1
     if welcomes:
         assert {"connect", "verified", "registered", "heard"} <= set(events)
+
+
+@pytest.mark.parametrize("sent", ['{"type":"%s"}', '{"type":"ping","%s":1}', '{"type":"ack","seq":1,"to":"%s"}'])
+def test_a_client_is_not_shown_all_that_it_sent(sent: str) -> None:
+    """A frame may be all name: what is said of it is short."""
+    (send, *_) = live().text((sent % ("x" * 60_000)).encode())
+    assert isinstance(send, Send)
+    assert len(send.data) < 400

@@ -1,0 +1,124 @@
+"""Connections to whichever server is the primary of a slot at the moment, for the driver's own client.
+
+To the driver it is a pool like any other, so pipelines, scripts, pub/sub and a connection of one's own work on it as they do on
+one server. It holds no connections: those are in `Pools`, one of the driver's pools an address, which all slots share.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from router.primaries import Primaries
+from router.redis_url import Address
+
+_DOUBTFUL: Final = (RedisConnectionError, RedisTimeoutError, OSError, ReadOnlyError, ClusterDownError)
+"""A connection that broke, and what a server answers that is not the primary and does not know who is."""
+
+
+class Pools:
+    """A pool of connections an address, made when one is first needed.
+
+    Args:
+        pattern: a pool whose connections are as those here are to be, but for the address; none is taken from it.
+        primaries: are told of a connection that breaks, or that leads to somebody else than was thought.
+    """
+
+    def __init__(self, pattern: ConnectionPool, primaries: Primaries) -> None:
+        self._pattern = pattern
+        self._primaries = primaries
+        self._pools: dict[Address, ConnectionPool] = {}
+
+    def at(self, address: Address) -> ConnectionPool:
+        """Return the pool of a server."""
+        if address not in self._pools:
+            self._pools[address] = self._make(address)
+        return self._pools[address]
+
+    async def disconnect(self) -> None:
+        """Close all connections."""
+        for pool in [*self._pools.values()]:
+            await pool.disconnect()
+
+    def _make(self, address: Address) -> ConnectionPool:
+        pattern = self._pattern
+        told = {"primaries": self._primaries, "address": address}
+        kind = type("Followed", (_Followed, pattern.connection_class), told)
+        kwargs = pattern.connection_kwargs | {"host": address.host, "port": address.port}
+        return ConnectionPool(connection_class=kind, max_connections=pattern.max_connections, **kwargs)
+
+
+class _Followed(AbstractConnection):
+    """A connection that tells when there is doubt whether it leads to the primary."""
+
+    primaries: Primaries
+    address: Address
+
+    async def connect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the driver's signature
+        try:
+            await super().connect(*args, **kwargs)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            self.primaries.doubt(self.address)
+            raise
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the driver's signature
+        try:
+            return await super().read_response(*args, **kwargs)
+        except MovedError as exc:
+            # A server that does not know its own name leaves it out: the slot is then where the question went.
+            self.primaries.moved(exc.slot_id, Address(exc.host or self.address.host, exc.port))
+            raise
+        except _DOUBTFUL:
+            self.primaries.doubt(self.address)
+            raise
+
+
+class PrimaryPool(ConnectionPool):
+    """The primary of one slot, as a pool of connections.
+
+    Args:
+        slot: which.
+        primaries: know who it is.
+        pools: have the connections.
+        pattern: as of `Pools`.
+    """
+
+    def __init__(self, slot: int, primaries: Primaries, pools: Pools, pattern: ConnectionPool) -> None:
+        super().__init__(pattern.connection_class, pattern.max_connections, **pattern.connection_kwargs)
+        self.slot = slot
+        self.primaries = primaries
+        self.pools = pools
+        self._lent: dict[AbstractConnection, ConnectionPool] = {}
+
+    async def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> AbstractConnection:  # noqa: ANN401 - the driver's signature
+        """Return a connection to the primary.
+
+        Raises:
+            RedisError, OSError: when there is none, or it cannot be reached.
+        """
+        del command_name, keys, options
+        pool = self.pools.at(await self.primaries.of(self.slot))
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        self._lent[connection] = pool
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Give a connection back to whose it is."""
+        await self._lent.pop(connection).release(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close all connections, also those of other slots."""
+        del inuse_connections
+        await self.pools.disconnect()
+
+    async def address(self) -> Address:
+        """Return where the primary is.
+
+        Raises:
+            RedisError, OSError: when nobody who was asked knows.
+        """
+        return await self.primaries.of(self.slot)
