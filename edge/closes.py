@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
+from websockets.frames import CloseCode
+
 REASON_MAX_BYTES: Final = 123
 """RFC 6455 section 5.5: a control frame carries 125 bytes, of which the code takes two."""
 
@@ -61,6 +63,20 @@ Closing = Close | Chosen
 
 _CODES: Final = frozenset(close.code for close in Close)
 _CHOSEN: Final = range(4000, 5000)
+
+
+_BREACHES: Final = frozenset(
+    close.code
+    for close in (
+        *(Close.SLOW_CONSUMER, Close.TOO_FAST, Close.TOO_MANY_SESSIONS),
+        *(Close.NOT_AUTHENTICATED, Close.FORBIDDEN, Close.BAD_FRAME, Close.TOO_LARGE),
+    )
+) | {CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA}
+
+
+def is_breach(code: int) -> bool:
+    """Tell whether a close code says that the client did what it must not do."""
+    return code in _BREACHES
 
 
 def counted_as(code: int) -> str:

@@ -14,26 +14,32 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from sys import intern
-from typing import cast
+from typing import Final, cast
 
+import structlog
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF
 from websockets.protocol import State as WireState
 
 from edge.actions import Action, Actions, Await, Challenge, Disconnect, Send, Verify
-from edge.closes import Close, Closing, counted_as
+from edge.closes import Close, Closing, counted_as, is_breach
 from edge.feed import Feed
 from edge.frames import QUIET_PING, ping_frame
 from edge.gate import Refusal, address_of
-from edge.handshake import Handshake, read_upgrade
+from edge.handshake import Failure, Handshake, read_upgrade
 from edge.host import Host, ask
 from edge.liveness import Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
 from edge.session import Session, State
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
-from router.metrics import CLOSES, CONNECTIONS
+from router.metrics import CLOSES, CONNECTIONS, HANDSHAKES_FAILED
+
+log = structlog.get_logger(__name__)
+
+_SLICE_BYTES: Final = 4_096
+"""How much is looked at before the limits are: 700 of the smallest frames, which take the parser some milliseconds."""
 
 
 class Connection(asyncio.Protocol):
@@ -91,8 +97,16 @@ class Connection(asyncio.Protocol):
         self._host.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes came: up to 256 KiB, so some at a time, for limits to hold within them, too."""
         self._heard_at_s = time.monotonic()
+        if len(data) <= _SLICE_BYTES:  # as nearly always
+            self._take_in(data)
+            return
+        for at in range(0, len(data), _SLICE_BYTES):
+            if self._transport.is_reading():
+                self._take_in(data[at : at + _SLICE_BYTES])
+
+    def _take_in(self, data: bytes) -> None:
         self._count_in(0, len(data))
         self._receive(data)
 
@@ -106,11 +120,20 @@ class Connection(asyncio.Protocol):
         self._pump()
 
     def _count_in(self, frames: int, size: int) -> None:
-        """Count what came, and read no more of a client that says too much."""
+        """Count what came, and read no more of a client that says too much, be it before the handshake or after the close."""
         self._taken = counted(self._taken, self._heard_at_s, frames, size)
         settings = self._host.settings
-        if self._open and is_too_fast(self._taken, settings.frames_s_max, settings.bytes_s_max):
-            self.close(Close.TOO_FAST, self._taken.in_words())
+        if is_too_fast(self._taken, settings.frames_s_max, settings.bytes_s_max):
+            if self._open:
+                self.close(Close.TOO_FAST, self._taken.in_words())
+            self._read_no_more()
+        elif not self._open and self._wire.failure and self._taken.size > settings.handshake_max_bytes:
+            self._wire.outgrown()
+            self._pump()
+            self._read_no_more()
+
+    def _read_no_more(self) -> None:
+        if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -128,7 +151,7 @@ class Connection(asyncio.Protocol):
         self._wire.data_to_send()
         self._open = False
         self._leave()
-        self._count_close()
+        self._tell_end()
         CONNECTIONS.dec()
         self._host.gate.leave(self._address)
         self._host.closed(self)
@@ -280,6 +303,7 @@ class Connection(asyncio.Protocol):
         if self._wire.state is not WireState.OPEN:
             # In either handshake there is nobody to explain anything to.
             if due is Due.DEADLINE:
+                self._wire.overdue()
                 self.cut()
         elif due is Due.DEADLINE:
             self._act(self.session.overdue(now_s - self._deadline_s))
@@ -376,9 +400,17 @@ class Connection(asyncio.Protocol):
         self._act(self.session.left())
         self._host.left(self)
 
-    def _count_close(self) -> None:
-        if self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
-            CLOSES.labels(code=counted_as(self._wire.close_sent.code)).inc()
+    def _tell_end(self) -> None:
+        """Count why the connection ended, and tell of what an operator may want to end for good."""
+        if failure := self._wire.failure:
+            HANDSHAKES_FAILED.labels(reason=failure.value).inc()
+            if failure is not Failure.LEFT:
+                log.info("handshake_failed", key=failure.value, address=self._address)
+        elif self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
+            code = self._wire.close_sent.code
+            CLOSES.labels(code=counted_as(code)).inc()
+            if is_breach(code):
+                log.info("client_sent_away", key=str(code), address=self._address, user=self.session.user)
 
 
 def _time_ns() -> bytes:

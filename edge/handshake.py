@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -35,10 +36,26 @@ _BEARER: Final = "bearer"
 
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
 _ADDRESS: Final = re.compile(r"(?i:https?|wss?)://([^/?]+)(/[^/].*)")
+_TOO_LARGE: Final = frozenset({HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE})
 
 # websockets tells of every connection at INFO, and builds a line for every frame when DEBUG is on.
 _QUIET: Final = logging.getLogger("pushway.websockets")
 _QUIET.setLevel(logging.CRITICAL + 1)
+
+
+class Failure(Enum):
+    """Why a socket never became a WebSocket, as it is counted."""
+
+    LEFT = "left"
+    """The client went before its request was whole, as a balancer does that looks whether the port is open."""
+    SLOW = "slow"
+    """The request did not come in time."""
+    MALFORMED = "malformed"
+    """It was no HTTP: TLS to a port that speaks none, say."""
+    REFUSED = "refused"
+    """It was answered with an HTTP status."""
+    TOO_LARGE = "too_large"
+    """It was longer than it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +95,35 @@ class Handshake(ServerProtocol, _AnswerFirst):
 
     Args:
         frame_max_bytes: a longer message from the client closes with 4505.
+
+    Attributes:
+        offered: the subprotocols in the request.
+        failure: why there is no WebSocket; None once there is one.
     """
 
     def __init__(self, frame_max_bytes: int) -> None:
         super().__init__(max_size=frame_max_bytes, logger=_QUIET)
         self.offered: tuple[str, ...] = ()
+        # What websockets cannot make out ends here without another word.
+        self.failure: Failure | None = Failure.MALFORMED
+
+    def overdue(self) -> None:
+        """The request has not come in time."""
+        self._unfinished(Failure.SLOW)
+
+    def receive_eof(self) -> None:
+        """The client says no more."""
+        self._unfinished(Failure.LEFT)
+        super().receive_eof()
+
+    def _unfinished(self, failure: Failure) -> None:
+        if self.failure is Failure.MALFORMED and self.handshake_exc is None:
+            self.failure = failure
+
+    def outgrown(self) -> None:
+        """More has come than a request may have, and none was whole: say so, unless another answer was given."""
+        if not self.eof_sent:
+            self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long.\n"))
 
     def answer(self, request: Request) -> Response:
         """Return the answer to a request: 101 on the one path there is, else a line that helps.
@@ -107,8 +148,11 @@ class Handshake(ServerProtocol, _AnswerFirst):
         """
         super().send_response(response)
         if self.state is State.OPEN:
+            self.failure = None
             # Not begun: it would read on at once what came behind the request, before anybody has heard of that.
             self.parser = Protocol.parse(self)
+        else:
+            self.failure = Failure.TOO_LARGE if response.status_code in _TOO_LARGE else Failure.REFUSED
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ours; else echo the client's first, without which a browser would not let anyone read the close code."""

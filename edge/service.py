@@ -7,6 +7,7 @@ stop ─▶ listen no more ─▶ drain (deliver to the rest) ─▶ cursors wri
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -70,6 +71,10 @@ log = structlog.get_logger(__name__)
 
 BACKLOG: Final = 2048
 """Connections that the kernel keeps waiting: a restart elsewhere sends thousands at once."""
+
+UNSENT_MAX_BYTES: Final = 131_072
+"""What the kernel takes for a client that does not read, beside what is on its way. Accepted sockets have it from the one that
+listens. Otherwise it takes 4 MiB of each (tcp_wmem) before `send_buffer_max_bytes` begins to count."""
 
 KEYS: Final = "keys"
 """The readiness condition: there are keys to check tokens with. Once met, it stays so: keys are kept while auth is away."""
@@ -233,6 +238,8 @@ async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(admission.accept, settings.edge_host, settings.edge_port, backlog=BACKLOG)
+        for listening in server.sockets:
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX_BYTES)
     except OSError as exc:
         where = f"{settings.edge_host}:{settings.edge_port}"
         raise SetupError(f"cannot listen on {where} ({exc.strerror or exc}): free it or set edge_port.") from exc

@@ -170,6 +170,11 @@ REFUSED: Final = Counter(
     "Lines of the fast lane that the edge refused to send. Does somebody append what is not JSON, or not UTF-8?",
 )
 GAPS: Final = Counter("pushway_gaps", "Messages whose prev the session had not seen. Is something lost on the way to the edge?")
+HANDSHAKES_FAILED: Final = Counter(
+    "pushway_handshakes_failed",
+    "Sockets that never became a WebSocket. Does somebody try the door, or speak TLS where there is none?",
+    ["reason"],
+)
 CLOSES: Final = Counter("pushway_closes", "Sessions closed by the edge. Why are clients sent away?", ["code"])
 LAPSED: Final = Counter(
     "pushway_lapsed_routes", "Renewals that found the route gone: messages may have been missed. Do routes lapse?"
@@ -270,7 +275,8 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
     ),
     "edge": (
         *(BUILD, *_STORES, *_STAGES),
-        *(SESSIONS, CONNECTIONS, SUBSCRIPTIONS, FEEDS, CLOSES, TOKENS_CHECKED, DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
+        *(SESSIONS, CONNECTIONS, SUBSCRIPTIONS, FEEDS, HANDSHAKES_FAILED, CLOSES, TOKENS_CHECKED),
+        *(DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
         *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),
         *(CURSORS_WRITTEN, CURSORS_WAITING, CURSORS_DROPPED, TRACE_LOST),
         *(ANSWERS_DROPPED, WATCHED_TOPICS, EVENTS_DROPPED),
@@ -287,6 +293,8 @@ for _event in ("offline", "gone"):
     PRESENCE_EVENTS.labels(event=_event)
 for _server in ("redis", "mongo"):
     OUTAGES.labels(server=_server)
+for _reason in ("left", "slow", "malformed", "refused", "too_large"):
+    HANDSHAKES_FAILED.labels(reason=_reason)
 for _result in ("accepted", "expired", "refused", "revoked", "unavailable"):
     TOKENS_CHECKED.labels(result=_result)
 for _result in ("accepted", "refused", "remembered", "failed", "unclear", "withheld"):

@@ -197,6 +197,11 @@ class Settings(BaseModel):
     connect_timeout_s: Seconds = Field(
         5.0, description="How long a client has for the handshake, and then for its connect frame."
     )
+    handshake_max_bytes: Bytes = Field(
+        16_384,
+        description="Longest request of a handshake, token and cookies included; a longer one is answered with 431. As in "
+        "Node.js.",
+    )
     heartbeat_s: Seconds = Field(25.0, description="A connection quiet for this long is pinged. As Centrifugo's.")
     heartbeat_timeout_s: Seconds = Field(
         8.0, description="A ping not answered by then closes with 4004. As Centrifugo's pong timeout."

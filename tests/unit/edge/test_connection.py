@@ -56,6 +56,7 @@ class Socket(asyncio.Transport):
     def __init__(self, connection: Connection, query: str = "") -> None:
         super().__init__()
         self.ended = ""
+        self.reading = True
         self._connection = connection
         self._client = ClientProtocol(parse_uri(f"ws://localhost/v1/connect{query}"))
         connection.connection_made(self)
@@ -77,6 +78,15 @@ class Socket(asyncio.Transport):
 
     def pause_reading(self) -> None:
         """What the client sends from now on waits in the kernel."""
+        self.reading = False
+
+    def is_reading(self) -> bool:
+        """Tell whether the connection still wants to read."""
+        return self.reading
+
+    def is_closing(self) -> bool:
+        """Tell whether it was closed, as opposed to half-closed."""
+        return self.ended in {"closed", "cut", "lost"}
 
     def can_write_eof(self) -> bool:
         """As TCP can."""

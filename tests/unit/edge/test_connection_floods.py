@@ -1,0 +1,147 @@
+"""edge.connection: what a client costs that says too much, or never says what it came for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+from websockets.frames import Frame, Opcode
+
+from edge.connection import Connection
+from edge.liveness import Pulse
+from router.metrics import HANDSHAKES_FAILED
+from router.settings import Settings
+from tests.unit.edge.test_connection import Desk, Socket
+
+pytestmark = pytest.mark.anyio
+
+NEVER = Pulse(1e9, 1e9)
+
+REQUEST = b"GET /v1/connect HTTP/1.1\r\nHost: edge\r\n"
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    """Yield an admission with the default settings."""
+    async with anyio.create_task_group() as tasks:
+        yield Desk(tasks, Settings())
+        tasks.cancel_scope.cancel()
+
+
+class Pongs(Socket):
+    """A client that counts what it is answered, and reads nothing else of it."""
+
+    count = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Count pongs."""
+        self.count += bytes(data[:1]) == b"\x8a"
+
+
+def pings(count: int) -> bytes:
+    """Return so many empty pings."""
+    return Frame(Opcode.PING, b"").serialize(mask=True) * count
+
+
+def failed() -> dict[str, float]:
+    """Return how many handshakes have failed, by reason."""
+    samples = next(iter(HANDSHAKES_FAILED.collect())).samples
+    return {sample.labels["reason"]: sample.value for sample in samples if sample.name.endswith("_total")}
+
+
+def knocking(desk: Desk) -> tuple[Connection, Socket]:
+    """Return a connection that has said nothing yet."""
+    connection = desk.admission.accept()
+    return connection, Socket(connection)
+
+
+async def test_a_read_full_of_frames_is_looked_at_no_further_than_the_limit(desk: Desk) -> None:
+    """One read may hold forty thousand pings: the edge would answer them all before it served anybody else."""
+    connection, socket = await desk.live("alice")
+    socket.__class__ = Pongs
+    assert isinstance(socket, Pongs)
+    connection.data_received(pings(40_000))
+    assert not socket.reading
+    assert 2_000 <= socket.count < 3_400  # ten seconds' worth, perhaps of two windows, and one slice
+
+
+async def test_a_client_that_was_closed_is_held_to_the_limits_too(desk: Desk) -> None:
+    """Its close frame is waited for, not what it says instead."""
+    connection, socket = await desk.live("alice")
+    socket.say("{")
+    assert socket.close_code == 4504
+    assert socket.reading
+    connection.data_received(pings(20_000))
+    assert not socket.reading
+
+
+async def test_a_request_longer_than_allowed_is_told_so_and_read_no_further(desk: Desk) -> None:
+    """However many lines it has, of which none is too long."""
+    before = failed()
+    connection, socket = knocking(desk)
+    said: list[bytes] = []
+    socket.write = said.append  # type: ignore[method-assign, assignment]
+    connection.data_received(REQUEST + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 1_000) for n in range(50)))
+    assert b"".join(said).startswith(b"HTTP/1.1 431 ")
+    assert not socket.reading
+    assert socket.ended == "eof"
+    socket.reset()
+    assert failed()["too_large"] == before["too_large"] + 1
+
+
+async def test_a_request_that_fits_may_be_followed_by_frames_at_once(desk: Desk) -> None:
+    """What is allowed to a request does not count what comes behind it."""
+    _, socket = knocking(desk)
+    socket.connect_hastily(pings(5) + Frame(Opcode.TEXT, b'{"type":"connect","token":"alice"}').serialize(mask=True) + b"")
+    await anyio.wait_all_tasks_blocked()
+    assert socket.reading
+    assert socket.close_code is None
+
+
+def _slow(connection: Connection, socket: Socket) -> None:
+    connection.data_received(REQUEST)
+    connection.sweep(time.monotonic() + 1e3, NEVER)
+    socket.reset()
+
+
+def _left(connection: Connection, socket: Socket) -> None:
+    connection.data_received(REQUEST)
+    socket.end()
+    socket.reset()
+
+
+def _malformed(connection: Connection, socket: Socket) -> None:
+    connection.data_received(b"\x16\x03\x01\x00\xc8\x01\n")
+    socket.reset()
+
+
+def _refused(connection: Connection, socket: Socket) -> None:
+    socket.write = lambda _data: None  # type: ignore[method-assign, assignment]
+    connection.data_received(b"GET /.env HTTP/1.1\r\nHost: edge\r\n\r\n")
+    socket.reset()
+
+
+@pytest.mark.parametrize("how", [_slow, _left, _malformed, _refused])
+async def test_why_there_is_no_websocket_is_counted_and_told(desk: Desk, how: Any) -> None:  # noqa: ANN401 - one of four
+    """One reason each; of those who only look whether the port is open nothing is said."""
+    before, reason = failed(), how.__name__.removeprefix("_")
+    with capture_logs() as logs:
+        how(*knocking(desk))
+    assert failed() == before | {reason: before[reason] + 1}
+    told = [{"event": "handshake_failed", "key": reason, "address": "203.0.113.7", "log_level": "info"}]
+    assert logs == ([] if reason == "left" else told)
+
+
+async def test_who_is_sent_away_for_a_breach_is_told_of_in_the_log(desk: Desk) -> None:
+    """With the code and the address; who leaves by itself is not."""
+    with capture_logs() as logs:
+        for user, frame in (("alice", "{"), ("bob", '{"type":"ping"}')):
+            connection, socket = await desk.live(user)
+            socket.say(frame)
+            connection.connection_lost(None)
+    away = {"event": "client_sent_away", "key": "4504", "address": "203.0.113.7", "user": "alice", "log_level": "info"}
+    assert logs == [away]
