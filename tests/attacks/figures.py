@@ -12,6 +12,9 @@ import msgspec
 _MIB: Final = 2**20
 _KIB: Final = 1024
 
+_COUNTER: Final = re.compile(r"_(total|count)(\{|$)")
+"""How the name of a figure ends that only rises; labels come behind it."""
+
 _RESET_PEAK: Final = "5"
 """What proc_pid_clear_refs(5) takes to have VmHWM begin anew."""
 
@@ -91,5 +94,5 @@ def rises(before: dict[str, float], after: dict[str, float]) -> dict[str, float]
     return {
         name: value - before.get(name, 0.0)
         for name, value in after.items()
-        if "_total" in name and value > before.get(name, 0.0)
+        if _COUNTER.search(name) and value > before.get(name, 0.0)
     }

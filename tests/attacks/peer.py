@@ -29,6 +29,7 @@ _MASKED: Final = 0x80
 _MAX_7: Final = 125
 _MAX_16: Final = 0xFFFF
 _READ: Final = 65_536
+_LOOK_S: Final = 0.1
 _RESET: Final = struct.pack("ii", 1, 0)
 
 UPGRADE: Final = (
@@ -86,6 +87,7 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._host = f"{to[0]}:{to[1]}"
         self._read = b""
+        self._first: tuple[int, bytes] | None = None
         self.status: int | None = None
 
     @classmethod
@@ -143,17 +145,22 @@ class Peer:
         opcode, payload, self._read = found
         return opcode, payload
 
-    async def welcomed(self, token: str) -> bool:
-        """Come in with a good token, and tell whether the welcome came."""
-        if not await self.upgrade(token=token):
+    async def welcomed(self, token: str, query: str = "") -> bool:
+        """Come in with a good token, and tell whether the welcome came; if not, `ending` tells what came instead.
+
+        Raises:
+            OSError: when the edge has ended the connection.
+        """
+        if not await self.upgrade(query, token):
             return False
-        first = await self.hear()
-        return first is not None and first[0] == TEXT
+        self._first = await self.hear()
+        return self._first is not None and self._first[0] == TEXT
 
     async def ending(self, answer: bool = True) -> Ending:
         """Read on until the edge ends the connection, and say how; answer its close frame."""
         try:
-            while (heard := await self.hear()) is not None:
+            while (heard := self._first or await self.hear()) is not None:
+                self._first = None
                 if heard[0] == CLOSE:
                     if answer:
                         with suppress(OSError):
@@ -163,11 +170,37 @@ class Peer:
             pass
         return Ending(status=self.status if self.status != 101 else None)
 
-    async def ending_within(self, seconds: float) -> Ending | None:
-        """Return how the edge ends the connection; None where it does not, so long."""
-        with anyio.move_on_after(seconds):
-            return await self.ending()
-        return None
+    async def pour(self, data: bytes, pause_s: float = 0.0) -> Ending:
+        """Send these bytes again and again, whatever the edge says, until it ends the connection; say how."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._pour, data, pause_s)
+            ending = await self.ending(answer=False)
+            tasks.cancel_scope.cancel()
+        return ending
+
+    async def _pour(self, data: bytes, pause_s: float) -> None:
+        with suppress(OSError):
+            while True:
+                await self.say(data)
+                await anyio.sleep(pause_s)
+
+    async def answer(self) -> Ending:
+        """Return what the edge says to what is no WebSocket: a status, or nothing before it ends the connection."""
+        try:
+            while await self._more():
+                pass
+        except OSError:
+            return Ending()
+        words = self._read.split(b" ", 2)
+        return Ending(status=int(words[1])) if len(words) > 1 else Ending()
+
+    async def cut_off(self, until: anyio.Event) -> Ending:
+        """Read nothing until the edge has reset the connection, or for as long as that is wished."""
+        while not until.is_set():
+            if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                break
+            await anyio.sleep(_LOOK_S)
+        return Ending()
 
     def close(self, *, reset: bool = False) -> None:
         """Close the socket; with `reset` the kernel forgets the connection at once."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -21,6 +23,7 @@ import msgspec
 from router.auth.keyfile import load_or_make
 from router.auth.tokens import Claims, TokenRules, issue
 from router.keys import Keys
+from router.timed_redis import TimedRedis
 from tests.attacks.figures import Memory, Served, begin_peak, counters, peak_mib, resident_mib, rises
 from tests.attacks.honest import Ready, Wanted
 from tests.attacks.target import MANY, ONE, Attack, Target
@@ -103,10 +106,18 @@ class Stand:
         """The process under attack."""
         return self.stack[EDGE].pid
 
-    def target(self, sources: Sequence[str] = ONE, scale: float = 1.0) -> Target:
-        """Return the edge as an attack's target."""
+    @asynccontextmanager
+    async def target(self, sources: Sequence[str] = ONE, scale: float = 1.0) -> AsyncIterator[Target]:
+        """Yield the edge as an attack's target."""
+        settings = self.stack.settings
         port = int(self.stack.edge_urls[0].rpartition(":")[2].partition("/")[0])
-        return Target(HOST, port, self._attackers, sources, scale)
+        stream = Keys(settings.prefix, 0).intake()
+        async with TimedRedis.from_url(settings.redis_url, protocol=2) as redis:
+
+            async def append(fields: Mapping[str, str]) -> None:
+                await redis.xadd(stream, dict(fields.items()))
+
+            yield Target(HOST, port, self._attackers, append, sources, scale)
 
     async def quiet(self, seconds: float) -> Served:
         """Return how the honest are served while nobody attacks."""
@@ -114,13 +125,14 @@ class Stand:
         await anyio.sleep(seconds)
         return await anyio.to_thread.run_sync(self._window)
 
-    async def undergo(self, attack: Attack, target: Target, seconds: float, quiet: Served) -> Outcome:
-        """Be attacked for so long, and say what came of it."""
+    async def undergo(self, attack: Attack, targets: Sequence[Target], seconds: float, quiet: Served) -> Outcome:
+        """Be attacked for so long, on each of the targets at once, and say what came of it."""
+        seconds = max(seconds, attack.seconds_min)
         await anyio.to_thread.run_sync(self._window)
         metrics, lines = await self._metrics(), self._log_lines()
         before_mib, cpu_s, began_s = resident_mib(self.edge_pid), self._cpu_s(), time.monotonic()
         begin_peak(self.edge_pid)
-        await _run(attack, target, seconds)
+        await _run(attack, targets, seconds)
         took_s = time.monotonic() - began_s
         cpu = (self._cpu_s() - cpu_s) / took_s
         served = await anyio.to_thread.run_sync(self._window)
@@ -128,14 +140,14 @@ class Stand:
         memory = Memory(before_mib=before_mib, peak_mib=peak_mib(self.edge_pid), after_mib=resident_mib(self.edge_pid))
         return Outcome(
             attack=attack.name,
-            sources=len(set(target.sources)),
+            sources=len({source for target in targets for source in target.sources}),
             seconds=took_s,
             quiet=quiet,
             served=served,
             memory=memory,
             cpu=cpu,
             rose=rises(metrics, await self._metrics()),
-            seen=dict(target.seen),
+            seen=dict(sum((target.seen for target in targets), Counter())),
             log_lines=self._log_lines() - lines,
         )
 
@@ -213,11 +225,12 @@ class Stand:
         self.stack.__exit__(kind, exc, trace)
 
 
-async def _run(attack: Attack, target: Target, seconds: float) -> None:
+async def _run(attack: Attack, targets: Sequence[Target], seconds: float) -> None:
     """Have the attack run for so long."""
     until = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(attack.run, target, until)
+        for target in targets:
+            tasks.start_soon(attack.run, target, until)
         await anyio.sleep(seconds)
         until.set()
 

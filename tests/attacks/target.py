@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import cycle
@@ -42,6 +43,7 @@ class Target:
         port: its port.
         tokens: good ones, of users that the attacker may be; the honest are others.
         sources: the addresses that the attack comes from, in turn.
+        append: appends an entry to `in`, as a producer would whose messages an attacker may hear.
         scale: how large the attack is to be, 1 being what the script does; tests make it smaller.
 
     Attributes:
@@ -54,6 +56,7 @@ class Target:
     host: str
     port: int
     tokens: Sequence[str]
+    append: Callable[[Mapping[str, str]], Awaitable[None]]
     sources: Sequence[str] = ONE
     scale: float = 1.0
     seen: Counter[str] = field(default_factory=Counter)
@@ -80,6 +83,21 @@ class Target:
         """
         self.seen["connects"] += 1
         return await Peer.dial((next(self._from), 0), (self.host, self.port), **how)
+
+    async def guest(self, query: str = "", **how: int) -> Peer | None:
+        """Return a connection that has come in with a good token; None where it was not let in, which is counted.
+
+        Raises:
+            OSError: when it is refused.
+        """
+        peer = await self.peer(**how)
+        with ExitStack() as closing:
+            closing.enter_context(peer)
+            if await peer.welcomed(self.token(), query):
+                closing.pop_all()
+                return peer
+            self.note(await peer.ending())
+        return None
 
     def note(self, ending: Ending) -> None:
         """Count how a connection ended."""
@@ -145,6 +163,7 @@ class Attack:
         counted: the metrics that show it; one of them at least rises.
         memory_mib: most that the edge may grow by, at the scale 1, beside `floor_mib`.
         because: where that figure comes from.
+        seconds_min: the shortest time in which it shows.
     """
 
     name: str
@@ -155,3 +174,4 @@ class Attack:
     counted: tuple[str, ...]
     memory_mib: float
     because: str
+    seconds_min: float = 1.0

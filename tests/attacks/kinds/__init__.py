@@ -1,12 +1,34 @@
-"""The kinds of attack, each in a module of its own: one `Attack` by the name `ATTACK`."""
+"""The kinds of attack, each an `Attack`, mostly in a module of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from tests.attacks.kinds import connects
+from tests.attacks.kinds import (
+    bad_tokens,
+    bombs,
+    connects,
+    fat_handshakes,
+    frames,
+    garbage,
+    half_frames,
+    half_open,
+    oversized,
+    slow_handshakes,
+    slow_readers,
+    slow_replays,
+    subscribes,
+)
 from tests.attacks.target import Attack
 
-KINDS: Final[Mapping[str, Attack]] = {module.ATTACK.name: module.ATTACK for module in (connects,)}
+_ALL: Final = (
+    *(connects.ATTACK, bad_tokens.ATTACK, garbage.ATTACK),
+    *(slow_handshakes.ATTACK, fat_handshakes.ATTACK, half_frames.ATTACK, half_open.ATTACK),
+    *(slow_readers.ATTACK, slow_replays.ATTACK),
+    *(frames.FRAMES, frames.PINGS, frames.PONGS, frames.FRAGMENTS, frames.BELOW),
+    *(oversized.ATTACK, bombs.ATTACK, subscribes.ATTACK),
+)
+
+KINDS: Final[Mapping[str, Attack]] = {attack.name: attack for attack in _ALL}
 """Every attack by its name."""
