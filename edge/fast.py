@@ -9,31 +9,17 @@ all of it is UTF-8, since outside of strings JSON is ASCII; a client closes its 
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Final
 
 import msgspec
 
+from router.any_json import check_json
+
 _match_head: Final = re.compile(rb'\{"type":"message","to":"[^"]*","id":"[^"]*","ts":[0-9]+,"(?:body|text)":').match
 """What dispatch.lua writes before the content; neither target nor id has a quote of its own."""
 
 _BRACE: Final = ord("}")
-
-
-def _check_number(digits: str) -> None:
-    """Refuse a number that no double can say; as collect's decoder does.
-
-    Raises:
-        ValueError: when it is that.
-    """
-    if math.isinf(float(digits)):
-        raise ValueError("Number out of range")
-
-
-# The decoder that collect reads bodies with, so that both lanes take the same JSON; but for a number near the end of what a
-# double can say it takes 7 µs, where Python takes half of one, and a payload may hold 170,000 of them.
-_decode: Final = msgspec.json.Decoder(float_hook=_check_number).decode
 
 
 def fault_of(frame: bytes) -> str | None:
@@ -42,7 +28,7 @@ def fault_of(frame: bytes) -> str | None:
     if head is None or frame[-1] != _BRACE:
         return "the frame is not one of dispatch.lua's"
     try:
-        _decode(frame[head.end() : -1])
+        check_json(frame[head.end() : -1])
     except RecursionError:
         return "nested too deeply"
     except (msgspec.MsgspecError, UnicodeError) as exc:

@@ -27,6 +27,7 @@ from redis.exceptions import NoScriptError, ResponseError
 import lua
 from router import metrics
 from router.backlog import Backlog, Stream
+from router.capped import Capped
 from router.fitness import await_redis
 from router.keys import Keys
 from router.lease import Lease
@@ -109,6 +110,10 @@ class Dispatched:
     more: int = 0
 
 
+_LOOKS_A_STREAM: Final = 8
+"""How often the offline reports are measured while they fill up: to look for each call would cost what many messages do."""
+
+
 class Outlet:
     """Dispatch's calls to Redis for one shard."""
 
@@ -123,6 +128,8 @@ class Outlet:
         self._wait = pack(redis, *self._waiting())
         self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
+        self._dead = Capped(redis, keys.dead(), settings.dead_max_bytes)
+        self._offline = Capped(redis, keys.offline(), settings.offline_max_bytes, settings.offline_max_bytes // _LOOKS_A_STREAM)
 
     async def dispatch(self, held: str, most: int, lane: Lane = Lane.OUT, *, ring: bool = False) -> Dispatched:
         """Hand on the first of what stands in a lane, up to `most` entries.
@@ -240,6 +247,18 @@ class Outlet:
         names = [self._lease, self._keys.out(), self._keys.dead()]
         with fencing():
             await self._bury(keys=names, args=[held, GROUP, self._settings.dead_max, entry_id, reason])
+        await self._dead.grew(1)
+
+    async def hold(self, result: Dispatched) -> None:
+        """Hold what a call has added to for people to its bytes.
+
+        Raises:
+            RedisError: when Redis is away.
+        """
+        if result.dead:
+            await self._dead.grew(result.dead)
+        if result.offline:
+            await self._offline.grew(result.offline * self._settings.body_max_bytes)
 
 
 class Dispatcher:
@@ -267,6 +286,7 @@ class Dispatcher:
         """Hand on a batch of a lane."""
         result = await self._outlet.dispatch(held, self._batch_max, lane, ring=ring)
         _count(lane, result)
+        await self._outlet.hold(result)
         if lane is Lane.FAST:
             await self._settle_fast(result)
         elif result.failed_id:

@@ -147,7 +147,17 @@ class Settings(BaseModel):
         100_000, description="Collect pauses while this many entries wait in out: dispatch is behind or away."
     )
     dead_max: Count = Field(10_000, description="About how many dead letters are kept; the oldest go first.")
+    dead_max_bytes: Bytes = Field(
+        67_108_864,
+        description="About how much memory of Redis the dead letters of a shard may take (64 MiB); the older half goes first. "
+        "An entry that is larger by itself is not kept.",
+    )
     offline_max: Count = Field(10_000, description="About how many offline reports are kept; the oldest go first.")
+    offline_max_bytes: Bytes = Field(
+        268_435_456,
+        description="About how much memory of Redis the offline reports of a shard may take (256 MiB); the older half goes "
+        "first.",
+    )
     events_max: Count = Field(
         100_000, description="About how many events of presence a shard keeps (online, offline …); the oldest go first."
     )

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from router.any_json import check_json
 from router.errors import RuleBroken
 from router.settings import Settings
 from router.targets import check_id, check_target, is_target
@@ -52,7 +53,6 @@ _IDS_OF_EXCLUDED: Final = {"session": 1, "device": 2}
 _NO_INDENT: Final = -1
 """Has msgspec leave out all white space between the parts of JSON, and the parts as they are, numbers to the last digit."""
 
-_decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -222,7 +222,7 @@ def _minified(body: bytes) -> bytes:
     A raw control byte is not allowed within a JSON string, so none is left in it.
     """
     try:
-        _decoder.decode(body)  # which refuses more than the next call does, such as a number that no double can say
+        check_json(body)  # which refuses more than the next call does, such as a number that no double can say
         return msgspec.json.format(body, indent=_NO_INDENT)
     except RecursionError:
         raise RuleBroken("body", "nested too deeply") from None

@@ -15,6 +15,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, ResponseError
 
 import lua
+from router.capped import Capped
 from router.collect.batch import Forward, Item
 from router.collect.entries import Entry
 from router.collect.eras import Era
@@ -88,6 +89,7 @@ class Intake:
         self._append = redis.register_script(lua.source("append"))
         self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
+        self._dead = Capped(redis, keys.dead(), settings.dead_max_bytes)
         self._tracer = Tracer(redis, settings)
         self._begin_era = redis.register_script(lua.source("era_begin"))
         self._confirm_era = redis.register_script(lua.source("era_confirm"))
@@ -227,6 +229,7 @@ class Intake:
         args: list[Any] = [held, GROUP, self._settings.dead_max, *(part for pair in dead for part in pair)]
         with fencing():
             moved: int = await self._bury(keys=[self._lease, self._keys.intake(), self._keys.dead()], args=args)
+        await self._dead.grew(moved)
         return moved
 
     async def tell(self, held: str, events: Sequence[TraceEvent]) -> None:

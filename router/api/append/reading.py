@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from router.any_json import check_json
 from router.collect.entries import CARRIED_PREFIX, CONTENT_MAX_BYTES, FIELDS, Entry, read_content, read_message
 from router.errors import RuleBroken
 from router.http.problems import Problem
@@ -40,7 +41,6 @@ _OTHERS_MAX_BYTES: Final = 262_144
 """Sixteen carried fields of 1,024 characters each in name and value, the id, the names, and some white space between them."""
 
 _items = msgspec.json.Decoder(list[msgspec.Raw])
-_any = msgspec.json.Decoder()
 _item = msgspec.json.Decoder(msgspec.Raw)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _strings = msgspec.json.Decoder(list[str])
@@ -223,7 +223,7 @@ def _plain_fields(item: _Plain, settings: Settings) -> list[tuple[bytes, bytes]]
     """
     body, ttl = bytes(item.body), bytes(item.ttl)
     if item.text is msgspec.UNSET:
-        _any.decode(body)
+        check_json(body)
         fields = [(b"body", body)]
     elif body:
         return None
