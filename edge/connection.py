@@ -110,6 +110,11 @@ class Connection(asyncio.Protocol):
         self._count_in(0, len(data))
         self._receive(data)
 
+    def enciphered(self, size: int) -> None:
+        """So many bytes more came than those that TLS carried; they are paid for like others."""
+        self._heard_at_s = time.monotonic()
+        self._count_in(0, size)
+
     def _receive(self, data: bytes) -> None:
         self._wire.receive_data(data)
         for event in self._wire.events_received():

@@ -34,6 +34,12 @@ SUBPROTOCOL: Final = Subprotocol("pushway.v1")
 
 _BEARER: Final = "bearer"
 
+_HELLO_OF_TLS: Final = 0x16
+"""The first byte of a client that speaks TLS (RFC 8446 section 5.1); no request begins with it."""
+
+_NO_TLS: Final = b"This port speaks no TLS: connect with ws://.\n"
+_TO_TLS: Final = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(_NO_TLS), _NO_TLS)
+
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
 _ADDRESS: Final = re.compile(r"(?i:https?|wss?)://([^/?]+)(/[^/].*)")
 _TOO_LARGE: Final = frozenset({HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE})
@@ -124,6 +130,20 @@ class Handshake(ServerProtocol, _AnswerFirst):
         """More has come than a request may have, and none was whole: say so, unless another answer was given."""
         if not self.eof_sent:
             self.send_response(self.reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too long.\n"))
+
+    def parse(self) -> Generator[None]:
+        """Parse, unless it begins as TLS does, of which no line would ever come to an end: say at once that it is not spoken.
+
+        To whoever speaks TLS, any answer that is none says so; this one can also be read.
+        """
+        while not self.reader.buffer and not self.reader.eof:
+            yield
+        if self.reader.buffer[:1] != bytes([_HELLO_OF_TLS]):
+            yield from super().parse()
+            return
+        self.writes.append(_TO_TLS)
+        self.send_eof()
+        yield from self.discard()
 
     def answer(self, request: Request) -> Response:
         """Return the answer to a request: 101 on the one path there is, else a line that helps.

@@ -70,7 +70,7 @@ class Node:
         self._ttl_ms = settings.node_ttl_ms
         self._sessions = sessions
         self._outages = outages
-        self._address = settings.edge_address or f"ws://{settings.edge_host}:{settings.edge_port}"
+        self._address = settings.edge_address or _address(settings)
         self._started_ms = time.time_ns() // 1_000_000
         self._state: Literal["live", "draining"] = "live"
         self._beat_script = redis.register_script(lua.source("node_beat"))
@@ -142,3 +142,8 @@ class Node:
                 log.info("node_forgotten", shard=keys.shard)
                 self._on_forgotten(keys.shard)
             self._listed.add(keys.shard)
+
+
+def _address(settings: Settings) -> str:
+    scheme = "wss" if settings.edge_tls_cert_file else "ws"
+    return f"{scheme}://{settings.edge_host}:{settings.edge_port}"

@@ -65,6 +65,8 @@ from router.settings import Settings
 from router.stored import Document
 from router.subscriptions import END, READ_ANEW, Subscriptions
 from router.targets import ALL
+from router.tls.certificate import Certificate, edge_certificate
+from router.tls.sealed import Sealed
 from router.trace import Tracer
 
 log = structlog.get_logger(__name__)
@@ -86,10 +88,11 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     """Hold connections until `stop` is set, then drain. Cancellation cuts them; what stands in Redis then lapses.
 
     Raises:
-        SetupError: when Redis is not fit, or the address cannot be listened on.
+        SetupError: when Redis or the certificate is not fit, or the address cannot be listened on.
     """
     health.set(PROBES, ok=False, why="no probe has come back yet")
     health.set(KEYS, ok=False, why="no key to check tokens with yet")
+    certificate = edge_certificate(settings)
     redis, mongo = open_redis(settings), open_mongo(settings)
     try:
         async with anyio.create_task_group() as tasks:
@@ -97,7 +100,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             await await_redis(redis, settings, health)
             tasks.cancel_scope.cancel()
         if not stop.is_set():
-            await _serve(settings, health, stop, redis, mongo)
+            await _serve(settings, health, stop, certificate, redis, mongo)
     finally:
         with anyio.move_on_after(settings.redis_timeout_s, shield=True):
             await redis.aclose()
@@ -110,7 +113,12 @@ async def _end_unstarted(stop: anyio.Event, tasks: TaskGroup) -> None:
 
 
 async def _serve(
-    settings: Settings, health: Health, stop: anyio.Event, redis: Redis, mongo: AsyncMongoClient[Document]
+    settings: Settings,
+    health: Health,
+    stop: anyio.Event,
+    certificate: Certificate | None,
+    redis: Redis,
+    mongo: AsyncMongoClient[Document],
 ) -> None:
     # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
     # One a part, since each tells by its own calls that an outage is over.
@@ -187,7 +195,7 @@ async def _serve(
         tasks.start_soon(_note_keys, verifier, health)
         tasks.start_soon(sweep, admission.connections, settings)
         try:
-            async with _listening(admission, settings):
+            async with _listening(admission, settings, certificate, tasks):
                 log.info("edge_started", node=node.id, host=settings.edge_host, port=settings.edge_port)
                 await stop.wait()
             health.set(DRAINING, ok=False, why="draining")
@@ -228,16 +236,27 @@ def _gate(settings: Settings) -> Gate:
     return Gate(settings, raise_limit(), time.monotonic())
 
 
+def _accept(admission: Admission, certificate: Certificate | None) -> asyncio.Protocol:
+    """Return the protocol of a new socket, which is counted and has its time from the first byte on, also below TLS."""
+    connection = admission.accept()
+    return connection if certificate is None else Sealed(connection, certificate.context, connection.enciphered)
+
+
 @asynccontextmanager
-async def _listening(admission: Admission, settings: Settings) -> AsyncIterator[None]:
+async def _listening(
+    admission: Admission, settings: Settings, certificate: Certificate | None, tasks: TaskGroup
+) -> AsyncIterator[None]:
     """Accept connections within the block; those accepted live on behind it.
 
     Raises:
         SetupError: when the address cannot be listened on.
     """
     loop = asyncio.get_running_loop()
+    accept = partial(_accept, admission, certificate)
+    if certificate is not None:
+        tasks.start_soon(certificate.run)
     try:
-        server = await loop.create_server(admission.accept, settings.edge_host, settings.edge_port, backlog=BACKLOG)
+        server = await loop.create_server(accept, settings.edge_host, settings.edge_port, backlog=BACKLOG)
         for listening in server.sockets:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX_BYTES)
     except OSError as exc:

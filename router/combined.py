@@ -76,6 +76,11 @@ def _stray(settings: Settings) -> Iterator[Problem]:
 def _of_tls(settings: Settings) -> Iterator[Problem]:
     yield from (Problem(*found) for found in redis_problems(settings.redis_url, settings.redis_ca_file))
     yield from (Problem(*found) for found in mongo_problems(settings.mongo_url, settings.mongo_ca_file))
+    for door in ("edge", "http"):
+        given = [part for part in ("cert", "key") if getattr(settings, f"{door}_tls_{part}_file")]
+        if len(given) == 1:
+            other = "key" if given == ["cert"] else "cert"
+            yield Problem(f"{door}_tls_{given[0]}_file", f"it takes {door}_tls_{other}_file beside it")
 
 
 def _of_shown(settings: Settings) -> Iterator[Problem]:

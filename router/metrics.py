@@ -38,6 +38,7 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 LABELS: Final[Mapping[str, str]] = {
     "code": "the close code ([protocol.md](protocol.md)); `other` for one that only a back end chooses",
+    "door": "`edge`, or `http` of auth and the API",
     "event": "`offline` or `gone` ([presence.md](presence.md))",
     "method": "of HTTP; `other` for what is none",
     "operation": "of Redis: the script in `lua/`, the command, or `pipeline`; of MongoDB: the collection's call",
@@ -62,6 +63,19 @@ LABELS: Final[Mapping[str, str]] = {
 # -- every service ---------------------------------------------------------------------------------------------------
 
 BUILD: Final = Gauge("pushway_build_info", "Always 1. Which version runs where?", ["version"])
+
+# -- TLS -------------------------------------------------------------------------------------------------------------
+
+CERTIFICATE_EXPIRES: Final = Gauge(
+    "pushway_certificate_expires_seconds",
+    "Unix time at which the certificate that new handshakes get is over. Is a new one due?",
+    ["door"],
+)
+TLS_FAILED: Final = Counter(
+    "pushway_tls_failed",
+    "Connections whose TLS handshake failed: no TLS, none that we speak, or a certificate that the client does not believe. Do "
+    "clients trust it?",
+)
 
 # -- the servers that all rest on ------------------------------------------------------------------------------------
 
@@ -247,14 +261,15 @@ HTTP_SECONDS: Final = Histogram(
 )
 
 _STREAMS: Final = (STREAM_ENTRIES, STREAM_PENDING, STREAM_OLDEST_SECONDS)
+_TLS: Final = (CERTIFICATE_EXPIRES, TLS_FAILED)
 _STAGES: Final = (LATENCY_SECONDS, BATCH_SIZE)
 _HTTP: Final = (HTTP_REQUESTS, HTTP_SECONDS)
 _STORES: Final = (OUTAGES, REDIS_SECONDS, MONGO_SECONDS)
 
 OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
-    "auth": (BUILD, REDIS_SECONDS, MONGO_SECONDS, TOKENS_ISSUED, TOKENS_CHECKED, TOKENS_REVOKED, *_HTTP),
+    "auth": (BUILD, *_TLS, REDIS_SECONDS, MONGO_SECONDS, TOKENS_ISSUED, TOKENS_CHECKED, TOKENS_REVOKED, *_HTTP),
     "collect": (
-        *(BUILD, *_STORES, LEASE_HELD, *_STREAMS, *_STAGES, *_HTTP),
+        *(BUILD, *_TLS, *_STORES, LEASE_HELD, *_STREAMS, *_STAGES, *_HTTP),
         *(ACCEPTED, REPEATED, RECOVERED, TRANSIENT, DEAD, TRACE_LOST),
     ),
     "dispatch": (
@@ -274,7 +289,7 @@ OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
         DEAD,
     ),
     "edge": (
-        *(BUILD, *_STORES, *_STAGES),
+        *(BUILD, *_TLS, *_STORES, *_STAGES),
         *(SESSIONS, CONNECTIONS, SUBSCRIPTIONS, FEEDS, HANDSHAKES_FAILED, CLOSES, TOKENS_CHECKED),
         *(DELIVERED, DUPLICATES, EXPIRED, REFUSED, GAPS),
         *(LAPSED, BEHIND, REPLAYED, RESUBSCRIBED, PROBE_AGE_SECONDS),

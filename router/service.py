@@ -2,7 +2,7 @@
 
 SIGTERM or SIGINT sets the stop event, and the service ends in its own time; a second signal cancels it at once. The ops
 port is served beside it to the very end, so that a draining service still says that it is draining. SIGUSR1 has it log more,
-SIGUSR2 as much as it is set to.
+SIGUSR2 as much as it is set to. SIGHUP has it look at the files of its certificate; it ends no service.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from router.logs import Logs, configure
 from router.metrics import registry_of
 from router.ops import Health, ops_app
 from router.settings import Settings
+from router.tls.certificate import look_again
 
 OK: Final = 0
 FAILED: Final = 1
@@ -30,6 +31,8 @@ WRONG_SETUP: Final = 2
 MORE_LOGS: Final = signal.SIGUSR1
 LOGS_AS_SET: Final = signal.SIGUSR2
 """What changes the level of the logs; `up` hands both on to its services."""
+
+LOOK_AGAIN: Final = signal.SIGHUP
 
 _COLLECT_AFTER: Final = (10_000, 5, 5)
 """From how many new objects on the garbage collector looks at the youngest, and how many of its looks make one at the older.
@@ -83,7 +86,7 @@ async def cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
 async def _until_stopped(name: str, settings: Settings, serve: Serve, logs: Logs) -> int:
     stop = anyio.Event()
     code = FAILED  # which is what remains when a second signal cuts the service off
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, MORE_LOGS, LOGS_AS_SET) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, MORE_LOGS, LOGS_AS_SET, LOOK_AGAIN) as signals:
         async with anyio.create_task_group() as tg:
             tg.start_soon(_obey, signals, stop, tg.cancel_scope, logs)
             tg.start_soon(logs.run)
@@ -99,6 +102,9 @@ async def _obey(signals: AsyncIterator[signal.Signals], stop: anyio.Event, scope
             logs.say_more()
         elif signum == LOGS_AS_SET:
             logs.say_as_set()
+        elif signum == LOOK_AGAIN:
+            log.info("look_requested", signal=signum.name)
+            look_again()
         elif stop.is_set():
             log.warning("service_cancelled", signal=signum.name)
             scope.cancel()

@@ -189,6 +189,12 @@ class Settings(BaseModel):
     edge_address: str = Field(
         "", description="How clients reach this edge, as in wss://host:port. Default: from edge_host and edge_port."
     )
+    edge_tls_cert_file: str = Field(
+        "",
+        description="PEM file of the edge's certificate, and behind it those that lead to its CA: the edge then speaks wss:// "
+        "(TLS 1.2 or 1.3) and nothing else. Unless set, ws://.",
+    )
+    edge_tls_key_file: str = Field("", description="PEM file of its private key, without a password.")
     edge_origins: Texts = Field(
         (),
         description="Origins of the pages that may connect, as in https://app.example.com or https://*.example.com; * lets all "
@@ -205,7 +211,7 @@ class Settings(BaseModel):
     probe_quiet_ms: Ms = Field(2_000, description="A node channel quiet for this long is probed: the edge publishes to itself.")
     probe_timeout_ms: Ms = Field(3_000, description="A probe not back by then means the edge is deaf: it subscribes anew.")
     connect_timeout_s: Seconds = Field(
-        5.0, description="How long a client has for the handshake, and then for its connect frame."
+        5.0, description="How long a client has for the handshake, that of TLS included, and then for its connect frame."
     )
     handshake_max_bytes: Bytes = Field(
         16_384,
@@ -473,10 +479,21 @@ class Settings(BaseModel):
     edge_urls: Texts = Field(
         ("ws://127.0.0.1:8002/v1/connect",), description="Edges that `pushway listen` connects to, in turn."
     )
+    http_tls_cert_file: str = Field(
+        "",
+        description="PEM file of the certificate of the API and of auth, and behind it those that lead to its CA: both then "
+        "speak https and nothing else; auth_url is to say so. The ops ports stay plain.",
+    )
+    http_tls_key_file: str = Field("", description="PEM file of its private key, without a password.")
     http_ca_file: str = Field(
         "",
         description="PEM file of CA certificates to trust beside those of the machine, where auth_url, jwt_jwks_url, "
         "auth_callback_url, edge_urls or api_ready_urls say https or wss.",
+    )
+    tls_reload_s: Seconds = Field(
+        10.0,
+        description="How often the files of a certificate and its key are looked at. A fit new pair serves new handshakes; "
+        "connections that stand go on. SIGHUP has them looked at at once.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least a log line must be.")
     log_format: Literal["console", "json"] = Field("console", description="For people, or a JSON object a line.")

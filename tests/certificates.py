@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -43,3 +44,15 @@ class Authority:
     def trust(self) -> ssl.SSLContext:
         """The context of a client that trusts this CA alone."""
         return ssl.create_default_context(cafile=self.file)
+
+
+def shown(port: int, trust: ssl.SSLContext) -> bytes | None:
+    """Return the certificate that localhost shows on a port; None where it shows none that is trusted. Blocks."""
+    try:
+        with (
+            socket.create_connection(("localhost", port)) as plain,
+            trust.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            return tls.getpeercert(binary_form=True)
+    except OSError:
+        return None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import cycle
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -95,6 +96,7 @@ class Client:
         token_in_header: send the token in `Authorization`, not in the first frame.
         on_status: told of every status, in order, from within the iteration.
         pauses: how long to wait between tries.
+        tls: the context for wss://, where the machine's trust store does not know the CA of the edges.
         proxy: URL of an HTTP proxy. The environment is not looked at: edges are often neighbours.
 
     Raises:
@@ -117,6 +119,7 @@ class Client:
         token_in_header: bool = False,
         on_status: Callable[[Status], None] = lambda _status: None,
         pauses: Pauses = _PAUSES,
+        tls: SSLContext | None = None,
         proxy: str | None = None,
     ) -> None:
         self._urls = cycle(urls)
@@ -136,7 +139,7 @@ class Client:
         self._tell = on_status
         self._tries = Tries(pauses)
         self._renewal = Renewal(pauses)
-        self._proxy = proxy
+        self._open_link = partial(open_link, tls=tls, proxy=proxy)
         self._link: Link | None = None
         self._expired = False
 
@@ -263,13 +266,13 @@ class Client:
         # The latest of them, where not all fit; of the others the edge has the device's cursor, if there is a device.
         while given_max and len(self._address(given_max)) > ADDRESS_MAX_CHARS:
             given_max //= 2
-        return await open_link(self._address(given_max), token=token, proxy=self._proxy)
+        return await self._open_link(self._address(given_max), token=token)
 
     def _address(self, given_max: int) -> str:
         return connect_address(self._url, self._device, self._since(given_max), self._asked.topics)
 
     async def _open_by_frame(self, token: str) -> Link:
-        link = await open_link(self._url, token=None, proxy=self._proxy)
+        link = await self._open_link(self._url, token=None)
         try:
             asked = self._asked = Asked(self._topics)
             await link.send(connect_frame(token, self._device, self._since(), asked.topics))

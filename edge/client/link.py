@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ssl import SSLContext
 from typing import Final
 
 import anyio
@@ -43,12 +44,13 @@ class Silent(OSError):
     """The other side has vanished without a word."""
 
 
-async def open_link(address: str, *, token: str | None, proxy: str | None) -> Link:
+async def open_link(address: str, *, token: str | None, tls: SSLContext | None, proxy: str | None) -> Link:
     """Connect.
 
     Args:
         address: the edge's, with what is to be asked for in it.
         token: goes in the header, unless None.
+        tls: the context for wss://; None is the machine's trust store.
         proxy: URL of an HTTP proxy.
 
     Raises:
@@ -59,6 +61,7 @@ async def open_link(address: str, *, token: str | None, proxy: str | None) -> Li
         address,
         subprotocols=[SUBPROTOCOL],
         additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
+        ssl=tls if address.startswith("wss:") else None,
         proxy=proxy,
         compression=None,
         open_timeout=OPEN_TIMEOUT_S,

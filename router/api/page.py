@@ -85,7 +85,7 @@ class Page:
     async def _places(self, request: Request) -> Response:
         self._check_host(request)
         intake = Keys(self._settings.prefix, 0).intake()
-        redis_cli = redis_command(self._settings.redis_url)
+        redis_cli = redis_command(self._settings.redis_url, self._settings.redis_ca_file)
         return JSONResponse({"edges": list(self._settings.edge_urls), "intake": intake, "redis_cli": redis_cli})
 
     async def _token(self, request: Request) -> Response:
@@ -117,10 +117,11 @@ class Page:
             raise Problem(HTTPStatus.FORBIDDEN, "the page is for this machine: open it as http://127.0.0.1 or localhost")
 
 
-def redis_command(url: str) -> str:
+def redis_command(url: str, ca_file: str = "") -> str:
     """Return how redis-cli is called for a Redis; what a password belongs into is left for people to fill in."""
     parts = urlsplit(url)
     if parts.scheme == "redis" and "@" not in parts.netloc:
         host = [] if parts.hostname in _LOCAL else ["-h", parts.hostname or ""]
         return shlex.join(["redis-cli", *host, "-p", str(parts.port or 6379)])
-    return shlex.join(["redis-cli", "-u", f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}"])
+    trust = ["--cacert", ca_file] if ca_file else []
+    return shlex.join(["redis-cli", "-u", f"{parts.scheme}://…@{parts.netloc.rpartition('@')[2]}", *trust])

@@ -6,11 +6,12 @@ It keeps nothing but the key, so any number of copies run side by side on one ke
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
+from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -51,6 +52,7 @@ from router.redis_client import open_redis
 from router.revoked import Revoked
 from router.settings import Settings
 from router.targets import check_id
+from router.tls.certificate import http_certificate
 
 NO_STORE: Final = {"cache-control": "no-store"}
 """An answer with a token in it, or about one, is nobody's to keep (RFC 6749, section 5.1)."""
@@ -180,18 +182,18 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
     keys = ApiKeys(settings)
     with listen(settings.auth_host, settings.auth_port) as listener:
         # Not before: a start that fails leaves no key behind where nobody will look for it.
-        key = load_or_make(settings.auth_key_file)
+        certificate, key = http_certificate(settings), load_or_make(settings.auth_key_file)
         async with open_redis(settings) as redis, open_mongo(settings) as mongo:
             app = Auth(settings, key, keys.ring, redis, Revoked(mongo, settings)).app()
-            await _serve(listener, app, keys, settings, health, stop)
+            await _serve(partial(serve_on, listener, app, stop, certificate=certificate), keys, settings, health, stop)
 
 
 async def _serve(
-    listener: socket.socket, app: Starlette, keys: ApiKeys, settings: Settings, health: Health, stop: anyio.Event
+    serve_app: Callable[..., Coroutine[Any, Any, None]], keys: ApiKeys, settings: Settings, health: Health, stop: anyio.Event
 ) -> None:
     async with anyio.create_task_group() as tg:
         tg.start_soon(keys.follow, stop)
-        await tg.start(serve_on, listener, app, stop)
+        await tg.start(serve_app)
         health.set("http", ok=True)
         log.info("auth_opened", host=settings.auth_host, port=settings.auth_port)
         await stop.wait()

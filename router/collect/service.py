@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 from anyio.abc import TaskGroup
 
@@ -29,6 +31,7 @@ from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
 from router.subscriptions import Subscriptions
+from router.tls.certificate import http_certificate
 
 ROLE = "collect"
 
@@ -79,4 +82,5 @@ async def _open_api(
     page = Page(append, settings) if settings.api_page else None
     api = api_app(settings, health, stores, append, keys.ring, page)
     tasks.start_soon(keys.follow, stop)
-    await tasks.start(serve_http, api, settings.api_host, settings.api_port, stop)
+    certificate = http_certificate(settings)
+    await tasks.start(partial(serve_http, api, settings.api_host, settings.api_port, stop, certificate=certificate))

@@ -37,6 +37,7 @@ from router.commands.output import printable
 from router.errors import PushwayError, RuleBroken
 from router.settings import Settings
 from router.targets import USER_PREFIX, check_id
+from router.tls.trust import http_trust
 
 _PAUSES: Final = Pauses(max_s=3.0)
 """A person watches, and one of them is no crowd to spread."""
@@ -101,7 +102,8 @@ def _urls(settings: Settings, edge: str | None) -> tuple[str, ...]:
     if edge.startswith(("ws://", "wss://")):
         return (edge,)
     if not edge.isdecimal() or not 1 <= int(edge) <= len(settings.edge_urls):
-        raise RuleBroken("--edge", f"a number from 1 to {len(settings.edge_urls)} (edge_urls) or a ws:// address is expected")
+        rule = f"a number from 1 to {len(settings.edge_urls)} (edge_urls) or a ws:// or wss:// address is expected"
+        raise RuleBroken("--edge", rule)
     return (settings.edge_urls[int(edge) - 1],)
 
 
@@ -129,6 +131,7 @@ async def _listen(
             since=since,
             on_status=teller.tell,
             pauses=_PAUSES,
+            tls=http_trust(settings),
         ) as client:
             async for message in client:
                 teller.count(message.to)

@@ -4,6 +4,7 @@ configuration ──────────────────────
 redis answers? ─▶ redis, config, streams, leases, edges, presence, strays
 mongodb ───────────────────────────────────────────────────
 auth ──────────────────────────────────────────────────────
+certificates ──────────────────────────────────────────────
 clocks ────────────────────────────────────────────────────
 """
 
@@ -21,6 +22,7 @@ from redis.asyncio import Redis
 
 from router.doctor import (
     auth_server,
+    certificates,
     clocks,
     configuration,
     edges,
@@ -42,7 +44,20 @@ ANSWER_TIMEOUT_S: Final = 4.0
 
 GROUP_TIMEOUT_S: Final = 12.0
 
-GROUPS: Final = ("settings", "Redis", "prefix", "leases", "streams", "edges", "presence", "strays", "MongoDB", "auth", "clocks")
+GROUPS: Final = (
+    "settings",
+    "Redis",
+    "prefix",
+    "leases",
+    "streams",
+    "edges",
+    "presence",
+    "strays",
+    "MongoDB",
+    "auth",
+    "certificates",
+    "clocks",
+)
 """In the order in which they are told."""
 
 T = TypeVar("T")
@@ -77,6 +92,7 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
             start("settings", partial(configuration.examine, settings, file))
             start("MongoDB", partial(_mongodb, mongo, hasty))
             start("auth", partial(auth_server.examine, hasty))
+            start("certificates", partial(certificates.examine, settings))
             start("clocks", partial(clocks.examine, redis, mongo, hasty))
             silent = await _silence(redis, hasty)
             if silent:

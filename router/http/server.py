@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import Final
+from typing import Any, Final, cast
 
 import anyio
 import uvicorn
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp
 
 from router.errors import SetupError
 from router.http.protocol import ProblemProtocol
+from router.tls.certificate import Certificate
+from router.tls.sealed import Sealed
 
 GRACE_S: Final = 5
 """How long requests in hand may take to finish when the server stops. They are all short."""
@@ -28,11 +31,13 @@ async def serve_http(
     port: int,
     stop: anyio.Event,
     *,
+    certificate: Certificate | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until `stop` is set; requests in hand are finished first, within `GRACE_S`.
 
-    Started with `TaskGroup.start`, it reports when it listens. Port 0 serves none and returns at once.
+    Started with `TaskGroup.start`, it reports when it listens. Port 0 serves none and returns at once. With a certificate it
+    speaks https, and looks after that.
 
     Raises:
         SetupError: when the address cannot be listened on.
@@ -41,7 +46,7 @@ async def serve_http(
         task_status.started()
         return
     with listen(host, port) as listener:
-        await serve_on(listener, app, stop, task_status=task_status)
+        await serve_on(listener, app, stop, certificate=certificate, task_status=task_status)
 
 
 async def serve_on(
@@ -49,12 +54,15 @@ async def serve_on(
     app: ASGIApp,
     stop: anyio.Event,
     *,
+    certificate: Certificate | None = None,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application as `serve_http` does, on a socket that listens already and stays the caller's to close."""
-    server = _Server(app, task_status)
+    server = _Server(app, task_status, certificate)
     async with anyio.create_task_group() as tg:
         tg.start_soon(server.end_at, stop)
+        if certificate is not None:
+            tg.start_soon(certificate.run)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -65,11 +73,11 @@ async def serve_on(
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: `router.service` decides when a process stops."""
 
-    def __init__(self, app: ASGIApp, task_status: TaskStatus[None]) -> None:
+    def __init__(self, app: ASGIApp, task_status: TaskStatus[None], certificate: Certificate | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=ProblemProtocol,
+                http=ProblemProtocol if certificate is None else _sealed(certificate),
                 # Nothing here is a WebSocket, and nobody's word is taken for where a request comes from.
                 ws="none",
                 proxy_headers=False,
@@ -100,6 +108,15 @@ class _Server(uvicorn.Server):
             server.close()
         for connection in self.server_state.connections:
             connection.shutdown()
+
+
+def _sealed(certificate: Certificate) -> type[asyncio.Protocol]:
+    """Return what makes a protocol for a connection, with TLS below it: not uvicorn's own TLS, which has one certificate."""
+
+    def make(**told: Any) -> asyncio.Protocol:  # noqa: ANN401 - what uvicorn tells its protocols
+        return Sealed(ProblemProtocol(**told), certificate.context)
+
+    return cast(type[asyncio.Protocol], make)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from router.errors import SettingError
+from router.errors import SettingError, SetupError
 from router.settings import Settings
+from router.tls.certificate import Unfit, read_pair
 from router.up.embedded import HOST, redis_command, store_command
 from router.up.folder import Kept
 
@@ -31,6 +32,12 @@ EDGES_MAX: Final = 8
 """Edges have the ports between N+2 and the first ops port, N+10."""
 
 CONFIG_NAME: Final = "pushway.toml"
+
+_FILES: Final = {
+    *("edge_tls_cert_file", "edge_tls_key_file", "http_tls_cert_file", "http_tls_key_file"),
+    *("redis_ca_file", "mongo_ca_file", "http_ca_file"),
+}
+"""Settings that name a file, from the folder that `up` was started in."""
 
 PORT_BASE_MAX: Final = 65_500
 """Leaves room for every port above it."""
@@ -135,7 +142,7 @@ def make_plan(request: Request, settings: Settings, kept: Kept) -> Plan:
         settings=_shared_settings(request, settings, data, kept),
         servers=servers,
         core=tuple(_core(request, data)),
-        edges=tuple(_edges(request, data)),
+        edges=tuple(_edges(request, settings, data)),
         ports=ports,
         given_urls=tuple(url for url in (request.redis_url, request.mongo_url) if url),
     )
@@ -194,14 +201,16 @@ def _shared_settings(request: Request, settings: Settings, data: Path, kept: Kep
         "api_ready_urls": tuple(_ready_url(port) for name, port in ops.items() if name != "collect"),
         "auth_host": HOST,
         "auth_port": request.port_base + 1,
-        "auth_url": f"http://{HOST}:{request.port_base + 1}",
+        "auth_url": _address(settings, "http", request.port_base + 1),
         "edge_host": HOST,
-        "edge_urls": tuple(f"ws://{HOST}:{port}/v1/connect" for port in _edge_ports(request)),
+        "edge_urls": tuple(_address(settings, "edge", port) + "/v1/connect" for port in _edge_ports(request)),
         "ops_host": HOST,
         # Each edge and each ops port has its own, on its command line.
         **{name: Settings.model_fields[name].default for name in ("node", "edge_port", "ops_port")},
     }
     asked = settings.model_dump(include=settings.model_fields_set)
+    # Children have another working folder.
+    asked |= {name: str(Path(asked[name]).absolute()) for name in _FILES & asked.keys() if asked[name]}
     for name in decided.keys() & asked.keys():
         if asked[name] != decided[name]:
             raise SettingError(name, "pushway up", "`up` decides it; see --port-base, --redis, --mongo and --edges")
@@ -214,6 +223,38 @@ def _shared_settings(request: Request, settings: Settings, data: Path, kept: Kep
         "api_page": True,
     }
     return Settings.model_validate(preferred | asked | decided)
+
+
+def _address(settings: Settings, door: Literal["http", "edge"], port: int) -> str:
+    """Return how clients reach a door.
+
+    Raises:
+        SetupError: when its certificate is for no name of this machine, or cannot be used.
+    """
+    plain, over_tls = {"http": ("http", "https"), "edge": ("ws", "wss")}[door]
+    if getattr(settings, f"{door}_tls_cert_file"):
+        return f"{over_tls}://{_name_of_ours(settings, door)}:{port}"
+    return f"{plain}://{HOST}:{port}"
+
+
+def _name_of_ours(settings: Settings, door: Literal["http", "edge"]) -> str:
+    """Return a name of this machine that the certificate of a door is for.
+
+    Raises:
+        SetupError: when it is for none of them, or cannot be used.
+    """
+    cert_file, key_file = getattr(settings, f"{door}_tls_cert_file"), getattr(settings, f"{door}_tls_key_file")
+    try:
+        names = read_pair(Path(cert_file), Path(key_file)).names
+    except Unfit as exc:
+        raise SetupError(f"{door}_tls_cert_file and {door}_tls_key_file cannot be used: {exc}.") from exc
+    for name in (HOST, "localhost"):
+        if name in names:
+            return name
+    shown = ", ".join(names) or "nobody"
+    raise SetupError(
+        f"{door}_tls_cert_file is for {shown}: `up` serves this machine, so it must name {HOST} or localhost, too."
+    )
 
 
 def _servers(request: Request, data: Path) -> Iterator[Spec]:
@@ -229,11 +270,13 @@ def _core(request: Request, data: Path) -> Iterator[Spec]:
         yield _service(name, name, data, ops_port=ops[name])
 
 
-def _edges(request: Request, data: Path) -> Iterator[Spec]:
+def _edges(request: Request, settings: Settings, data: Path) -> Iterator[Spec]:
     ops = _ops_ports(request)
     for n, port in enumerate(_edge_ports(request), start=1):
         name = f"edge-{n}"
-        yield _service(name, "edge", data, node=name, edge_port=port, ops_port=ops[name])
+        # What it would say by itself is its address, which need not be what its certificate is for.
+        address = {"edge_address": _address(settings, "edge", port)} if settings.edge_tls_cert_file else {}
+        yield _service(name, "edge", data, node=name, edge_port=port, ops_port=ops[name], **address)
 
 
 def _service(name: str, service: str, data: Path, **own: str | int) -> Spec:

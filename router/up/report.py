@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from router.keys import Keys
+from router.settings import Settings
 from router.up.plan import DATA, Plan
 
 USER: Final = "alice"
@@ -56,7 +57,7 @@ def make_report(plan: Plan, token: str, pids: Mapping[str, int]) -> Report:
     body = shlex.quote(_BODY)
     intake = Keys(settings.prefix, 0).intake()
     return Report(
-        api=f"http://{settings.api_host}:{settings.api_port}",
+        api=_api(settings),
         auth=settings.auth_url,
         edges=settings.edge_urls,
         redis=_without_credentials(settings.redis_url),
@@ -123,7 +124,16 @@ def _short(path: Path) -> str:
 def _redis_cli(plan: Plan) -> str:
     url = plan.settings.redis_url
     given = url in plan.given_urls
-    return f"redis-cli -u {shlex.quote(_without_credentials(url))}" if given else f"redis-cli -p {urlsplit(url).port}"
+    if not given:
+        return f"redis-cli -p {urlsplit(url).port}"
+    trust = f" --cacert {shlex.quote(_short(Path(plan.settings.redis_ca_file)))}" if plan.settings.redis_ca_file else ""
+    return f"redis-cli -u {shlex.quote(_without_credentials(url))}{trust}"
+
+
+def _api(settings: Settings) -> str:
+    # As auth, its neighbour with the same certificate.
+    auth = urlsplit(settings.auth_url)
+    return f"{auth.scheme}://{auth.hostname}:{settings.api_port}"
 
 
 def _without_credentials(url: str) -> str:

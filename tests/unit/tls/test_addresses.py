@@ -86,6 +86,13 @@ def test_ca_of_nothing_is_refused() -> None:
     assert "whom to trust, too (tlsCAFile)" in _refusal(mongo_url=f"{MONGO}&tlsCAFile=a", mongo_ca_file="b")
 
 
+@pytest.mark.parametrize("door", ["edge", "http"])
+@pytest.mark.parametrize(("given", "missing"), [("cert", "key"), ("key", "cert")])
+def test_certificate_and_key_come_together(door: str, given: str, missing: str) -> None:
+    """One without the other starts nothing."""
+    assert f"it takes {door}_tls_{missing}_file beside it" in _refusal(**{f"{door}_tls_{given}_file": "some.pem"})
+
+
 def test_when_mongodb_is_reached_over_tls() -> None:
     """Said, or by the kind of address."""
     assert mongo_has_tls("mongodb://h/?tls=true")

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import SettingError
+from router.errors import SettingError, SetupError
 from router.settings import Settings
 from router.up.folder import Kept
 from router.up.plan import EDGES_MAX, MONGO_PORT, PORT_BASE_MAX, Plan, Request, make_plan
+from router.up.report import make_report
+from tests.certificates import Authority
 
 _DATA = Path("/data")
 _REQUEST = Request(data=_DATA)
@@ -92,3 +94,34 @@ def test_a_setting_that_up_decides_is_refused() -> None:
     with pytest.raises(SettingError, match="node"):
         _plan(settings={"node": "mine"})
     _plan(settings={"auth_port": 8001})
+
+
+def test_certificates_make_addresses_secure(tmp_path: Path) -> None:
+    """With a name of this machine that they are for; each edge says so of itself. Files are found from any folder."""
+    authority = Authority(tmp_path)
+    edge, http = authority.issue("localhost", file="edge"), authority.issue("push.example.com", "127.0.0.1", file="http")
+    files = {"edge_tls_cert_file": str(edge.cert), "edge_tls_key_file": str(edge.key)}
+    files |= {"http_tls_cert_file": str(http.cert), "http_tls_key_file": str(http.key), "http_ca_file": "ca.pem"}
+    plan = _plan(settings={**files})
+    assert plan.settings.auth_url == "https://127.0.0.1:8001"
+    assert plan.settings.edge_urls == ("wss://localhost:8002/v1/connect", "wss://localhost:8003/v1/connect")
+    assert plan.settings.http_ca_file == str(Path("ca.pem").absolute())
+    assert "edge_address=wss://localhost:8003" in plan.edges[1].command
+    assert plan.core[0].ready_url == "http://127.0.0.1:8012/readyz"
+    assert make_report(plan, "token", {}).api == "https://127.0.0.1:8000"
+
+
+def test_certificate_for_another_machine_is_refused(tmp_path: Path) -> None:
+    """Nothing on this machine could be reached by its name."""
+    pair = Authority(tmp_path).issue("push.example.com")
+    with pytest.raises(SetupError, match=r"is for push\.example\.com: .* 127\.0\.0\.1 or localhost"):
+        _plan(settings={"edge_tls_cert_file": str(pair.cert), "edge_tls_key_file": str(pair.key)})
+    with pytest.raises(SetupError, match="http_tls_cert_file and http_tls_key_file cannot be used"):
+        _plan(settings={"http_tls_cert_file": "nowhere.pem", "http_tls_key_file": "nowhere.key"})
+
+
+def test_redis_cli_is_told_whom_to_trust(tmp_path: Path) -> None:
+    """As the services are."""
+    ca = str(Authority(tmp_path).file)
+    plan = _plan(Request(data=_DATA, redis_url="rediss://redis.example.com/0"), {"redis_ca_file": ca})
+    assert f"redis-cli -u rediss://redis.example.com/0 --cacert {ca}" in make_report(plan, "token", {}).append
