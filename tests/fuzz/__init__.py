@@ -2,6 +2,7 @@
 
 targets/        one module a target: SEEDS, and `run`, which takes any bytes and raises when a promise is broken     pure
 corpora/        inputs that were worth keeping, a file a target, an input a line
+words.dict      words that what is fuzzed knows, for libFuzzer to put in
 inputs.py       bytes as choices: which values a target makes of its input                                          pure
 corpus.py       the files of inputs
 mutation.py     inputs made of others, by chance alone: the short run in the tests, and where atheris is not        pure

@@ -27,6 +27,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 WORK: Final = ROOT / ".pushway-fuzz"
 """Inputs found and what was said, from campaign to campaign."""
 
+_WORDS: Final = Path(__file__).with_name("words.dict")
+
 _INPUT_S: Final = 20
 """An input that takes longer has broken something: on a machine that is busy, a good one takes some milliseconds."""
 
@@ -91,7 +93,7 @@ def _run_guided(name: str, seconds: int) -> Outcome:
         name,
         str(home / "inputs"),
         *(f"-max_total_time={seconds}", f"-timeout={_INPUT_S}", f"-rss_limit_mb={_MEMORY_MB}", "-print_final_stats=1"),
-        *(f"-artifact_prefix={home / 'broke-'}", f"-max_len={4 * corpus.INPUT_MAX_BYTES}", "-verbosity=1"),
+        *(f"-artifact_prefix={home / 'broke-'}", f"-max_len={4 * corpus.INPUT_MAX_BYTES}", f"-dict={_WORDS}"),
         timeout_s=seconds + _GRACE_S,
     )
     crash = next((file.read_bytes() for file in home.glob("broke-*")), None)

@@ -1,7 +1,7 @@
 """A session's place in an order: whatever is lost, repeated or late on the way, it gets each message once and in its turn.
 
-Bytes are steps: something is stored, comes, comes again or never, a page of the inbox is read. `test_session_machine.py` does the
-same with a whole edge, and with steps that hypothesis chooses; this is the rule by itself, a thousand times as fast.
+Bytes are steps: something is stored, comes, comes again or never, a page of the inbox is read. `test_session_machine.py` has a
+whole edge do the same, by steps that hypothesis chooses; this is the rule by itself, a thousand times as fast.
 """
 
 from __future__ import annotations
