@@ -107,7 +107,8 @@ def _is_stricter(flat: Flat) -> bool:
     """Tell whether an entry breaks one of the rules that are the fast lane's alone."""
     values = dict(_pairs(flat))
     controls = any(byte < 0x20 or byte == 0x7F for byte in values.get(b"body", b""))
-    return b"," in values.get(b"to", b"") or values.get(b"transient") == b"0" or controls
+    stored = not values.keys().isdisjoint({b"at", b"collapse"})
+    return stored or b"," in values.get(b"to", b"") or values.get(b"transient") == b"0" or controls
 
 
 def _as_collect_reads(flat: Flat, entry_id: str) -> dict[str, Any] | None:

@@ -166,7 +166,8 @@ def _is_sendable(code: int) -> bool:
 
 
 def _heard_by(lone: Lone) -> tuple[list[bytes], list[bytes], list[int], bool]:
-    """Return texts, pongs, close codes and whether the stream was ended."""
+    """Return texts, pongs, close codes and whether the stream was ended; the session heard of the request in any case."""
+    assert len(lone.heard.upgrades) == 1
     pongs: list[bytes] = []
     codes: list[int] = []
     data = lone.sent.partition(b"\r\n\r\n")[2]

@@ -6,7 +6,7 @@ The first byte says what is done: build lines and read them back, or deliver the
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge import kicked, replaced
 from edge.delivery import Delivery
@@ -14,19 +14,23 @@ from edge.frames import text_frame
 from edge.position import Position
 from router.collect.joined import Lines
 from router.lines import build_line, build_many, build_opts, build_place, content_of, id_of, read_opts, split_many
-from router.stored import make_body
+from router.stored import Body, make_body
 from router.targets import is_id
 from tests.fuzz.inputs import Choices
 from tests.unit.edge.outlets import KeptOutlet
 
 _TARGETS: Final = ("user:a", "user:b", "user:é%;=", "topic:a", "all")
 _HEAD: Final = 10
+_MESSAGES_MAX: Final = 20
+_SHARED: Final = make_body("m-9", 9, '"body":{"to":"many"}')
 _GOOD: Final = b'user:a 10 11 - {"type":"message","to":"user:a","seq":11,"id":"m","ts":1,"text":"good"}'
 _MANY: Final = b'many - - - user:a,10,11,user:b,10,12 "id":"m","ts":1,"body":{}}'
 
 SEEDS: Final = (
     b"\x00\x05\x01\x01\x01\x01\x02\x03\x01\x04hello",
     b"\x00" + bytes(range(120)),
+    b"\x00\x02\x10\x00"
+    + b"".join(bytes((target, kind, 0, 1)) for target, kind in ((0, 66), (1, 66), (0, 64), (0, 66), (1, 66))),
     b"\x01" + _GOOD + b"\n" + _MANY,
     b"\x01" + _GOOD.replace(b" - ", b" exp=5;not=session:1;trace=1 "),
     b"\x01" + _GOOD.replace(b" - ", b" exp=9999999999999;fast=1;more=1 "),
@@ -109,55 +113,75 @@ def _deliver_hostile(payload: bytes) -> None:
         assert together.hear(b"topic:a %d %d - %b" % (position.at, after, frame))["topic:a"][-1] == text_frame(frame)
 
 
+class _Said(NamedTuple):
+    """A message for one target, as collect has it.
+
+    Attributes:
+        place: prev and seq; None when it is transient.
+        whole: it is handed on as a body, which others may share.
+    """
+
+    target: str
+    place: tuple[int | None, int | None]
+    expires_ms: int | None
+    exclude: str
+    body: Body
+    whole: bool
+
+
+def _said(choices: Choices, seqs: dict[str, int]) -> _Said:
+    """Return the next message, and move its target's order on."""
+    target, kind = choices.one_of(_TARGETS), choices.byte()
+    ident = choices.text()
+    prev, seq = seqs[target], seqs[target] + 1 + choices.byte()
+    place: tuple[int | None, int | None] = (None, None)
+    if not kind & 1:
+        place, seqs[target] = (prev, seq), seq
+    exclude = ("", "session:1", f"device:{target},phone", "session:%3B;=")[kind >> 2 & 3]
+    expires_ms = (None, 5, 2**40, 2**44)[kind >> 4 & 3]
+    body = _SHARED
+    if not kind & 64:
+        body = make_body(ident if is_id(ident) else "m", choices.number(), f'"text":{_quoted(choices.text())}')
+    return _Said(target, place, expires_ms, exclude, body, bool(kind & 2))
+
+
 def _build_and_read(choices: Choices) -> None:
     """Build lines as collect does, shared and not, and hold what is delivered of one against the other."""
-    single: list[str] = []
+    single: list[bytes] = []
     shared = Lines(choices.number())
     seqs = dict.fromkeys(_TARGETS, _HEAD)
-    while choices and len(single) < 20:
-        target, kind = choices.one_of(_TARGETS), choices.byte()
-        ident = choices.text().replace("\n", " ") or "m"
-        if not is_id(ident):
-            ident = "m"
-        prev, seq = seqs[target], seqs[target] + 1 + choices.byte()
-        seqs[target] = seq
-        place: tuple[int | None, int | None] = (None, None) if kind & 1 else (prev, seq)
-        exclude = ("", "session:1", f"device:{target},phone", "session:%3B;=")[kind >> 2 & 3]
-        expires_ms = (None, 5, 2**40, 2**44)[kind >> 4 & 3]
-        if kind & 1:
-            seqs[target] = prev
-        body = make_body(ident, choices.number(), f'"text":{json.dumps(choices.text(), ensure_ascii=False)}')
-        frame = body.frame(target, place[1])
-        line = build_line(target, place[0], place[1], expires_ms, frame, exclude=exclude)
-        _check_line(line, target, place, (expires_ms, exclude), frame, (ident, body.content))
-        single.append(line)
-        shared.add(target, place, expires_ms, body if kind & 2 else frame, exclude=exclude)
+    while choices and len(single) < _MESSAGES_MAX:
+        said = _said(choices, seqs)
+        frame = said.body.frame(said.target, said.place[1])
+        line = build_line(said.target, *said.place, said.expires_ms, frame, exclude=said.exclude)
+        _check_line(line, said, frame)
+        single.append(line.encode())
+        what = said.body if said.whole else frame
+        shared.add(said.target, said.place, said.expires_ms, what, exclude=said.exclude)
     built = [line.encode() for line in shared.build()]
     assert shared.messages == len(single)
     assert all(line.count(b"\n") == 0 for line in built)
-    assert sorted(_parted(built)) == sorted(line.encode() for line in single)
+    assert sorted(_parted(built)) == sorted(single)
     one, other = _Ears(), _Ears()
-    assert one.hear(b"\n".join(built)) == other.hear(*(line.encode() for line in single))
+    assert one.hear(b"\n".join(built)) == other.hear(*single)
     assert one.places() == other.places()
 
 
-def _check_line(
-    line: str,
-    target: str,
-    place: tuple[int | None, int | None],
-    wishes: tuple[int | None, str],
-    frame: str,
-    said: tuple[str, str],
-) -> None:
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _check_line(line: str, said: _Said, frame: str) -> None:
     """Read a line back."""
     parts = line.encode().split(b" ", 4)
-    texts = [b"-" if number is None else b"%d" % number for number in place]
-    assert [*parts[:3], parts[4]] == [target.encode(), *texts, frame.encode()]
+    texts = [b"-" if number is None else b"%d" % number for number in said.place]
+    assert [*parts[:3], parts[4]] == [said.target.encode(), *texts, frame.encode()]
     opts = read_opts(parts[3])
-    assert (opts.expires_ms, opts.exclude, opts.traced, opts.fast) == (*wishes, False, False)
-    assert (id_of(frame.encode()), content_of(frame)) == said
+    assert (opts.expires_ms, opts.exclude, opts.traced, opts.fast) == (said.expires_ms, said.exclude, False, False)
+    assert (id_of(frame.encode()), content_of(frame)) == (said.body.message_id, said.body.content)
     json.loads(frame)
-    many = build_many([build_place(target, *place)] * 2, build_opts(wishes[0], exclude=wishes[1]), _rest_of(frame))
+    places = [build_place(said.target, *said.place)] * 2
+    many = build_many(places, build_opts(said.expires_ms, exclude=said.exclude), _rest_of(frame))
     _, _, _, opts_text, payload = many.encode().split(b" ", 4)
     assert list(split_many(opts_text, payload)) == [line.encode()] * 2
 

@@ -35,7 +35,7 @@ SEEDS: Final = (
     b"\x03" + _CONNECT,
     b'\x05{"type":"unsubscribe","topic":"a"}\0{"type":"unsubscribe","topic":"zz"}',
     b'\x09{"type":"subscribe","topic":"a"}\0' * 8,
-    b"\x00" + b"\0".join(b'{"type":"subscribe","topic":"%d"}' % at for at in range(9)),
+    b"\x09" + b"\0".join(b'{"type":"subscribe","topic":"%d"}' % at for at in range(9)),
     b'\x04{"type":"ping"}\0' * 20,
     b'\x01{"type":"ack","seq":1001}\0{"type":"ack","seq":1,"to":"all"}\0{"type":"ack","seq":1,"to":"user:bob"}',
 )

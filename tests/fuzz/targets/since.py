@@ -41,6 +41,7 @@ SEEDS: Final = (
     b"\x04http://[::1]:5\x00localhost:8002",
     b"\x04http://[\x00[",
     b"\x04https://a.example.com/.evil\x00evil",
+    b"\x04https://evil.net/.example.com\x00evil.net",
 )
 
 
