@@ -28,7 +28,7 @@ _RULES: Final = TokenRules("pushway", "pushway", 5)
 _FOREIGN_RULES: Final = ForeignRules(frozenset({"EdDSA", "HS256"}), "pushway", "pushway", 5, "sub")
 _KEYS: Final = [TrustedKey("k1", _KEY.public_key(), frozenset({"EdDSA"})), *from_secrets([_SECRET])]
 _IN_2100_S: Final = 4_102_444_800
-_CLAIMS: Final = Claims("alice", _IN_2100_S, ("news", "room-*"), "t1", ("sport",))
+_CLAIMS: Final = Claims("alice", _IN_2100_S, ("news", "room-*"), "t1", ("sport",), 1)
 _GOOD: Final = issue(_CLAIMS, _KEY, "k1", _RULES, 1)
 
 _PAYLOAD: Final = b'{"iss":"pushway","aud":"pushway","sub":"alice","jti":"t","exp":4102444800,"topics":["a"]}'
@@ -146,6 +146,8 @@ def _check(claims: Claims, token: str) -> None:
     assert list(claims.topics) == said.get("topics", [])
     assert list(claims.subscribe) == said.get("subscribe", [])
     assert claims.expires_at == int(min(float(said["exp"]), EXPIRES_MAX_S)) or claims.expires_at == int(said["exp"])
+    iat = said.get("iat", 0)
+    assert claims.iat == iat or not isinstance(iat, int) or isinstance(iat, bool)
     assert said["iss"] == "pushway"
     assert "pushway" in said["aud"]
 
