@@ -92,7 +92,8 @@ async def test_bad_entries_among_good_ones_cost_them_no_order_and_little_time(si
     """4,000 of them, many of 64 KiB and more: the 200 good ones keep their order, and each comes while the flood goes on."""
     quiet_s = await _took_s(site, 0)
     flooded_s = await _took_s(site, 200)
-    print(f"200 good entries: {quiet_s:.2f} s alone, {flooded_s:.2f} s with 4,000 bad ones among them")
+    # Measured: 0.2 and 6 s, half of which it takes the test to append them.
+    assert flooded_s < 30 + 10 * quiet_s
     await site.is_kept()
     await site.nothing_is_left()
     assert await _memory_of_dead(site) <= DEAD_MAX_BYTES
