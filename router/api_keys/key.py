@@ -107,7 +107,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     """
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:  # also for numbers of thousands of digits, and for what is nested too deeply
         raise KeysBroken(f"it is not TOML ({exc})") from None
     tables = found.pop("key", [])
     if found or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -182,7 +182,10 @@ def read_time(said: object) -> datetime:
             said = None
     if not isinstance(said, datetime) or said.tzinfo is None:
         raise KeysBroken("its end is no moment as in 2026-12-31T00:00:00Z")
-    return said.astimezone(UTC)
+    try:
+        return said.astimezone(UTC)
+    except OverflowError:
+        raise KeysBroken("its end is before the year 1 or behind the year 9999") from None
 
 
 def _table(key: ApiKey) -> str:
@@ -193,5 +196,6 @@ def _table(key: ApiKey) -> str:
         f"scopes = {json.dumps([scope for scope in SCOPES if scope in key.scopes])}",
     ]
     if key.expires_at is not None:
-        lines.append(f"expires_at = {key.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+        # Not by strftime, which writes years before 1000 with fewer digits than TOML reads.
+        lines.append(f"expires_at = {key.expires_at.replace(tzinfo=None).isoformat(timespec='seconds')}Z")
     return "\n".join(lines) + "\n"

@@ -80,6 +80,8 @@ def test_one_name_may_have_several_keys() -> None:
     ("text", "said"),
     [
         ("key =", "not TOML"),
+        ("key = " + "[" * 1_500, "not TOML"),
+        ("key = " + "9" * 5_000, "not TOML"),
         ("api_key = 1", "something else"),
         ("key = 1", "something else"),
         ("key = [1]", "something else"),
@@ -88,6 +90,7 @@ def test_one_name_may_have_several_keys() -> None:
         (TABLE + "expires_at = 2026-12-31", "no moment"),
         (TABLE + 'expires_at = "soon"', "no moment"),
         (TABLE + "expires_at = 1", "no moment"),
+        (TABLE + "expires_at = 0001-01-01T00:00:00+23:59", "before the year 1"),
         (TABLE.replace("billing", ""), "no name"),
         (TABLE.replace("billing", "bil\\nling"), "no name"),
         (TABLE.replace("billing", "-x"), "no name"),
@@ -130,3 +133,9 @@ def test_moment_without_a_zone_is_none() -> None:
     """Nobody knows when that is."""
     with pytest.raises(KeysBroken):
         read_time("2026-12-31T00:00:00")
+
+
+def test_an_old_end_is_written_so_that_it_is_read_back() -> None:
+    """Years have four digits in TOML."""
+    (key,) = parse_keys(TABLE + "expires_at = 0026-11-24T12:00:00Z")
+    assert parse_keys(to_toml([key])) == (key,)
