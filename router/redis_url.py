@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
+_PORT_MAX: Final = 65_535
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -90,8 +91,9 @@ def _flag(word: str) -> bool:
 def _address(text: str, port: int) -> Address:
     host, colon, digits = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     host = host if colon else text
-    if (not host and "," in text) or (colon and not digits.isdigit()):
-        raise ValueError(f"{text!r} is no host:port")
+    if (not host and "," in text) or (colon and not (digits.isascii() and digits.isdigit() and int(digits[:6]) <= _PORT_MAX)):
+        # Not quoted: with a slash in it as it is, a password ends up here.
+        raise ValueError("a host of it is no host:port (in a password / ? # @ are written %2F %3F %23 %40)")
     # A URL without a host means this machine, as it does to the driver.
     return Address(unquote(host).strip("[]") or "localhost", int(digits) if colon else port)
 

@@ -52,6 +52,9 @@ def test_sentinels_have_a_port_and_a_password_of_their_own() -> None:
         ("redis://a?sentinel=", "name"),
         ("redis://a?sentinel=x&cluster=yes", "exclude"),
         ("redis://user:secret@a:b,c/?cluster=true", "host:port"),
+        ("redis://user:secret/more@a", "host:port"),
+        ("redis://a:65536", "host:port"),
+        ("redis://a:²", "host:port"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(url: str, problem: str) -> None:
