@@ -11,6 +11,7 @@ position, which holds it until the head is known.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -35,6 +36,7 @@ from edge.replaced import Replaced, come, tell
 from edge.revocations import Judge, closing
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
+from edge.turns import Turns
 from edge.watching import Watching
 from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
@@ -80,6 +82,7 @@ class Admission:
 
     Attributes:
         gate: counts who is here.
+        turns: has handshakes and tokens of a crowd wait for each other.
         connections: every open socket, for the sweep and the drain.
     """
 
@@ -103,6 +106,7 @@ class Admission:
         self.settings = settings
         self.node = node
         self.gate = gate
+        self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.connections: set[Connection] = set()
         self._sessions = sessions
         self._routes = routes

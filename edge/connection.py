@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from sys import intern
 from typing import Final, cast
 
@@ -99,9 +100,22 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came: up to 256 KiB, so some at a time, for limits to hold within them, too."""
         self._heard_at_s = time.monotonic()
-        if len(data) <= _SLICE_BYTES:  # as nearly always
+        if self._wire.is_undecided and len(data) <= self._host.settings.handshake_max_bytes:
+            if not self._host.turns.take(partial(self._knock, data)):
+                self._transport.pause_reading()  # or what comes next would be looked at first
+        elif len(data) <= _SLICE_BYTES:  # as nearly always
             self._take_in(data)
-            return
+        else:
+            self._take_in_slices(data)
+
+    def _knock(self, data: bytes) -> None:
+        """Take in what came before the handshake was over, now that it is this connection's turn."""
+        if not self._transport.is_closing():
+            if not self._transport.is_reading():
+                self._transport.resume_reading()
+            self._take_in_slices(data)
+
+    def _take_in_slices(self, data: bytes) -> None:
         for at in range(0, len(data), _SLICE_BYTES):
             if self._transport.is_reading():
                 self._take_in(data[at : at + _SLICE_BYTES])
@@ -373,6 +387,10 @@ class Connection(asyncio.Protocol):
         if self.session.state is State.LIVE:
             # A newer token: a check costs this edge what many frames do, and perhaps somebody else, too.
             self._count_in(self._host.settings.frames_s_max, 0)
+        if self.session.state is not State.CLOSING:
+            self._host.turns.take(partial(self._verify_now, token))
+
+    def _verify_now(self, token: str) -> None:
         if self.session.state is not State.CLOSING:
             self._host.verify(self, token)
 

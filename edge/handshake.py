@@ -113,6 +113,11 @@ class Handshake(ServerProtocol, _AnswerFirst):
         # What websockets cannot make out ends here without another word.
         self.failure: Failure | None = Failure.MALFORMED
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the request has not been answered, nor come to nothing."""
+        return self.failure is Failure.MALFORMED and self.handshake_exc is None
+
     def overdue(self) -> None:
         """The request has not come in time."""
         self._unfinished(Failure.SLOW)
@@ -123,7 +128,7 @@ class Handshake(ServerProtocol, _AnswerFirst):
         super().receive_eof()
 
     def _unfinished(self, failure: Failure) -> None:
-        if self.failure is Failure.MALFORMED and self.handshake_exc is None:
+        if self.is_undecided:
             self.failure = failure
 
     def outgrown(self) -> None:

@@ -14,6 +14,7 @@ from edge.actions import CatchUp, FindCursor, FindStanding, Forgo, Hear, Leave, 
 from edge.feed import Hearing
 from edge.gate import Gate
 from edge.position import Position
+from edge.turns import Turns
 from router.cursors import CursorKey
 from router.settings import Settings
 
@@ -27,6 +28,7 @@ class Host(Protocol):
     settings: Settings
     node: str
     gate: Gate
+    turns: Turns
 
     def opened(self, connection: Connection) -> None:
         """A socket is there."""

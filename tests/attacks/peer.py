@@ -119,6 +119,11 @@ class Peer:
         """
         await self._loop.sock_sendall(self._sock, data)
 
+    async def ask(self, token: str) -> None:
+        """Ask for a WebSocket, and do not wait for the answer; nothing happens where the edge has gone."""
+        with suppress(OSError):
+            await self.say(request(self._host, token=token))
+
     async def upgrade(self, query: str = "", token: str | None = None, more: str = "") -> bool:
         """Ask for a WebSocket, and tell whether it was given.
 

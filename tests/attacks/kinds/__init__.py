@@ -8,6 +8,7 @@ from typing import Final
 from tests.attacks.kinds import (
     bad_tokens,
     bombs,
+    bursts,
     connects,
     fat_handshakes,
     frames,
@@ -23,7 +24,7 @@ from tests.attacks.kinds import (
 from tests.attacks.target import Attack
 
 _ALL: Final = (
-    *(connects.ATTACK, bad_tokens.ATTACK, garbage.ATTACK),
+    *(connects.ATTACK, bursts.ATTACK, bad_tokens.ATTACK, garbage.ATTACK),
     *(slow_handshakes.ATTACK, fat_handshakes.ATTACK, half_frames.ATTACK, half_open.ATTACK),
     *(slow_readers.ATTACK, slow_replays.ATTACK),
     *(frames.FRAMES, frames.PINGS, frames.PONGS, frames.FRAGMENTS, frames.BELOW),

@@ -80,6 +80,10 @@ class Socket(asyncio.Transport):
         """What the client sends from now on waits in the kernel."""
         self.reading = False
 
+    def resume_reading(self) -> None:
+        """And is read from there."""
+        self.reading = True
+
     def is_reading(self) -> bool:
         """Tell whether the connection still wants to read."""
         return self.reading

@@ -13,6 +13,7 @@ from websockets.frames import Frame, Opcode
 
 from edge.connection import Connection
 from edge.liveness import Pulse
+from edge.turns import A_PASS
 from router.metrics import HANDSHAKES_FAILED
 from router.settings import Settings
 from tests.unit.edge.test_connection import Desk, Socket
@@ -100,6 +101,34 @@ async def test_a_request_that_fits_may_be_followed_by_frames_at_once(desk: Desk)
     await anyio.wait_all_tasks_blocked()
     assert socket.reading
     assert socket.close_code is None
+
+
+async def test_a_crowd_at_the_door_comes_in_a_few_at_a_time(desk: Desk) -> None:
+    """Between them the event loop has its turn; none is read on before it was answered, and all of them come in."""
+    sockets = [knocking(desk)[1] for _ in range(100)]
+    for number, socket in enumerate(sockets):
+        socket.connect(f"user-{number}")
+    waiting = sum(not socket.reading for socket in sockets)
+    assert waiting >= 100 - A_PASS
+    assert len(desk.routes.writes) <= A_PASS
+    await anyio.wait_all_tasks_blocked()
+    with anyio.fail_after(30):
+        while len(desk.routes.writes) < 100:
+            await anyio.lowlevel.checkpoint()
+    assert all(socket.reading for socket in sockets)
+
+
+async def test_who_goes_while_waiting_for_a_turn_is_passed_over(desk: Desk) -> None:
+    """Its socket is gone, and so is what it said."""
+    crowd = [knocking(desk) for _ in range(2 * A_PASS)]
+    for _, socket in crowd:
+        socket.connect("alice")
+    crowd[-1][1].reset()
+    with anyio.fail_after(30):
+        while len(desk.routes.writes) < 2 * A_PASS - 1:
+            await anyio.lowlevel.checkpoint()
+    await anyio.wait_all_tasks_blocked()
+    assert len(desk.routes.writes) == 2 * A_PASS - 1
 
 
 def _slow(connection: Connection, socket: Socket) -> None:
