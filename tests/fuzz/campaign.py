@@ -13,9 +13,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -121,7 +121,7 @@ def _run_unguided(name: str, seconds: int) -> Outcome:
     target = load(name)
     inputs = [*target.SEEDS, *corpus.kept(name)]
     began_s, before_s, executions = time.monotonic(), _cpu_s(), 0
-    for data in _until(began_s + seconds, mutants(inputs, time.time_ns())):
+    for data in takewhile(lambda _: time.monotonic() < began_s + seconds, mutants(inputs, time.time_ns())):
         executions += 1
         try:
             with silence():
@@ -129,10 +129,6 @@ def _run_unguided(name: str, seconds: int) -> Outcome:
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is what was looked for
             return Outcome(name, executions, _cpu_s() - before_s, 0, data, repr(exc), time.time())
     return Outcome(name, executions, _cpu_s() - before_s, 0, None, "", time.time())
-
-
-def _until(end_s: float, inputs: Iterator[bytes]) -> Iterator[bytes]:
-    return (data for data in iter(lambda: next(inputs) if time.monotonic() < end_s else b"", b""))
 
 
 def _cpu_s() -> float:

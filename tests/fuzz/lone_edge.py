@@ -54,6 +54,10 @@ class Kept(asyncio.Transport):
         assert not self.ended
         self.ended = True
 
+    def is_closing(self) -> bool:
+        """Tell whether it is ended."""
+        return self.ended
+
     def pause_reading(self) -> None:
         """What the client sends from now on waits in the kernel."""
 
