@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from websockets.http11 import Request
@@ -26,12 +26,14 @@ class Kept(asyncio.Transport):
     Attributes:
         sent: that.
         ended: nothing may be written any more.
+        closed: nor read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sent = bytearray()
-        self.ended = False
+        self.ended = self.closed = False
+        self._reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is buffered."""
@@ -55,11 +57,20 @@ class Kept(asyncio.Transport):
         self.ended = True
 
     def is_closing(self) -> bool:
-        """Tell whether it is ended."""
-        return self.ended
+        """Tell whether it is closed: what has only said its end is not."""
+        return self.closed
 
     def pause_reading(self) -> None:
         """What the client sends from now on waits in the kernel."""
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        """What the client sends comes again."""
+        self._reading = True
+
+    def is_reading(self) -> bool:
+        """Tell whether what the client sends comes."""
+        return self._reading
 
     def get_write_buffer_size(self) -> int:
         """Tell that nothing waits."""
@@ -67,11 +78,11 @@ class Kept(asyncio.Transport):
 
     def close(self) -> None:
         """Note the end."""
-        self.ended = True
+        self.ended = self.closed = True
 
     def abort(self) -> None:
         """Note the end."""
-        self.ended = True
+        self.ended = self.closed = True
 
 
 class _Quiet:
@@ -128,6 +139,16 @@ class LoneHost(_Quiet):
     def __init__(self) -> None:
         self.requests: list[Request] = []
 
+    @property
+    def turns(self) -> LoneHost:
+        """Whose turn it is."""
+        return self
+
+    def take(self, act: Callable[[], None]) -> bool:
+        """It is everybody's turn at once."""
+        act()
+        return True
+
     def requested(self, _connection: Connection, request: Request) -> None:
         """Remember it."""
         self.requests.append(request)
@@ -157,7 +178,9 @@ class Lone:
         return bytes(self.transport.sent)
 
     def receive(self, data: bytes) -> None:
-        """Have it receive bytes, and remember how many it kept at most."""
+        """Have it receive bytes, if it still reads, and remember how many it kept at most."""
+        if not self.transport.is_reading():
+            return
         self.connection.data_received(data)
         wire = self.connection._wire
         self.waiting_max_bytes = max(self.waiting_max_bytes, len(wire.reader.buffer))
