@@ -22,7 +22,6 @@ import structlog
 from redis.asyncio import Redis
 
 from edge.subscriber import PROBE, Subscriber
-from router.metrics import PROBE_AGE_SECONDS
 from router.ops import Health
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -96,9 +95,15 @@ class Deafness:
         channels: the channels of the subscriber.
         subscriber: whose ears are tried.
         health: gets the condition `probes`.
+        of: what the condition's name says besides, where there are several of these.
+
+    Attributes:
+        sure_at_s: when all channels were last known to be heard (monotonic clock).
     """
 
-    def __init__(self, redis: Redis, settings: Settings, channels: list[str], subscriber: Subscriber, health: Health) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, channels: list[str], subscriber: Subscriber, health: Health, of: str = ""
+    ) -> None:
         quiet_s, timeout_s = settings.probe_quiet_ms / 1000, settings.probe_timeout_ms / 1000
         self._redis = redis
         self._timeout_s = timeout_s
@@ -106,15 +111,11 @@ class Deafness:
         self._ears = {channel: Ear(quiet_s, timeout_s) for channel in channels}
         self._subscriber = subscriber
         self._health = health
+        self._condition = CONDITION + of
+        health.set(self._condition, ok=False, why="no probe has come back yet")
         self._nonces = itertools.count(1)
         self._shut_out = False
-        self._sure_at_s = time.monotonic()
-        PROBE_AGE_SECONDS.set_function(lambda: time.monotonic() - self._sure_at_s)
-
-    @property
-    def sure_at_s(self) -> float:
-        """When the edge was last sure that it hears each of its channels (monotonic clock)."""
-        return self._sure_at_s
+        self.sure_at_s = time.monotonic()
 
     async def run(self) -> None:
         """Listen and probe until cancelled."""
@@ -154,8 +155,8 @@ class Deafness:
             await self._redis.ping()  # an outage ends it here: no answer, no verdict
             self._now_deaf()
         if set(verdicts.values()) == {Verdict.HEARING}:
-            self._health.set(CONDITION, ok=True)
-            self._sure_at_s = time.monotonic()
+            self._health.set(self._condition, ok=True)
+            self.sure_at_s = time.monotonic()
             return True
         for channel, verdict in verdicts.items():
             if verdict is Verdict.QUIET:
@@ -177,7 +178,7 @@ class Deafness:
         self._subscriber.resubscribe(PROBE, "a probe did not come back")
 
     def _unready(self, why: str) -> None:
-        self._health.set(CONDITION, ok=False, why=why)
+        self._health.set(self._condition, ok=False, why=why)
 
     def _forget(self) -> None:
         self._shut_out = False

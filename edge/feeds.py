@@ -26,7 +26,7 @@ from edge.position import Outlet, Position
 from edge.resync import compare
 from router.keys import Keys
 from router.metrics import FEEDS, SUBSCRIPTIONS
-from router.outage import Outages
+from router.outage import Outages, outages_of
 from router.redis_client import OUTAGE
 from router.settings import Settings
 from router.shards import shard_of_id
@@ -50,8 +50,8 @@ class Ear(Protocol):
     def drop(self, channel: str) -> None:
         """Hear a channel no more."""
 
-    async def subscribed(self) -> None:
-        """Return when all channels are subscribed."""
+    async def subscribed(self, shard: int) -> None:
+        """Return when all channels of a shard are subscribed."""
 
 
 class _Place:
@@ -76,6 +76,15 @@ class _Place:
         self.reached = 0
 
 
+class _Group:
+    """Shards whose Redis is lost and found together; `asked` is set when a place of theirs is in doubt."""
+
+    def __init__(self, shards: range, outages: Outages) -> None:
+        self.shards = shards
+        self.outages = outages
+        self.asked = anyio.Event()
+
+
 class Feeds:
     """Keeps the feeds of one node.
 
@@ -88,6 +97,7 @@ class Feeds:
         catch_up: is told of each position that has fallen behind.
         outages: waits between failed tries.
         roll: is told of each session that subscribes to a topic, or leaves it.
+        groups: shards whose Redis is lost and found together; None for all of them.
     """
 
     def __init__(
@@ -100,6 +110,7 @@ class Feeds:
         catch_up: Callable[[Position], None],
         outages: Outages,
         roll: Roll = UNTOLD,
+        groups: Sequence[range] | None = None,
     ) -> None:
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._round_s = settings.route_ttl_ms / _ROUNDS_A_LIFE / 1000
@@ -108,14 +119,13 @@ class Feeds:
         self._audiences = audiences
         self._ask_head = ask_head
         self._catch_up = catch_up
-        self._outages = outages
+        self._groups = [_Group(shards, one) for shards, one in outages_of(groups or [range(settings.shards)], outages)]
         self._roll = roll
         self._script = redis.register_script(lua.source("heads"))
         self._places: dict[str, _Place] = {}
         self._by_channel: dict[str, _Place] = {}
         self._kept: set[str] = set()
         self._eras = [b""] * len(self._keys)
-        self._asked = anyio.Event()
         FEEDS.set_function(lambda: len(self._places))
         SUBSCRIPTIONS.set_function(self._subscriptions)
 
@@ -166,30 +176,36 @@ class Feeds:
         if place is not None:
             self._doubt((place,))
 
-    def subscribed(self) -> None:
-        """All channels are subscribed, after a loss maybe."""
-        self._doubt(self._places.values())
+    def subscribed(self, shards: Collection[int]) -> None:
+        """All channels of some shards are subscribed, after a loss maybe."""
+        self._doubt([place for place in self._places.values() if place.shard in shards])
 
     # -- run by the edge ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Ask for heads until cancelled: of those in doubt as soon as they are, of all once a round."""
+        async with anyio.create_task_group() as tasks:
+            for group in self._groups:
+                tasks.start_soon(self._run, group)
+
+    async def _run(self, group: _Group) -> None:
         while True:
-            await self._ear.subscribed()
-            self._asked = anyio.Event()
-            places = [place for place in self._places.values() if place.doubtful]
+            await self._ear.subscribed(group.shards.start)
+            group.asked = anyio.Event()
+            here = [place for place in self._places.values() if place.shard in group.shards]
+            places = [place for place in here if place.doubtful]
             if not places:
                 with anyio.move_on_after(self._round_s):
-                    await self._asked.wait()
+                    await group.asked.wait()
                     continue
                 # Those that have not started wait for their channel, or for MongoDB.
-                places = [place for place in self._places.values() if place.feed.position.started]
+                places = [place for place in here if place.feed.position.started]
             try:
                 await self._ask(places)
             except OUTAGE as exc:
-                await self._outages.wait("redis", exc)
+                await group.outages.wait("redis", exc)
             else:
-                self._outages.over()
+                group.outages.over()
 
     async def _ask(self, places: Sequence[_Place]) -> None:
         """Ask Redis for some heads, and compare.
@@ -262,7 +278,7 @@ class Feeds:
     def _doubt(self, places: Iterable[_Place]) -> None:
         for place in places:
             place.doubtful = True
-        self._asked.set()
+            self._groups[place.shard if len(self._groups) > 1 else 0].asked.set()
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

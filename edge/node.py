@@ -10,7 +10,8 @@ import math
 import secrets
 import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Literal
 
 import anyio
@@ -20,7 +21,7 @@ from redis.asyncio import Redis
 import lua
 import router
 from router.keys import Keys
-from router.outage import Outages
+from router.outage import Outages, outages_of
 from router.redis_client import OUTAGE
 from router.settings import Settings
 
@@ -37,6 +38,28 @@ _INCARNATION_LENGTH: Final = 6
 """36⁶: two starts out of a thousand agree once in four thousand years of thousand starts a day."""
 
 
+class _Group:
+    """Shards whose Redis is lost and found together.
+
+    Attributes:
+        soon: set when the next heartbeat is to be sent now.
+        tried: set, and replaced, when one has been tried; `tried_at_s` says when.
+    """
+
+    def __init__(self, shards: range, outages: Outages) -> None:
+        self.shards = shards
+        self.outages = outages
+        self.soon = anyio.Event()
+        self.tried = anyio.Event()
+        self.tried_at_s = -math.inf
+
+    def note_try(self) -> None:
+        """Note that a heartbeat has been tried."""
+        self.tried_at_s = time.monotonic()
+        self.tried.set()
+        self.tried = anyio.Event()
+
+
 def new_node_id(name: str) -> str:
     """Return a node id that no other process has or had."""
     return f"{name}.{''.join(secrets.choice(_INCARNATION_CHARS) for _ in range(_INCARNATION_LENGTH))}"
@@ -50,6 +73,7 @@ class Node:
         settings: name, address, shards, `node_ttl_ms`.
         sessions: returns how many sessions it holds.
         outages: waits between failed tries.
+        groups: shards whose Redis is lost and found together; None for all of them.
         on_forgotten: told of a shard in which the node is not listed any more when it beats again: dispatch has said that it is
             gone, as it was frozen or cut off for so long, or Redis has forgotten it.
 
@@ -64,59 +88,61 @@ class Node:
         sessions: Callable[[], int],
         outages: Outages,
         on_forgotten: Callable[[int], None] = lambda _: None,
+        groups: Sequence[range] | None = None,
     ) -> None:
         self.id = new_node_id(settings.node)
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._ttl_ms = settings.node_ttl_ms
         self._sessions = sessions
-        self._outages = outages
+        self._groups = [_Group(shards, one) for shards, one in outages_of(groups or [range(settings.shards)], outages)]
         self._address = settings.edge_address or _address(settings)
         self._started_ms = time.time_ns() // 1_000_000
         self._state: Literal["live", "draining"] = "live"
         self._beat_script = redis.register_script(lua.source("node_beat"))
         self._leave_script = redis.register_script(lua.source("node_leave"))
-        self._soon = anyio.Event()
         self._on_forgotten = on_forgotten
         self._listed: set[int] = set()
-        self._tried_at_s = -math.inf
-        self._tried = anyio.Event()
 
-    def beat_soon(self) -> None:
-        """Send the next heartbeat now: Redis is back, and may have forgotten us."""
-        self._soon.set()
+    def beat_soon(self, shards: AbstractSet[int] | None = None) -> None:
+        """Send the next heartbeat now: the Redis of some shards, or of all, is back, and may have forgotten us."""
+        for group in self._groups:
+            if shards is None or not shards.isdisjoint(group.shards):
+                group.soon.set()
 
     def drain(self) -> None:
         """Tell, from the next heartbeat on, that the node is draining."""
         self._state = "draining"
-        self._soon.set()
+        self.beat_soon()
 
     async def run(self) -> None:
         """Send heartbeats until cancelled."""
-        while True:
-            self._soon = anyio.Event()
-            try:
-                await self._beat()
-            except OUTAGE as exc:
-                self._note_try()
-                await self._outages.wait("redis", exc)
-                continue
-            self._note_try()
-            self._outages.over()
-            with anyio.move_on_after(self._ttl_ms / _BEATS_A_LIFE / 1000):
-                await self._soon.wait()
+        async with anyio.create_task_group() as tasks:
+            for group in self._groups:
+                tasks.start_soon(self._run, group)
 
-    async def tried(self) -> None:
+    async def tried(self, shard: int = 0) -> None:
         """Return when a heartbeat has been tried within the life of one, which is at once but after a process stood still.
 
-        Who writes a route waits for it, so that a node that has gone on counts as alive before online is said of its users.
+        Who writes a route of this shard waits for it, so that a node that has gone on counts as alive before online is said of
+        its users.
         """
-        while time.monotonic() - self._tried_at_s >= self._ttl_ms / 1000:
-            await self._tried.wait()
+        group = next(group for group in self._groups if shard in group.shards)
+        while time.monotonic() - group.tried_at_s >= self._ttl_ms / 1000:
+            await group.tried.wait()
 
-    def _note_try(self) -> None:
-        self._tried_at_s = time.monotonic()
-        self._tried.set()
-        self._tried = anyio.Event()
+    async def _run(self, group: _Group) -> None:
+        while True:
+            group.soon = anyio.Event()
+            try:
+                await self._beat(group.shards)
+            except OUTAGE as exc:
+                group.note_try()
+                await group.outages.wait("redis", exc)
+                continue
+            group.note_try()
+            group.outages.over()
+            with anyio.move_on_after(self._ttl_ms / _BEATS_A_LIFE / 1000):
+                await group.soon.wait()
 
     async def leave(self) -> None:
         """Take the node out.
@@ -124,10 +150,18 @@ class Node:
         Raises:
             RedisError, OSError: when Redis is away; the heartbeat lapses by itself.
         """
-        for keys in self._keys:
-            await self._leave_script(keys=[keys.nodes(), keys.info(self.id), keys.on(self.id)], args=[self.id])
+        problems = [problem for keys in self._keys if (problem := await self._leave(keys))]
+        if problems:
+            raise problems[0]
 
-    async def _beat(self) -> None:
+    async def _leave(self, keys: Keys) -> Exception | None:
+        try:
+            await self._leave_script(keys=[keys.nodes(), keys.info(self.id), keys.on(self.id)], args=[self.id])
+        except OUTAGE as exc:
+            return exc
+        return None
+
+    async def _beat(self, shards: range) -> None:
         fields: dict[str, str | int] = {
             "address": self._address,
             "version": router.__version__,
@@ -136,7 +170,7 @@ class Node:
             "state": self._state,
         }
         args: list[str | int] = [self.id, self._ttl_ms, *(part for pair in fields.items() for part in pair)]
-        for keys in self._keys:
+        for keys in self._keys[shards.start : shards.stop]:
             listed = await self._beat_script(keys=[keys.nodes(), keys.info(self.id)], args=args) != _UNLISTED
             if not listed and keys.shard in self._listed:
                 log.info("node_forgotten", shard=keys.shard)

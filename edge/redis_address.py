@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio.connection import parse_url
+
+from router.redis_url import Address
 
 _DEFAULT_PORT = 6379
 
@@ -27,6 +29,10 @@ class RedisAddress:
     path: str | None
     tls: ssl.SSLContext | None
     greeting: tuple[tuple[str, ...], ...]
+
+    def at(self, place: Address) -> RedisAddress:
+        """Return another server to be introduced to in the same way."""
+        return replace(self, host=place.host, port=place.port)
 
 
 def read_address(url: str, name: str, tls: ssl.SSLContext | None = None) -> RedisAddress:

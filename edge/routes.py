@@ -1,8 +1,8 @@
 """The one writer of this node's routes.
 
-Registrations, removals and renewals go through one loop, in batches of up to `BATCH_MAX` users a script call. Batching is
-natural: whatever was asked while one call was on its way makes up the next, with those who come in the same rush
-(`edge.company`); a single user never waits.
+Registrations, removals and renewals go through one loop, in a Cluster one a shard, in batches of up to `BATCH_MAX` users a
+script call. Batching is natural: whatever was asked while one call was on its way makes up the next, with those who come in the
+same rush (`edge.company`); a single user never waits.
 
 A user whose keys in Redis are broken has no route written, which the log says once; the others' are. A session that waits
 for such a route ends by its own deadline; those that are there are compared with MongoDB's newest at each renewal.
@@ -33,7 +33,7 @@ from edge.company import gathered
 from edge.ledger import Ledger, Waiter, Write
 from router.keys import Keys
 from router.metrics import LAPSED
-from router.outage import Outages
+from router.outage import Outages, outages_of
 from router.redis_client import OUTAGE
 from router.settings import Settings
 from router.shards import shard_of_id
@@ -69,6 +69,21 @@ class Written:
     trouble: str
 
 
+class _Group:
+    """Shards whose Redis is lost and found together, so that one loop writes for them.
+
+    Attributes:
+        asked: set when there is something to write.
+        settled: set when there is nothing.
+    """
+
+    def __init__(self, shards: range, outages: Outages) -> None:
+        self.shards = shards
+        self.outages = outages
+        self.asked = anyio.Event()
+        self.settled = anyio.Event()
+
+
 class Routes:
     """Keeps Redis' routes to this node as `users` says.
 
@@ -78,9 +93,10 @@ class Routes:
         node: the node id.
         users: who has a session here; the live table, read at each write.
         devices: returns the devices with which a user is here.
-        subscribed: returns when the node's channels are subscribed, and it has a heartbeat.
+        subscribed: returns when the node's channel of a shard is subscribed, and it has a heartbeat there.
         resync: told of each user whose route had lapsed or is written anew after a loss.
         outages: waits between failed tries.
+        groups: shards whose Redis is lost and found together; None for all of them.
     """
 
     def __init__(
@@ -90,9 +106,10 @@ class Routes:
         node: str,
         users: Collection[str],
         devices: Callable[[str], Sequence[str]],
-        subscribed: Callable[[], Awaitable[None]],
+        subscribed: Callable[[int], Awaitable[None]],
         resync: Resync,
         outages: Outages,
+        groups: Sequence[range] | None = None,
     ) -> None:
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         renew_s = settings.route_ttl_ms / _RENEWALS_A_LIFE / 1000
@@ -103,13 +120,11 @@ class Routes:
         self._devices = devices
         self._subscribed = subscribed
         self._resync = resync
-        self._outages = outages
+        self._groups = [_Group(shards, one) for shards, one in outages_of(groups or [range(settings.shards)], outages)]
         self._script = redis.register_script(lua.source("route_set"))
         self._troubled: set[str] = set()
         # The last era of each shard that a write has told of.
         self._eras = [b""] * len(self._keys)
-        self._asked = anyio.Event()
-        self._settled = anyio.Event()
 
     def write(self, user: str, waiter: Waiter | None = None, come: str = "") -> None:
         """Have a user's route written soon, after the table has changed.
@@ -120,53 +135,50 @@ class Routes:
                 withdrawn.
             come: what the user's other nodes are told with that write, unless the waiter is withdrawn: see `edge.replaced`.
         """
-        self._ledger(user).ask(user, waiter, come)
-        self._asked.set()
+        shard = self._shard_of(user)
+        self._ledgers[shard].ask(user, waiter, come)
+        self._group_of(shard).asked.set()
 
     def withdraw(self, user: str, waiter: Waiter) -> None:
         """Forget a waiter that has gone. While Redis is away they come and go by the thousand."""
-        self._ledger(user).withdraw(user, waiter)
+        self._ledgers[self._shard_of(user)].withdraw(user, waiter)
 
-    def write_all(self) -> None:
-        """Have all routes written anew, and the heads compared: something may have been missed."""
-        self._doubt(range(len(self._ledgers)))
-        self._asked.set()
-
-    def write_anew(self, shard: int) -> None:
-        """Have the routes of one shard's users written anew, and the heads compared."""
-        self._doubt({shard})
-        self._asked.set()
+    def write_anew(self, shards: Collection[int]) -> None:
+        """Have the routes of some shards' users written anew, and the heads compared: something may have been missed."""
+        self._doubt(shards)
+        for shard in shards:
+            self._group_of(shard).asked.set()
 
     async def settled(self) -> None:
         """Return when everything that was asked before is written."""
-        self._settled = anyio.Event()
-        self._asked.set()
-        await self._settled.wait()
+        for group in self._groups:
+            group.settled = anyio.Event()
+            group.asked.set()
+        for group in self._groups:
+            await group.settled.wait()
 
     async def run(self) -> None:
         """Write until cancelled. What was on its way then may or may not be written."""
+        async with anyio.create_task_group() as tasks:
+            for group in self._groups:
+                tasks.start_soon(self._run, group)
+
+    async def _run(self, group: _Group) -> None:
+        ledgers = self._ledgers[group.shards.start : group.shards.stop]
         while True:
-            await self._subscribed()
-            self._asked = anyio.Event()
-            await gathered(self._count_asked, BATCH_MAX)
+            await self._subscribed(group.shards.start)
+            group.asked = anyio.Event()
+            await gathered(lambda: sum(ledger.asked for ledger in ledgers), BATCH_MAX)
             try:
-                worked = [await self._write_shard(shard) for shard in range(len(self._keys))]
+                worked = [await self._write_shard(shard) for shard in group.shards]
             except OUTAGE as exc:
-                await self._outages.wait("redis", exc)
+                await group.outages.wait("redis", exc)
                 continue
             if any(worked):
-                self._outages.over()
-            if not any(worked) and not any(ledger.asked for ledger in self._ledgers):
-                self._settled.set()
-                await self._idle()
-
-    def _count_asked(self) -> int:
-        return sum(ledger.asked for ledger in self._ledgers)
-
-    async def _idle(self) -> None:
-        next_s = min(ledger.next_renewal_s for ledger in self._ledgers)
-        with anyio.move_on_after(max(0.0, next_s - time.monotonic()) if next_s < math.inf else None):
-            await self._asked.wait()
+                group.outages.over()
+            if not any(worked) and not any(ledger.asked for ledger in ledgers):
+                group.settled.set()
+                await _idle(group, min(ledger.next_renewal_s for ledger in ledgers))
 
     async def _write_shard(self, shard: int) -> bool:
         """Carry out one batch of a shard; tell whether there was anything to do.
@@ -236,8 +248,17 @@ class Routes:
         for waiter in list(write.waiters):
             waiter(written.head, at_us)
 
-    def _ledger(self, user: str) -> Ledger:
-        return self._ledgers[shard_of_id(user, len(self._ledgers))]
+    def _shard_of(self, user: str) -> int:
+        return shard_of_id(user, len(self._ledgers))
+
+    def _group_of(self, shard: int) -> _Group:
+        return self._groups[shard if len(self._groups) > 1 else 0]
+
+
+async def _idle(group: _Group, until_s: float) -> None:
+    """Wait until something is asked of a group, or a renewal is due."""
+    with anyio.move_on_after(max(0.0, until_s - time.monotonic()) if until_s < math.inf else None):
+        await group.asked.wait()
 
 
 def _written(was_live: int, head: bytes) -> Written:

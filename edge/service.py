@@ -27,9 +27,9 @@ from edge.catch_up import CatchUp
 from edge.connection import Connection
 from edge.cursors import DeviceCursors
 from edge.deafness import CONDITION as PROBES
-from edge.deafness import Deafness
 from edge.delivery import Delivery
 from edge.drain import drain
+from edge.ears import Ears, Hearers
 from edge.feed import Feed, Rolls
 from edge.feeds import Feeds
 from edge.gate import Gate
@@ -43,18 +43,17 @@ from edge.revocations import KnownRevocations
 from edge.routes import Routes
 from edge.sessions import Sessions
 from edge.standing import Standing
-from edge.subscriber import Subscriber
 from edge.sweep import sweep
 from edge.topic_events import TopicEvents
 from edge.tracing import Hearer, Tracing
 from edge.watching import Watching
 from router.auth.ways import Way, make_way
+from router.cluster_redis import groups_of
 from router.cursor_cache import CursorCache
 from router.cursors import Cursors
 from router.errors import SetupError
 from router.fitness import await_redis
 from router.inbox import Inbox
-from router.keys import Keys
 from router.members import WORD as ASKED
 from router.mongo_client import open_mongo
 from router.ops import Health
@@ -122,31 +121,37 @@ async def _serve(
 ) -> None:
     # Its own Health: what these outages say of Redis is for the log. An edge stays ready without Redis.
     # One a part, since each tells by its own calls that an outage is over.
-    node_outages, routes_outages = (Outages(Health(), settings, service="edge", part=part) for part in ("node", "routes"))
+    outages = partial(_outages, settings)
     inbox, stored, cache = Inbox(mongo, settings), Cursors(mongo, settings), CursorCache(redis, settings)
-    cursors = DeviceCursors(stored, cache, settings, Outages(Health(), settings, part="cursors"))
-    sessions = Sessions[Connection](settings.sessions_user_max)
-    node = Node(redis, settings, sessions.__len__, node_outages, lambda shard: _begin_anew(routes, events, revocations, shard))
-    channels = [Keys(settings.prefix, shard).node_channel(node.id) for shard in range(settings.shards)]
+    cursors = DeviceCursors(stored, cache, settings, outages("cursors"))
+    sessions, groups = Sessions[Connection](settings.sessions_user_max), groups_of(redis, settings.shards)
 
-    def on_subscribed() -> None:
-        node.beat_soon()
-        revocations.subscribed()
+    def on_forgotten(shard: int) -> None:
+        _begin_anew(routes, events, revocations, shard)
+
+    node = Node(redis, settings, sessions.__len__, outages("node"), on_forgotten, groups)
+
+    def on_subscribed(shards: range) -> None:
+        node.beat_soon({*shards})
+        if ears.concern_all(shards):
+            revocations.subscribed()
+        else:
+            _look_anew(routes, feeds, watching, standing, shards)
 
     def on_heard(channel: str) -> None:
         feeds.heard(channel)
 
-    revocations = _revocations(
-        mongo, settings, health, sessions, lambda: deafness.sure_at_s, lambda: _look_anew(routes, feeds, watching, standing)
-    )
+    def on_open() -> None:
+        _look_anew(routes, feeds, watching, standing, range(settings.shards))
+
+    revocations = _revocations(mongo, settings, health, sessions, lambda: ears.sure_at_s, on_open)
     reading = anyio.CapacityLimiter(READERS)
-    heads = Heads(inbox, reading, Outages(Health(), settings, part="heads"))
-    standing = Standing(Subscriptions(mongo, settings), sessions, reading, Outages(Health(), settings, part="standing"))
+    heads = Heads(inbox, reading, outages("heads"))
+    standing = Standing(Subscriptions(mongo, settings), sessions, reading, outages("standing"))
     tracing = Tracing(Tracer(redis, settings), node.id, _hearer_of)
     # By name, for the feeds come later: they tell these who joins.
     answers, watching, events = _tellers(redis, settings, node.id, lambda topic: map(_user_of, feeds.outlets(topic)))
-    catch_up_outages = Outages(Health(), settings, part="catch_up")
-    catch_up = CatchUp(inbox, reading, settings, catch_up_outages, tracing, allowed=revocations.current)
+    catch_up = CatchUp(inbox, reading, settings, outages("catch_up"), tracing, allowed=revocations.current)
     notices: dict[bytes, Callable[[bytes], None]] = {
         replaced.WORD: partial(replaced.hear, sessions.find),
         kicked.WORD: partial(kicked.hear, sessions),
@@ -157,17 +162,18 @@ async def _serve(
         MEMBERS: watching.hear_members,
     }
     delivery = Delivery(sessions.audiences, catch_up.ask, tracing, notices)
-    receive = partial(revocations.receive, delivery.receive)
-    subscriber = Subscriber(settings, channels, receive, on_subscribed, on_heard, revocations.begin)
-    feeds_outages = Outages(Health(), settings, part="feeds")
-    feeds = Feeds(redis, settings, subscriber, sessions.feeds, heads.ask, catch_up.ask, feeds_outages, Rolls(watching, events))
+    hearers = Hearers(partial(revocations.receive, delivery.receive), on_subscribed, on_heard, revocations.begin)
+    ears = Ears(redis, settings, node.id, health, hearers)
+    feeds = Feeds(
+        *(redis, settings, ears, sessions.feeds, heads.ask, catch_up.ask, outages("feeds")),
+        *(Rolls(watching, events), groups),
+    )
     feeds.keep(ALL)
     resync = Resync(sessions.positions, heads.ask, catch_up.ask)
     routes = Routes(
         *(redis, settings, node.id, sessions.users, sessions.devices),
-        *(partial(_may_be_routed, subscriber, revocations, node), resync.check, routes_outages),
+        *(partial(_may_be_routed, ears, revocations, node), resync.check, outages("routes"), groups),
     )
-    deafness = Deafness(redis, settings, channels, subscriber, health)
     verifier = make_way(settings)
 
     async with anyio.create_task_group() as tasks:
@@ -188,12 +194,11 @@ async def _serve(
             _gate(settings),
         )
         for part in (
-            *(verifier.run, revocations.run, subscriber.run, node.run, routes.run, deafness.run, heads.run, cursors.run),
+            *(verifier.run, revocations.run, ears.run, node.run, routes.run, heads.run, cursors.run),
             *(catch_up.run, feeds.run, standing.run, answers.run, watching.run, events.run, tracing.run),
+            *(partial(_note_keys, verifier, health), partial(sweep, admission.connections, settings)),
         ):
             tasks.start_soon(part)
-        tasks.start_soon(_note_keys, verifier, health)
-        tasks.start_soon(sweep, admission.connections, settings)
         try:
             async with _listening(admission, settings, certificate, tasks):
                 log.info("edge_started", node=node.id, host=settings.edge_host, port=settings.edge_port)
@@ -210,24 +215,28 @@ async def _serve(
     log.info("edge_ended", node=node.id)
 
 
-async def _may_be_routed(subscriber: Subscriber, revocations: KnownRevocations, node: Node) -> None:
-    """Return when a route would lead to a node that delivers what is sent there, and counts as alive."""
-    await subscriber.subscribed()
+def _outages(settings: Settings, part: str) -> Outages:
+    return Outages(Health(), settings, service="edge", part=part)
+
+
+async def _may_be_routed(ears: Ears, revocations: KnownRevocations, node: Node, shard: int) -> None:
+    """Return when a route in a shard would lead to a node that delivers what is sent there, and counts as alive."""
+    await ears.subscribed(shard)
     await revocations.opened()
-    await node.tried()
+    await node.tried(shard)
 
 
 def _begin_anew(routes: Routes, events: TopicEvents, revocations: KnownRevocations, shard: int) -> None:
     """Say who is here once more: a shard has forgotten this node, or told others that it is gone."""
     revocations.read_soon()
-    routes.write_anew(shard)
+    routes.write_anew({shard})
     events.say_anew(shard)
 
 
-def _look_anew(routes: Routes, feeds: Feeds, watching: Watching, standing: Standing) -> None:
-    """Find out what was missed: payloads were lost, or dropped."""
-    routes.write_all()
-    feeds.subscribed()
+def _look_anew(routes: Routes, feeds: Feeds, watching: Watching, standing: Standing, shards: range) -> None:
+    """Find out what was missed: payloads of some shards were lost, or dropped."""
+    routes.write_anew(shards)
+    feeds.subscribed(shards)
     watching.subscribed()
     standing.look_at_all()
 

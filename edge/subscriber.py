@@ -4,7 +4,8 @@
 redis-py's pubsub costs three times the CPU a message. `Subscriber` keeps one up: it connects, waits until Redis has confirmed
 every channel, and begins again with backoff when the connection or a channel is lost. Sharded channels are lost one by one when
 Redis Cluster moves their slot (the server then pushes `sunsubscribe`, unasked), which counts as a loss of all: what was
-published meanwhile is gone.
+published meanwhile is gone. So does that another server turns out to be the primary: a replica is still told what is published,
+but nobody counts who hears it there.
 
 What it promises: messages come in the order Redis sent them, `on_subscribed` is called after every subscription, and `on_heard`
 when a channel that was added to one is heard. What it does not: that nothing was missed before.
@@ -26,9 +27,11 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from edge.redis_address import read_address
+from edge.redis_address import RedisAddress, read_address
 from router.metrics import RESUBSCRIBED
+from router.primary_pool import PrimaryPool, read_moved
 from router.redis_client import OUTAGE
+from router.redis_url import Address, read_url
 from router.retry import Backoff
 from router.settings import Settings
 from router.tls.trust import redis_trust
@@ -48,6 +51,7 @@ _REVOKED: Final = b"sunsubscribe"
 LOST: Final = "lost"
 PROBE: Final = "probe"
 REVOKED: Final = "sunsubscribe"
+MOVED: Final = "moved"
 
 
 class Subscription(asyncio.Protocol):
@@ -186,6 +190,7 @@ class Subscriber:
         on_heard: told of each channel that is heard later.
         on_begin: called before each try to subscribe. Nothing comes between the end of a subscription and that, and what comes
             behind it may come before `on_subscribed` is called.
+        primary: knows where the channels are; None where they stay at one address.
     """
 
     def __init__(
@@ -196,8 +201,10 @@ class Subscriber:
         on_subscribed: Callable[[], None],
         on_heard: Callable[[str], None] = lambda _: None,
         on_begin: Callable[[], None] = lambda: None,
+        primary: PrimaryPool | None = None,
     ) -> None:
-        self._address = read_address(settings.redis_url, "pushway-subscriber", redis_trust(settings))
+        self._primary = primary
+        self._address = read_address(read_url(settings.redis_url).driver_url, "pushway-subscriber", redis_trust(settings))
         self._timeout_s = settings.redis_timeout_s
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._channels = dict.fromkeys(channels)
@@ -261,21 +268,55 @@ class Subscriber:
         """
         self._on_begin()
         subscription = self._latest = Subscription(self._address.greeting, self._channels, self._receive, self._on_heard)
+        where: Address | None = None
         try:
             with anyio.fail_after(self._timeout_s):
-                await self._connect(subscription)
+                where = await self._where()
+                await connect(subscription, self._address if where is None else self._address.at(where))
                 await subscription.settled.wait()
             if subscription.ended.is_set():
                 raise subscription.error
             self._announce(subscription)
-            await subscription.ended.wait()
+            await self._until_ended(subscription, where)
+        except OUTAGE as exc:
+            self._doubt(where, exc)
+            raise
         finally:
             self._subscription = self._latest = None
             if self._subscribed.is_set():
                 # One that is not set yet has waiters, and stays theirs however many tries it takes.
                 self._subscribed = anyio.Event()
             subscription.end(LOST, subscription.error)
+        if subscription.reason == LOST:
+            self._doubt(where, subscription.error)
         return subscription.reason, subscription.error
+
+    async def _where(self) -> Address | None:
+        """Return where the channels are; None where that is always the same."""
+        return None if self._primary is None else await self._primary.address()
+
+    async def _until_ended(self, subscription: Subscription, where: Address | None) -> None:
+        """Wait until a subscription has ended, and end it when the channels turn out to be elsewhere."""
+        async with anyio.create_task_group() as tasks:
+            if where is not None:
+                tasks.start_soon(self._end_elsewhere, subscription, where)
+            await subscription.ended.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _end_elsewhere(self, subscription: Subscription, where: Address) -> None:
+        if self._primary is not None:
+            await self._primary.left(where)
+            subscription.end(MOVED, RedisConnectionError(f"{where} is the primary no longer"))
+
+    def _doubt(self, where: Address | None, error: Exception) -> None:
+        """Have it looked up anew where the channels are, unless the server has said so itself."""
+        if self._primary is None or where is None:
+            return
+        moved = read_moved(str(error), where)
+        if moved is None:
+            self._primary.primaries.doubt(where)
+        else:
+            self._primary.primaries.moved(*moved)
 
     def _announce(self, subscription: Subscription) -> None:
         self._subscription = subscription
@@ -283,13 +324,18 @@ class Subscriber:
         log.info("subscribed", channels=len(self._channels))
         self._on_subscribed()
 
-    async def _connect(self, subscription: Subscription) -> None:
-        loop = asyncio.get_running_loop()
-        to = self._address
-        if to.path is not None:
-            await loop.create_unix_connection(lambda: subscription, to.path)
-        else:
-            await loop.create_connection(lambda: subscription, to.host, to.port, ssl=to.tls)
+
+async def connect(subscription: Subscription, to: RedisAddress) -> None:
+    """Have a subscription's connection made.
+
+    Raises:
+        OSError: when it cannot be.
+    """
+    loop = asyncio.get_running_loop()
+    if to.path is not None:
+        await loop.create_unix_connection(lambda: subscription, to.path)
+    else:
+        await loop.create_connection(lambda: subscription, to.host, to.port, ssl=to.tls)
 
 
 def _pack(command: Sequence[str | bytes]) -> bytes:

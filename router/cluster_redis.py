@@ -254,6 +254,11 @@ def client_at(redis: Redis, key: str) -> Redis:
     return redis.at(key) if isinstance(redis, ClusterRedis) else redis
 
 
+def groups_of(redis: Redis, shards: int) -> list[range]:
+    """Return the shards that are lost and found together: in a Cluster each by itself, otherwise all."""
+    return [range(shard, shard + 1) for shard in range(shards)] if isinstance(redis, ClusterRedis) else [range(shards)]
+
+
 async def every_primary(redis: Redis) -> Sequence[Redis]:
     """Return a client of each server that holds keys.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from router.hosts import is_loopback
+from router.redis_url import AddressRefused, read_url
 from router.tls.addresses import mongo_problems, redis_problems
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_of_jwt(settings),
         *_of_http(settings),
         *_of_tokens(settings),
+        *_of_redis(settings),
         *_of_tls(settings),
         *_of_shown(settings),
     ]
@@ -71,6 +73,15 @@ def _stray(settings: Settings) -> Iterator[Problem]:
     for name, way in _WAYS.items():
         if settings.auth_by != way and getattr(settings, name) != type(settings).model_fields[name].default:
             yield Problem(name, f'it does nothing unless auth_by is "{way}", and auth_by is "{settings.auth_by}"')
+
+
+def _of_redis(settings: Settings) -> Iterator[Problem]:
+    try:
+        read_url(settings.redis_url)
+    except AddressRefused as exc:
+        yield Problem("redis_url", str(exc))
+    except ValueError:  # no address at all: the driver says so
+        return
 
 
 def _of_tls(settings: Settings) -> Iterator[Problem]:

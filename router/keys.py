@@ -115,6 +115,11 @@ class Keys:
         return f"{self.base}lease:{role}"
 
 
+def shard_of_key(name: str) -> int:
+    """Return the shard of one of the names above, which its hash tag says."""
+    return int(name.partition(":{")[2].partition("}")[0])
+
+
 def config_key(prefix: str) -> str:
     """Hash: `shards` and `schema` that this prefix was first set up with. Every process checks it at start."""
     return f"{prefix}:config"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import structlog
 
@@ -26,10 +28,16 @@ class Outages:
 
     def __init__(self, health: Health, settings: Settings, **where: object) -> None:
         self._health = health
+        self._settings = settings
+        self._where = where
         self._redaction = Redaction(secrets_of(settings))
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
         self._out: set[str] = set()
         self._log = log.bind(**where)
+
+    def apart(self, **where: object) -> Outages:
+        """Return one for a part of the work that goes on while other parts wait; `where` says in log lines which."""
+        return Outages(self._health, self._settings, **self._where, **where)
 
     async def wait(self, server: str, error: Exception) -> None:
         """Pause before the next try, after `server` (`redis` or `mongo`) failed with `error`."""
@@ -59,3 +67,10 @@ class Outages:
     def _end(self, server: str) -> None:
         self._health.set(server, ok=True)
         OUTAGES.labels(server=server).dec()
+
+
+def outages_of(groups: Sequence[range], outages: Outages) -> list[tuple[range, Outages]]:
+    """Return each group of shards with outages of its own, which name its shard where there are several."""
+    if len(groups) == 1:
+        return [(groups[0], outages)]
+    return [(shards, outages.apart(shard=shards.start)) for shards in groups]

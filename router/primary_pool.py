@@ -6,8 +6,10 @@ one server. It holds no connections: those are in `Pools`, one of the driver's p
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,6 +20,8 @@ from router.redis_url import Address
 
 _DOUBTFUL: Final = (RedisConnectionError, RedisTimeoutError, OSError, ReadOnlyError, ClusterDownError)
 """A connection that broke, and what a server answers that is not the primary and does not know who is."""
+
+_MOVED: Final = re.compile(r"MOVED (\d+) (.*):(\d+)$")
 
 
 class Pools:
@@ -122,3 +126,24 @@ class PrimaryPool(ConnectionPool):
             RedisError, OSError: when nobody who was asked knows.
         """
         return await self.primaries.of(self.slot)
+
+    async def left(self, address: Address) -> None:
+        """Return when the primary is known to be another than this."""
+        await self.primaries.left(self.slot, address)
+
+
+def primary_pool_of(redis: Redis) -> PrimaryPool | None:
+    """Return what follows the primary of a client; None of a client of one address."""
+    pool = redis.connection_pool
+    return pool if isinstance(pool, PrimaryPool) else None
+
+
+def read_moved(error: str, asked: Address) -> tuple[int, Address] | None:
+    """Return slot and new primary of an error that begins with MOVED; None of any other.
+
+    Args:
+        error: its text.
+        asked: who said so: a server that does not know its own name leaves it out.
+    """
+    found = _MOVED.match(error)
+    return (int(found[1]), Address(found[2] or asked.host, int(found[3]))) if found else None

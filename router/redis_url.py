@@ -54,11 +54,16 @@ class RedisUrl:
     sentinel_password: str = ""
 
 
+class AddressRefused(ValueError):
+    """An address asks for what there is not; the text quotes neither user nor password."""
+
+
 def read_url(url: str) -> RedisUrl:
     """Return what an address says.
 
     Raises:
-        ValueError: with what is wrong with it; the text quotes neither user nor password.
+        AddressRefused: with what is wrong with it.
+        ValueError: when it is no address at all; the text may quote a password.
     """
     parts = urlsplit(url)
     if parts.scheme == "unix":
@@ -85,7 +90,7 @@ def read_url(url: str) -> RedisUrl:
 def _flag(word: str) -> bool:
     if word.lower() in _TRUE | _FALSE:
         return word.lower() in _TRUE
-    raise ValueError("cluster= takes true or false")
+    raise AddressRefused("cluster= takes true or false")
 
 
 def _address(text: str, port: int) -> Address:
@@ -93,17 +98,17 @@ def _address(text: str, port: int) -> Address:
     host = host if colon else text
     if (not host and "," in text) or (colon and not (digits.isascii() and digits.isdigit() and int(digits[:6]) <= _PORT_MAX)):
         # Not quoted: with a slash in it as it is, a password ends up here.
-        raise ValueError("a host of it is no host:port (in a password / ? # @ are written %2F %3F %23 %40)")
+        raise AddressRefused("a host of it is no host:port (in a password / ? # @ are written %2F %3F %23 %40)")
     # A URL without a host means this machine, as it does to the driver.
     return Address(unquote(host).strip("[]") or "localhost", int(digits) if colon else port)
 
 
 def _check(addresses: tuple[Address, ...], path: str, *, cluster: bool, sentinel: str | None) -> None:
     if cluster and sentinel is not None:
-        raise ValueError("cluster=true and sentinel=… exclude each other")
+        raise AddressRefused("cluster=true and sentinel=… exclude each other")
     if sentinel == "":
-        raise ValueError("sentinel= takes the name that the sentinels have for the primary (SENTINEL MASTERS)")
+        raise AddressRefused("sentinel= takes the name that the sentinels have for the primary (SENTINEL MASTERS)")
     if len(addresses) > 1 and not cluster and not sentinel:
-        raise ValueError("several hosts are a Cluster (add ?cluster=true) or sentinels (add ?sentinel=NAME)")
+        raise AddressRefused("several hosts are a Cluster (add ?cluster=true) or sentinels (add ?sentinel=NAME)")
     if cluster and path.strip("/") not in {"", "0"}:
-        raise ValueError("a Cluster has one database only: leave out the number, or write 0")
+        raise AddressRefused("a Cluster has one database only: leave out the number, or write 0")

@@ -18,7 +18,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from router.combined import problems
 from router.errors import SettingError
-from router.redis_url import read_url
 
 ENV_PREFIX = "PUSHWAY_"
 CONFIG_VARIABLE = "PUSHWAY_CONFIG"
@@ -501,12 +500,6 @@ class Settings(BaseModel):
         10, description="Most lines of one kind written within log_repeats_s; how many more there were is told after it."
     )
     log_repeats_s: Seconds = Field(10.0, description="How long a kind of line is counted, in seconds, from its first on.")
-
-    @field_validator("redis_url")
-    @classmethod
-    def _can_be_read(cls, url: str) -> str:
-        read_url(url)
-        return url
 
     @field_validator("cursor_idle_s")
     @classmethod

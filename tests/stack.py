@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import anyio
 import httpx
 import pymongo
 from redis import Redis
+from redis.cluster import ClusterNode, RedisCluster
 
 from router.migrate import migrate
+from router.redis_url import read_url
 from router.settings import Settings
 from router.up.folder import Kept, write_config
 from router.up.plan import Plan, Request, Spec, make_plan
@@ -174,7 +176,11 @@ class Stack:
 
     def redis_client(self) -> Redis:
         """Return a blocking client; use it in a `with`."""
-        return Redis.from_url(self.settings.redis_url, protocol=2)
+        told = read_url(self.settings.redis_url)
+        if told.cluster:
+            nodes = [ClusterNode(*address) for address in told.addresses]  # type: ignore[no-untyped-call]
+            return cast(Redis, RedisCluster(startup_nodes=nodes, protocol=2))
+        return Redis.from_url(told.driver_url, protocol=2)
 
     def mongo_client(self) -> pymongo.MongoClient[dict[str, Any]]:
         """Return a blocking client; use it in a `with`."""

@@ -24,6 +24,7 @@ from router.auth.client import RequestRefused, request_token
 from router.http.operations import JSON
 from router.http.problems import Problem, read_body
 from router.keys import Keys
+from router.redis_url import read_url
 from router.settings import Settings
 from router.targets import check_id
 
@@ -119,6 +120,11 @@ class Page:
 
 def redis_command(url: str, ca_file: str = "") -> str:
     """Return how redis-cli is called for a Redis; what a password belongs into is left for people to fill in."""
+    told = read_url(url)
+    if told.cluster:
+        return f"{redis_command(told.driver_url)} -c"
+    if told.sentinel:
+        return "redis-cli -h PRIMARY"
     parts = urlsplit(url)
     if parts.scheme == "redis" and "@" not in parts.netloc:
         host = [] if parts.hostname in _LOCAL else ["-h", parts.hostname or ""]

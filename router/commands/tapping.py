@@ -12,7 +12,6 @@ as `nobody_listening`; routes are dropped all the same, by the first publish aft
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,11 +20,14 @@ import anyio
 from redis.asyncio import Redis
 
 from edge.redis_address import read_address
-from edge.subscriber import LOST, Subscription
+from edge.subscriber import LOST, Subscription, connect
+from router.cluster_redis import client_at, groups_of
 from router.directory import Node
 from router.errors import PushwayError
 from router.keys import Keys
 from router.lines import MANY, split_many
+from router.primary_pool import primary_pool_of
+from router.redis_url import read_url
 from router.settings import Settings
 from router.tls.trust import redis_trust
 
@@ -164,31 +166,53 @@ async def listen(redis: Redis, settings: Settings, node: str, receive: Receive, 
         RedisError, OSError: when Redis is away.
     """
     await _refuse(redis, settings, node)
-    keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
-    channels = [channel for own in keys for channel in (own.tap_channel(node), own.node_channel(node))]
-    address = read_address(settings.redis_url, "pushway-tap", redis_trust(settings))
-    subscription = Subscription(address.greeting, channels, receive)
+    subscriptions: list[Subscription] = []
     try:
         with anyio.fail_after(settings.redis_timeout_s):
-            loop = asyncio.get_running_loop()
-            if address.path is not None:
-                await loop.create_unix_connection(lambda: subscription, address.path)
-            else:
-                await loop.create_connection(lambda: subscription, address.host, address.port, ssl=address.tls)
-            await subscription.settled.wait()
-        if not subscription.ended.is_set():
+            for shards in groups_of(redis, settings.shards):
+                one = await _subscribe(redis, settings, node, shards, receive)
+                subscriptions.append(one)
+        if not any(one.ended.is_set() for one in subscriptions):
             ready()
-        await _watch(redis, settings, node, subscription)
+        await _watch(redis, settings, node, subscriptions)
     finally:
-        subscription.end(LOST, subscription.error)
+        for one in subscriptions:
+            one.end(LOST, one.error)
 
 
-async def _watch(redis: Redis, settings: Settings, node: str, subscription: Subscription) -> None:
-    while not subscription.ended.is_set():
-        await _refuse(redis, settings, node)
-        with anyio.move_on_after(LOOK_EVERY_S):
-            await subscription.ended.wait()
-    raise NotTapped(f"the subscription ended: {subscription.error}")
+async def _subscribe(redis: Redis, settings: Settings, node: str, shards: range, receive: Receive) -> Subscription:
+    """Return a subscription to the channels of some shards of a node, once it stands or has ended.
+
+    Raises:
+        RedisError, OSError: when their server cannot be reached.
+    """
+    keys = [Keys(settings.prefix, shard) for shard in shards]
+    channels = [channel for own in keys for channel in (own.tap_channel(node), own.node_channel(node))]
+    address = read_address(read_url(settings.redis_url).driver_url, "pushway-tap", redis_trust(settings))
+    subscription = Subscription(address.greeting, channels, receive)
+    primary = primary_pool_of(client_at(redis, channels[0]))
+    await connect(subscription, address if primary is None else address.at(await primary.address()))
+    await subscription.settled.wait()
+    return subscription
+
+
+async def _watch(redis: Redis, settings: Settings, node: str, subscriptions: Sequence[Subscription]) -> None:
+    async with anyio.create_task_group() as tasks:
+        ended = anyio.Event()
+        for one in subscriptions:
+            tasks.start_soon(_tell_end, one, ended)
+        while not ended.is_set():
+            await _refuse(redis, settings, node)
+            with anyio.move_on_after(LOOK_EVERY_S):
+                await ended.wait()
+        tasks.cancel_scope.cancel()
+    error = next(one.error for one in subscriptions if one.ended.is_set())
+    raise NotTapped(f"the subscription ended: {error}")
+
+
+async def _tell_end(subscription: Subscription, ended: anyio.Event) -> None:
+    await subscription.ended.wait()
+    ended.set()
 
 
 async def _refuse(redis: Redis, settings: Settings, node: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from router.cluster_redis import every_primary
 from router.directory import Node, read_nodes
 from router.doctor.findings import Finding, counted, error, note, ok, warning
 from router.keys import Keys
@@ -113,12 +114,15 @@ async def _astray(redis: Any, settings: Settings, alive: set[str]) -> tuple[int,
 
 
 async def _route_keys(redis: Any, settings: Settings) -> Any:  # noqa: ANN401 - likewise
-    left, cursor = ROUTES_MAX, 0
-    pattern = f"{settings.prefix}:{{*}}:route:*"
-    for _ in range(_KEYS_MAX // _KEYS_A_STEP):
-        cursor, keys = await redis.scan(cursor, match=pattern, count=_KEYS_A_STEP, _type="ZSET")
-        for key in keys[:left]:
-            yield key
-        left -= len(keys)
-        if cursor == 0 or left <= 0:
-            return
+    left, pattern = ROUTES_MAX, f"{settings.prefix}:{{*}}:route:*"
+    for server in await every_primary(redis):
+        cursor = 0
+        for _ in range(_KEYS_MAX // _KEYS_A_STEP):
+            cursor, keys = await server.scan(cursor, match=pattern, count=_KEYS_A_STEP, _type="ZSET")
+            for key in keys[:left]:
+                yield key
+            left -= len(keys)
+            if left <= 0:
+                return
+            if cursor == 0:
+                break

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from router.cluster_redis import every_primary
 from router.doctor.findings import Finding, counted, error, note, ok, warning
 from router.keys import Keys, config_key
 from router.redis_client import SCHEMA
@@ -84,17 +85,20 @@ async def examine_strays(redis: Redis, settings: Settings, tell: Tell) -> list[F
 
 async def _look_alikes(redis: Any, settings: Settings, tell: Tell) -> tuple[set[str], int, bool]:  # noqa: ANN401 - its types name the replies of every protocol
     """Return the streams that are named like ours, how many keys were gone through, and whether those are all."""
-    total = await redis.dbsize()
     names: set[str] = set()
-    cursor, seen = 0, 0
-    while True:
-        pattern = f"*{settings.prefix}:{{*}}:in"
-        cursor, found = await redis.scan(cursor, match=pattern, count=_KEYS_A_STEP, _type="STREAM")
-        names |= {name.decode(errors="backslashreplace") for name in found}
-        seen = min(seen + _KEYS_A_STEP, total)
-        tell(f"{seen:,} of {total:,} keys")
-        if cursor == 0 or seen >= KEYS_MAX:
-            return names, seen, cursor == 0
+    servers: Any = await every_primary(redis)
+    seen, whole = 0, True
+    total = sum([await server.dbsize() for server in servers])
+    for server in servers:
+        cursor = None
+        while cursor != 0 and seen < KEYS_MAX:
+            pattern = f"*{settings.prefix}:{{*}}:in"
+            cursor, found = await server.scan(cursor or 0, match=pattern, count=_KEYS_A_STEP, _type="STREAM")
+            names |= {name.decode(errors="backslashreplace") for name in found}
+            seen = min(seen + _KEYS_A_STEP, total)
+            tell(f"{seen:,} of {total:,} keys")
+        whole = whole and cursor == 0
+    return names, seen, whole
 
 
 def judge_strays(lengths: Mapping[str, int], settings: Settings, *, seen: int, whole: bool) -> list[Finding]:

@@ -6,11 +6,13 @@ Sources: https://redis.io/docs/latest/commands/info/, the comments of redis.conf
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from router.cluster_redis import every_primary
 from router.doctor.findings import Finding, error, note, ok, warning
 from router.errors import SetupError
 from router.redis_client import check_version
@@ -48,6 +50,18 @@ async def examine(redis: Redis, settings: Settings) -> list[Finding]:
     Raises:
         RedisError, OSError: when it cannot be asked.
     """
+    servers = await every_primary(redis)
+    if len(servers) == 1:
+        return await _examine(servers[0], settings)
+    return [replace(one, seen=f"{_name(server)}: {one.seen}") for server in servers for one in await _examine(server, settings)]
+
+
+def _name(server: Redis) -> str:
+    known = server.connection_pool.connection_kwargs
+    return f"{known['host']}:{known['port']}"
+
+
+async def _examine(redis: Redis, settings: Settings) -> list[Finding]:
     info: dict[str, Any] = await redis.info()
     try:
         found = await redis.config_get(*_ASKED)

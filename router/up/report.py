@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from router.keys import Keys
+from router.redis_url import read_url
 from router.settings import Settings
 from router.up.plan import DATA, Plan
 
@@ -127,7 +128,9 @@ def _redis_cli(plan: Plan) -> str:
     if not given:
         return f"redis-cli -p {urlsplit(url).port}"
     trust = f" --cacert {shlex.quote(_short(Path(plan.settings.redis_ca_file)))}" if plan.settings.redis_ca_file else ""
-    return f"redis-cli -u {shlex.quote(_without_credentials(url))}{trust}"
+    # redis-cli takes one host, follows a Cluster from any of its nodes, and knows nothing of sentinels.
+    told = read_url(url)
+    return f"redis-cli {'-c ' * told.cluster}-u {shlex.quote(_without_credentials(told.driver_url))}{trust}"
 
 
 def _api(settings: Settings) -> str:

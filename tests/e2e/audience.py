@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,8 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from edge.client import SUBPROTOCOL
-from router.redis_client import OUTAGE
-from router.timed_redis import TimedRedis
+from router.redis_client import OUTAGE, open_redis
 from tests.stack import Stack
 
 PATIENCE_S = 60.0
@@ -33,6 +33,7 @@ class Seat:
 
     Attributes:
         messages: every message frame, in the order it came.
+        came_s: when each of them did (monotonic clock).
         nodes: the node of each connection it had.
         closes: close code of each connection that ended; None for the one that the test itself ended.
     """
@@ -40,6 +41,7 @@ class Seat:
     user: str
     url: str
     messages: list[dict[str, Any]] = field(default_factory=list)
+    came_s: list[float] = field(default_factory=list)
     nodes: list[str] = field(default_factory=list)
     closes: list[int | None] = field(default_factory=list)
 
@@ -149,6 +151,7 @@ class Audience:
             message = json.loads(frame)
             if message["type"] == "message":
                 seat.messages.append(message)
+                seat.came_s.append(time.monotonic())
             self._ring()
 
     def _ring(self) -> None:
@@ -175,7 +178,7 @@ class Producer:
 
     async def send(self, messages: int, *, pause_s: float = 0.0) -> None:
         """Append so many, to each user in turn."""
-        async with TimedRedis.from_url(self.stack.settings.redis_url, protocol=2) as redis:
+        async with open_redis(self.stack.settings) as redis:
             for _ in range(messages):
                 number, user = self._count, self.users[self._count % len(self.users)]
                 self._count += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.redis_url import Address, RedisUrl, read_url
+from router.redis_url import Address, AddressRefused, RedisUrl, read_url
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_sentinels_have_a_port_and_a_password_of_their_own() -> None:
 )
 def test_what_cannot_be_meant_is_refused(url: str, problem: str) -> None:
     """With what is wrong, and without the password."""
-    with pytest.raises(ValueError, match=problem) as refused:
+    with pytest.raises(AddressRefused, match=problem) as refused:
         read_url(url)
     assert "secret" not in str(refused.value)

@@ -49,8 +49,9 @@ class FakeEar:
         """Forget it."""
         self.channels.remove(channel)
 
-    async def subscribed(self) -> None:
+    async def subscribed(self, shard: int) -> None:
         """Be it."""
+        del shard
         await anyio.lowlevel.checkpoint()
 
 
@@ -145,7 +146,7 @@ async def test_a_round_starts_no_feed() -> None:
     node = Node(HASTY)
     node.feeds.keep("all")
     async with node.running():
-        node.feeds.subscribed()
+        node.feeds.subscribed({0})
         await until(lambda: node.redis.asked)
         node.redis.asked.pop()[1](3)
         node.hear(KeptOutlet())
@@ -235,7 +236,7 @@ async def test_another_era_has_all_heads_compared() -> None:
         node.feeds.hear(f"topic:{number}", outlet, node.joined.append)
         node.redis.heads[f"push:{{0}}:seq:topic:{number}"] = b"7"
     async with node.running():
-        node.feeds.subscribed()
+        node.feeds.subscribed({0})
         await until(lambda: len(node.joined) == 2 * BATCH_MAX)
         assert node.redis.calls == 2
         node.redis.era = b"2"

@@ -39,7 +39,7 @@ class Site:
 
     async def beat(self) -> None:
         """Have it beat now, and return when it has."""
-        tried = self.node._tried
+        tried = self.node._groups[0].tried
         self.node.beat_soon()
         with anyio.fail_after(PROMPT_S):
             await tried.wait()
@@ -76,7 +76,7 @@ async def test_who_writes_routes_waits_after_a_standstill(monkeypatch: pytest.Mo
     async with beating() as site:
         with anyio.fail_after(PROMPT_S):
             await site.node.tried()
-        site.node._tried_at_s -= SETTINGS.node_ttl_ms / 1000
+        site.node._groups[0].tried_at_s -= SETTINGS.node_ttl_ms / 1000
         with anyio.move_on_after(0.05) as scope:
             await site.node.tried()
         assert scope.cancelled_caught

@@ -57,7 +57,7 @@ class Site:
         """Alice is here with two."""
         return {"alice": ["phone", "tablet"]}[user]
 
-    async def subscribed(self) -> None:
+    async def subscribed(self, shard: int) -> None:
         """Return at once."""
 
     def resync(self, user: str, head: int | None) -> None:
