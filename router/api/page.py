@@ -8,7 +8,9 @@ rebinding) or by a form.
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterable
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Final, TypeVar
@@ -21,8 +23,9 @@ from starlette.routing import Route
 
 from router.api.append.post import Append
 from router.auth.client import RequestRefused, request_token
-from router.http.operations import JSON
+from router.http.media import check_json
 from router.http.problems import Problem, read_body
+from router.http.safety import page_headers
 from router.keys import Keys
 from router.redis_url import read_url
 from router.settings import Settings
@@ -45,11 +48,11 @@ _FILES: Final = {
     "/page/pushway.js": ("edge", "js/pushway.js", "text/javascript"),
 }
 
-_HEADERS: Final = {
-    "cache-control": "no-cache",
-    "content-security-policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src data:; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-}
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+"""Values of Sec-Fetch-Site with which nobody else's page asks. Who is no browser sends none."""
+
+_SOURCE: Final = re.compile(r"(wss?://[A-Za-z0-9.-]+(?::[0-9]+)?)(?:[/?#]|$)")
+"""An edge as CSP can name it: it knows no addresses of IPv6."""
 
 
 class _TokenWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,6 +70,14 @@ class Page:
     def __init__(self, append: Append, settings: Settings) -> None:
         self._append = append
         self._settings = settings
+        self._headers = page_headers(
+            {
+                "script-src": "'self'",
+                "style-src": "'self'",
+                "connect-src": " ".join(["'self'", *edge_sources(settings.edge_urls)]),
+                "img-src": "data:",
+            }
+        )
 
     @property
     def routes(self) -> list[Route]:
@@ -81,10 +92,10 @@ class Page:
     async def _file(self, request: Request) -> Response:
         self._check_host(request)
         package, path, media_type = _FILES[request.url.path]
-        return Response(files(package).joinpath(path).read_bytes(), media_type=media_type, headers=_HEADERS)
+        return Response(files(package).joinpath(path).read_bytes(), media_type=media_type, headers=self._headers)
 
     async def _places(self, request: Request) -> Response:
-        self._check_host(request)
+        self._check_site(request)
         intake = Keys(self._settings.prefix, 0).intake()
         redis_cli = redis_command(self._settings.redis_url, self._settings.redis_ca_file)
         return JSONResponse({"edges": list(self._settings.edge_urls), "intake": intake, "redis_cli": redis_cli})
@@ -99,23 +110,38 @@ class Page:
 
     async def _send(self, request: Request) -> Response:
         """Append a message as POST /v1/messages does."""
-        self._check_host(request)
+        self._check_site(request)
         return await self._append.post(request)
 
     async def _read(self, request: Request, kind: type[T]) -> T:
-        self._check_host(request)
-        if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, and say so: content-type: application/json")
+        self._check_site(request)
+        check_json(request)
         raw = await read_body(request, _REQUEST_MAX_BYTES)
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
             raise Problem(HTTPStatus.BAD_REQUEST, str(exc)) from exc
 
+    def _check_site(self, request: Request) -> None:
+        """Refuse what a page of another origin has a browser send, though it could not read the answer."""
+        self._check_host(request)
+        if request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+            raise Problem(HTTPStatus.FORBIDDEN, "this is for the page itself, and a page of another origin asks")
+
     def _check_host(self, request: Request) -> None:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname
         if host not in _LOCAL | {self._settings.api_host}:
             raise Problem(HTTPStatus.FORBIDDEN, "the page is for this machine: open it as http://127.0.0.1 or localhost")
+
+
+def edge_sources(urls: Iterable[str]) -> list[str]:
+    """Return the origins of edges for a content security policy, each once; where it cannot name one, any of that scheme."""
+    return sorted({_source(url) for url in urls})
+
+
+def _source(url: str) -> str:
+    known = _SOURCE.match(url)
+    return known[1] if known else "wss:" if url.startswith("wss:") else "ws:"
 
 
 def redis_command(url: str, ca_file: str = "") -> str:

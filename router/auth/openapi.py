@@ -14,6 +14,8 @@ from router.http.operations import JSON, Answer, Body, Id, Operation
 
 FORM: Final = "application/x-www-form-urlencoded"
 
+_NOT_JSON: Final = {HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "`Content-Type` is another, or the request is compressed."}
+
 ABOUT: Final = (
     "Pushway auth",
     __version__,
@@ -122,6 +124,7 @@ POST_TOKENS: Final = Operation(
             headers={"cache-control": "`no-store`: nobody on the way keeps it."},
         ),
     ),
+    problems=_NOT_JSON,
 )
 
 POST_VERIFY: Final = Operation(
@@ -143,7 +146,8 @@ POST_VERIFY: Final = Operation(
             headers={"cache-control": "`no-store`: nobody on the way keeps it."},
         ),
     ),
-    problems={HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB is away, so that it cannot be told whether the token is revoked."},
+    problems=_NOT_JSON
+    | {HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB is away, so that it cannot be told whether the token is revoked."},
 )
 
 POST_REVOKE: Final = Operation(
@@ -164,7 +168,8 @@ POST_REVOKE: Final = Operation(
             headers={"cache-control": "`no-store`: nobody on the way keeps it."},
         ),
     ),
-    problems={
+    problems=_NOT_JSON
+    | {
         HTTPStatus.SERVICE_UNAVAILABLE: "MongoDB or Redis is away: it may not be written, or not everybody was told. Repeat it."
     },
 )

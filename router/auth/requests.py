@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from router.auth.openapi import FORM, RevokeRequest, TokenRequest, VerifyRequest
 from router.errors import RuleBroken
+from router.http.media import check_json
 
 BodyT = TypeVar("BodyT", TokenRequest, VerifyRequest, RevokeRequest)
 
@@ -34,12 +35,14 @@ def decode(body: bytes, shape: type[BodyT]) -> BodyT:
 
 
 def form_token(request: Request, body: bytes) -> str | None:
-    """Return the token in a form; None where the body is none.
+    """Return the token in a form; None where the body is JSON.
 
     Raises:
-        RuleBroken: when it has none, or several.
+        RuleBroken: when a form has none, or several.
+        Problem: 415 when it is neither.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        check_json(request)
         return None
     try:
         found = parse_qs(body.decode(), errors="strict").get("token", [])

@@ -43,6 +43,7 @@ from router.auth.revoking import Revoking
 from router.auth.tokens import Claims, TokenRules, issue, kid_of, verify
 from router.errors import RuleBroken, TokenExpired, TokenRefused
 from router.http.app import http_app
+from router.http.media import check_json
 from router.http.operations import JSON
 from router.http.problems import read_body
 from router.http.server import listen, serve_on
@@ -98,6 +99,7 @@ class Auth:
 
     async def post_token(self, request: Request) -> Response:
         """Issue a token."""
+        check_json(request)
         asked = decode(await self._body(request), TokenRequest)
         now = int(time.time())
         claims = self._claims(asked, now)

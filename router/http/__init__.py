@@ -9,5 +9,6 @@ media.py       what a request comes as
 figures.py     answers counted by route
 reference.py   the page that shows the document to people; its files in reference/
 protocol.py    HTTP/1.1, refusing what is none
+safety.py      what every answer tells a browser
 server.py      the socket, and how serving ends
 """

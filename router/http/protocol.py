@@ -15,6 +15,7 @@ import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from router.http.problems import MEDIA_TYPE, ProblemDocument
+from router.http.safety import HEADERS
 
 REQUEST_TIMEOUT_S: Final = 60.0
 """How long a connection may take for a request, from its begin to the last byte of its body. uvicorn waits for ever, and who
@@ -86,7 +87,7 @@ class ProblemProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read as a request, and close the connection: where the next would begin is not known."""
         status = HTTPStatus.BAD_REQUEST
-        headers = [("content-type", MEDIA_TYPE), ("connection", "close")]
+        headers = [("content-type", MEDIA_TYPE), ("connection", "close"), *HEADERS.items()]
         detail = f"{msg} Its first line and headers take at most 64 KiB of ASCII."
         document = ProblemDocument("about:blank", status.phrase, status, detail)
         events = (

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.http.safety import page_headers
+
 REFERENCE_PATH: Final = "/v1/docs"
 
 _FILES: Final = {
@@ -24,17 +26,7 @@ _FILES: Final = {
     f"{REFERENCE_PATH}/trial.js": ("trial.js", "text/javascript"),
 }
 
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-_HEADERS: Final = {
-    "cache-control": "no-cache",
-    "content-security-policy": _POLICY,
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
+_HEADERS: Final = page_headers({"script-src": "'self'", "style-src": "'self'", "connect-src": "'self'", "img-src": "data:"})
 
 
 def reference_routes() -> list[Route]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from router.errors import SetupError
 from router.http.protocol import ProblemProtocol
+from router.http.safety import BrowserSafe
 from router.tls.certificate import Certificate
 from router.tls.sealed import Sealed
 
@@ -76,7 +77,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, task_status: TaskStatus[None], certificate: Certificate | None) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                BrowserSafe(app),
                 http=ProblemProtocol if certificate is None else _sealed(certificate),
                 # Nothing here is a WebSocket, and nobody's word is taken for where a request comes from.
                 ws="none",

@@ -31,6 +31,7 @@ from tests.servers import EmbeddedValkey, free_ports
 pytestmark = pytest.mark.anyio
 
 API_KEY: Final = "key-of-the-back-end"
+SAYS_JSON: Final = {"content-type": "application/json"}
 AUTHORIZED: Final = {"authorization": f"Bearer {API_KEY}"}
 TIMEOUT_S: Final = 60.0
 LATE_S: Final = 20.0
@@ -205,7 +206,7 @@ async def test_bad_request_names_field_and_rule(
 ) -> None:
     """Each problem is a 400 that says which field broke which rule."""
     _, client = auth
-    answer = await client.post("/v1/tokens", content=body)
+    answer = await client.post("/v1/tokens", content=body, headers=SAYS_JSON)
     problem = answer.json()
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
@@ -361,7 +362,7 @@ async def test_long_body_is_refused(auth: tuple[Settings, httpx.AsyncClient]) ->
             yield b" " * 1024
 
     for content in (b" " * (settings.auth_body_max_bytes + 1), chunks()):
-        answer = await client.post("/v1/tokens", content=content)
+        answer = await client.post("/v1/tokens", content=content, headers=SAYS_JSON)
         assert answer.status_code == 413
         assert str(settings.auth_body_max_bytes) in answer.json()["detail"]
 
@@ -391,3 +392,11 @@ async def test_taken_port_leaves_no_key_behind(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match="cannot listen"):
             await serve(settings, Health(), anyio.Event())
     assert not settings.auth_key_file.exists()
+
+
+@pytest.mark.parametrize("said", [None, "text/plain", "application/x-www-form-urlencoded"])
+async def test_what_does_not_say_json_is_refused(auth: tuple[Settings, httpx.AsyncClient], said: str | None) -> None:
+    """415: what a form of a page could send is no request for a token."""
+    _, client = auth
+    answer = await client.post("/v1/tokens", content=b'{"user":"alice"}', headers={"content-type": said} if said else {})
+    assert answer.status_code == 415
