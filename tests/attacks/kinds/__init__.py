@@ -10,11 +10,14 @@ from tests.attacks.kinds import (
     bombs,
     bursts,
     connects,
+    dear_tokens,
     fat_handshakes,
     frames,
     garbage,
     half_frames,
     half_open,
+    hostile_producer,
+    malformed,
     oversized,
     slow_handshakes,
     slow_readers,
@@ -28,6 +31,7 @@ _ALL: Final = (
     *(slow_handshakes.ATTACK, fat_handshakes.ATTACK, half_frames.ATTACK, half_open.ATTACK),
     *(slow_readers.ATTACK, slow_replays.ATTACK),
     *(frames.FRAMES, frames.PINGS, frames.PONGS, frames.FRAGMENTS, frames.BELOW),
+    *(malformed.ATTACK, dear_tokens.ATTACK, hostile_producer.ATTACK),
     *(oversized.ATTACK, bombs.ATTACK, subscribes.ATTACK),
 )
 
