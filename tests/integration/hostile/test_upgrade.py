@@ -161,7 +161,7 @@ REFUSED: Final = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0",
         CUT,
     ),
-    Row("8446 4.1", "TLS", "goes on in TLS", bytes.fromhex("16030100050100000100") + b"\0" * 64 + b"\r\n\r\n", CUT),
+    Row("8446 4.1", "TLS", "goes on in TLS", bytes.fromhex("16030100050100000100") + b"\0" * 64 + b"\r\n\r\n", b"400"),
     Row("4253 4.2", "SSH", "", b"SSH-2.0-OpenSSH_9.6\r\n", CUT),
     Row("", "a command for Redis", "", b"*1\r\n$8\r\nFLUSHALL\r\n", CUT),
     Row("", "a PROXY line", "believes the address in it", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + GOOD, CUT),
