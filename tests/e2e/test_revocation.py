@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ import pytest
 from redis import Redis
 from websockets.asyncio.client import connect
 
-from edge.client import SUBPROTOCOL
+from edge.client import SUBPROTOCOL, NotWelcome, Status, Welcomed
+from edge.client import Client as ClientLibrary
 from tests.chaos.proxy import BLACK_HOLE, CUT, Link
 from tests.e2e.audience import PATIENCE_S
 from tests.e2e.clients import Client, client, send, until
@@ -154,6 +156,40 @@ async def test_everybody_s_tokens_before_a_time(stack: Stack) -> None:
             assert await closed_soon(late) == [4500]
     async with client(stack, "fay", 0):
         pass
+
+
+async def test_the_client_library(stack: Stack) -> None:
+    """It fetches another token where one was called back, without missing anything; where its user is out, it ends."""
+    asked: list[str] = []
+    got: list[object] = []
+    ends: list[NotWelcome] = []
+    welcomed: list[Status] = []
+
+    async def get_token() -> str:
+        asked.append(await token(stack, "lea"))
+        return asked[-1]
+
+    async def listen() -> None:
+        async with ClientLibrary(stack.edge_urls, get_token, on_status=welcomed.append) as lea:
+            try:
+                async for message in lea:
+                    got.append(message.body)  # noqa: PERF401 - looked at before it is over
+            except NotWelcome as exc:
+                ends.append(exc)
+
+    def is_welcomed(times: int) -> bool:
+        return sum(isinstance(status, Welcomed) for status in welcomed) == times
+
+    with stack.redis_client() as redis:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await until(partial(is_welcomed, 1))
+            await revoke(stack, token=asked[0])
+            send(redis, "user:lea", "meanwhile")
+            await until(partial(is_welcomed, 2))
+            await until(lambda: got == ["meanwhile"])
+            await revoke(stack, user="lea")
+    assert (len(asked), len(ends)) == (2, 1)
 
 
 @asynccontextmanager

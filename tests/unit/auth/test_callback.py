@@ -268,6 +268,19 @@ async def test_good_answers_are_remembered(verifier: CallbackVerifier, service: 
     assert len(service.requests) == 6
 
 
+async def test_issued_is_when_it_was_asked_about(verifier: CallbackVerifier, service: Service, clock: Clock) -> None:
+    """The first time, for as long as the answer is remembered: whoever revokes later means it, too."""
+    service.answer = lambda: good(iat=4_000_000_000)
+    earlier = int(time.time())
+    first = await verifier.verify("t", BEARER)
+    assert earlier <= first.iat <= time.time()
+    assert (await verifier.verify("t", BEARER)).iat == first.iat
+    await anyio.sleep(first.iat + 1 - time.time())
+    assert (await verifier.verify("t", BEARER)).iat == first.iat
+    clock.now += SETTINGS.auth_cache_s
+    assert (await verifier.verify("t", BEARER)).iat > first.iat
+
+
 async def test_refusals_are_remembered_briefly_and_apart(service: Service, clock: Clock) -> None:
     """A flood of bad tokens drives no good answer out."""
     verifier = _with(service, clock, auth_cache_max=2)

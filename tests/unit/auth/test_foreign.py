@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.auth.foreign import EXPIRES_MAX_S, TRIED_MAX, ForeignRules, head_of, verify
-from router.auth.tokens import TOKEN_MAX_CHARS, Claims
+from router.auth.tokens import TOKEN_MAX_CHARS, Claims, issued_at
 from router.auth.trusted import TrustedKey, from_issuer_set, from_pem, from_secrets
 from router.errors import TokenExpired, TokenRefused
 from router.settings import Settings
@@ -310,3 +310,23 @@ def test_file_without_good_public_keys_is_told(text: bytes, said: str) -> None:
     """In words for who has set it."""
     with pytest.raises(ValueError, match=said):
         from_pem(text)
+
+
+@pytest.mark.parametrize(
+    ("iat", "known"),
+    [
+        (7, 7),
+        (7.9, 7),
+        (-(2**80), -(2**80)),
+        (True, 0),
+        ("7", 0),
+        (None, 0),
+        ([7], 0),
+        (float("nan"), 0),
+        (float("-inf"), 0),
+    ],
+)
+def test_when_a_token_was_issued(iat: object, known: int) -> None:
+    """In whole seconds; what is no number counts as none, so that any revocation concerns it."""
+    assert issued_at({"iat": iat}) == known
+    assert issued_at({}) == 0

@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import jwt
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -308,3 +309,25 @@ def test_dead_says_what_it_takes(words: tuple[str, ...], said: str) -> None:
     done = _run("dead", *words)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "exactly one of"),
+        (("alice", "--all"), "exactly one of"),
+        (("--jti", "t", "--token", "t"), "exactly one of"),
+        (("--jti", "t", "--before", "5"), "--before: a single token"),
+        (("alice", "--before", "9999999999"), "before: 9999999999 is in the future"),
+        (("a b",), "USER: "),
+        (("--jti", "x" * 257), "jti: "),
+        (("--token", "nonsense"), "--token: this is no JSON Web Token"),
+        (("--token", jwt.encode({"exp": 1}, "k" * 32, algorithm="HS256")), "the token has no id (jti)"),
+        (("--token", jwt.encode({"jti": "t"}, "k" * 32, algorithm="HS256")), "--token: this is no JSON Web Token"),
+    ],
+)
+def test_what_cannot_be_revoked(words: tuple[str, ...], said: str) -> None:
+    """It says which argument is wrong, and nothing is asked of anybody."""
+    done = _run("revoke", *words)
+    assert done.exit_code == 2
+    assert said in done.output

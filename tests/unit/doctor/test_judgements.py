@@ -271,6 +271,23 @@ def test_member_that_is_asked_matters(hello: dict[str, Any], severity: Severity,
 
 
 @pytest.mark.parametrize(
+    ("indexes", "said"),
+    [
+        ({"expires_at": {"expireAfterSeconds": 0}, "changed_at": {}}, []),
+        ({"expires_at": {"expireAfterSeconds": 0}}, ["revoked lacks the index changed_at"]),
+        ({"expires_at": {}, "changed_at": {}}, ["does not remove a revocation"]),
+        ({"expires_at": {"expireAfterSeconds": 60}, "changed_at": {}}, ["does not remove a revocation"]),
+    ],
+)
+def test_indexes_of_what_is_revoked(indexes: dict[str, dict[str, int]], said: list[str]) -> None:
+    """Both stand, and what is over goes at once."""
+    found = mongo_server.judge_revoked(indexes)
+    assert len(found) == len(said)
+    for finding, text in zip(found, said, strict=True):
+        _assert_told([finding], Severity.ERROR, text)
+
+
+@pytest.mark.parametrize(
     ("clock", "severity", "said"),
     [
         (clocks.Reading("Redis' clock", 20.0, 5.0), Severity.OK, "agrees"),
