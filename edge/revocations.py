@@ -51,7 +51,7 @@ _LINE_PARTS: Final = 4
 _SLICE: Final = 500
 """Sessions looked at before the event loop gets its turn: well under a millisecond, where none is closed."""
 
-_REST_S: Final = 0.1
+_REST_S: Final = 0.25
 """How long no look at all sessions follows another: revocations come by the dozen where people log out."""
 
 _WHOLE_EVERY_S: Final = 600.0

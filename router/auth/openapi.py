@@ -11,6 +11,7 @@ from router import __version__
 from router.auth.client import Issued
 from router.auth.jwks import JWKS_PATH
 from router.http.operations import JSON, Answer, Body, Id, Operation
+from router.revocation import JTI_MAX_CHARS
 
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -29,6 +30,15 @@ _JTI = "8f608a21-e233-4b0c-a82e-41db053f7a51"
 # 60.0 is an integer to JSON Schema, and to languages that know one kind of number.
 _Seconds = Annotated[
     float, msgspec.Meta(ge=1, multiple_of=1, description="Whole seconds, at most `token_ttl_max_s`; null is `token_ttl_s`.")
+]
+
+
+_Jti = Annotated[
+    str,
+    msgspec.Meta(
+        description="The token with this id.",
+        extra_json_schema={"minLength": 1, "maxLength": JTI_MAX_CHARS, "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"},
+    ),
 ]
 
 
@@ -66,18 +76,35 @@ class Introspection(msgspec.Struct, frozen=True):
 class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/revoke: exactly one of `token`, `jti`, `user` and `all`."""
 
-    token: Annotated[str, msgspec.Meta(min_length=1, description="This token.")] | None = None
-    jti: Annotated[str, msgspec.Meta(min_length=1, description="The token with this id.")] | None = None
-    user: Annotated[str, msgspec.Meta(description="All tokens of this user that were issued before `before`.")] | None = None
-    all: Annotated[bool, msgspec.Meta(description="`true`: all tokens that were issued before `before`.")] | None = None
+    token: Annotated[str, msgspec.Meta(min_length=1, description="This token.")] | msgspec.UnsetType = msgspec.UNSET
+    jti: _Jti | msgspec.UnsetType = msgspec.UNSET
+    user: Id | msgspec.UnsetType = msgspec.UNSET
+    all: (
+        Annotated[bool, msgspec.Meta(description="Everybody's tokens.", extra_json_schema={"const": True})] | msgspec.UnsetType
+    ) = msgspec.UNSET
     before: (
         Annotated[
             float,
-            msgspec.Meta(ge=0, multiple_of=1, description="Unix seconds, not in the future; null is now. Of `user` and `all`."),
+            msgspec.Meta(
+                ge=0,
+                multiple_of=1,
+                description="With `user` or `all`: what was issued before, in Unix seconds, up to now; now unless given.",
+            ),
         ]
-        | None
-    ) = None
-    token_type_hint: Annotated[str, msgspec.Meta(description="RFC 7009's; not looked at.")] | None = None
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    token_type_hint: Annotated[str, msgspec.Meta(description="RFC 7009's; not looked at.")] | msgspec.UnsetType = msgspec.UNSET
+
+
+_RevokeBody = Annotated[
+    RevokeRequest,
+    msgspec.Meta(
+        extra_json_schema={
+            "oneOf": [{"required": [name]} for name in ("token", "jti", "user", "all")],
+            "dependentSchemas": {"before": {"anyOf": [{"required": ["user"]}, {"required": ["all"]}]}},
+        }
+    ),
+]
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -158,7 +185,7 @@ POST_REVOKE: Final = Operation(
     summary="Call tokens back",
     description="Token revocation, as RFC 7009 has it, of one token; or of all that a user or anybody has. Sessions with such "
     "tokens end within a second, and a token that is issued after the answer is good.",
-    body=Body(RevokeRequest, "Which tokens; a form has the token.", example={"user": "alice"}, media_types=(FORM, JSON)),
+    body=Body(_RevokeBody, "Which tokens, as a form or as JSON.", example={"user": "alice"}, media_types=(FORM, JSON)),
     answers=(
         Answer(
             HTTPStatus.OK,

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from router.api.away import away, unavailable
 from router.auth.openapi import Revoked as Answer
 from router.auth.openapi import RevokeRequest
-from router.auth.requests import decode, form_token
+from router.auth.requests import decode_revoke
 from router.auth.tokens import Claims
 from router.errors import RuleBroken, TokenRefused
 from router.http.operations import JSON
@@ -57,9 +57,7 @@ class Revoking:
     async def post(self, request: Request) -> Response:
         """Revoke what a request names."""
         body = await read_body(request, self._settings.auth_body_max_bytes)
-        token = form_token(request, body)
-        asked = decode(body, RevokeRequest) if token is None else RevokeRequest(token=token)
-        wanted = self._wanted(asked)
+        wanted = self._wanted(decode_revoke(request, body))
         if wanted is None:
             # RFC 7009, section 2.2: what its bearer could not use anyhow is as good as revoked.
             return _answer(Answer(revoked=False))
@@ -95,20 +93,22 @@ class Revoking:
         Raises:
             RuleBroken: naming what is wrong with the request.
         """
-        named = [name for name in _WHICH if getattr(asked, name) not in {None, False}]
+        named = [name for name in _WHICH if getattr(asked, name) is not msgspec.UNSET]
         if len(named) != 1:
             raise RuleBroken("body", f"exactly one of {', '.join(_WHICH)} is expected, and there are {len(named)}")
-        if asked.before is not None and named[0] not in {"user", "all"}:
+        if asked.all is False:
+            raise RuleBroken("all", "true is expected")
+        if asked.before is not msgspec.UNSET and named[0] not in {"user", "all"}:
             raise RuleBroken("before", "a single token is revoked whenever it was issued: before goes with user or all")
         return self._named(asked, time.time())
 
     def _named(self, asked: RevokeRequest, now_s: float) -> Revocation | None:
-        before = None if asked.before is None else int(asked.before)
-        if asked.user is not None:
+        before = None if asked.before is msgspec.UNSET else int(asked.before)
+        if asked.user is not msgspec.UNSET:
             return of_user(check_id(asked.user, "user"), self._settings, now_s, before)
-        if asked.jti is not None:
+        if asked.jti is not msgspec.UNSET:
             return of_jti(asked.jti, self._settings, now_s)
-        if asked.token is not None:
+        if asked.token is not msgspec.UNSET:
             return self._of_token(asked.token, now_s)
         return of_all(self._settings, now_s, before)
 

@@ -11,7 +11,7 @@ from schemathesis.openapi.checks import EnsureResourceAvailability, RejectedPosi
 
 _UNFORETOLD = (
     *("another than Idempotency-Key", "is not a time in Unix ms", "is for what is stored"),
-    *("all that a close frame holds", "is no cursor of a page"),
+    *("all that a close frame holds", "is no cursor of a page", "is in the future"),
 )
 
 
@@ -30,8 +30,8 @@ def _is_about_ids(answer: dict[str, Any]) -> bool:
     """Tell whether a refusal, or each of an array's, is one that no schema foretells.
 
     An id may have been used before, for another message. A message's own and that of the header Idempotency-Key, each good
-    by itself, are two. The latest `at` is known to the clock alone, what is transient neither waits nor is replayed, a close
-    frame's reason is counted in bytes, and a cursor may be of no page that there was.
+    by itself, are two. The latest `at` and `before` are known to the clock alone, what is transient neither waits nor is
+    replayed, a close frame's reason is counted in bytes, and a cursor may be of no page that there was.
     """
     problems = [result.get("problem", {}) for result in answer.get("results", ())] or [answer]
     return all(

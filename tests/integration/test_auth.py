@@ -247,7 +247,8 @@ async def test_wrong_address_is_a_problem_document(
 REVOKES: Final[list[tuple[dict[str, object], str]]] = [
     ({}, "body"),
     ({"user": "alice", "jti": "t"}, "body"),
-    ({"all": False}, "body"),
+    ({"all": False}, "all"),
+    ({"all": True, "user": None}, "user"),
     ({"token": "t", "before": 5}, "before"),
     ({"jti": "t", "before": 5}, "before"),
     ({"user": "alice", "before": 9_999_999_999}, "before"),
@@ -290,6 +291,17 @@ async def test_revoked_is_what_was_issued_before_the_answer(tmp_path: Path, valk
         assert answer.json() == {"revoked": True, "before": int(time.time())}
         assert [await _is_active(client, token) for token in (old, other, new)] == [False, True, True]
         assert (await client.post("/v1/revoke", data={"token": other})).json() == {"revoked": True}
+        assert (await client.post("/v1/revoke", data={"all": "true", "before": "5"})).json() == {"revoked": True, "before": 5}
+        for form, field in (
+            (b"token=a&token=b", "token"),
+            (b"user=a&before=soon", "before"),
+            (b"\xff", "body"),
+            (b"usr=a", "usr"),
+            (b"all=1", "all"),
+        ):
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            answer = await client.post("/v1/revoke", content=form, headers=headers)
+            assert (answer.status_code, answer.json()["field"]) == (400, field)
         assert [await _is_active(client, token) for token in (other, new)] == [False, True]
         assert (
             await client.post("/v1/revoke", json={"jti": jwt.decode(new, options={"verify_signature": False})["jti"]})
