@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from edge.subscriber import PROBE, Subscriber
 from router.ops import Health
@@ -122,6 +123,10 @@ class Deafness:
         while True:
             try:
                 certain = await self._look() if await self._subscribed() else False
+            except NoPermissionError as exc:
+                certain = False
+                self._forget()
+                self._unready(str(exc))
             except OUTAGE:
                 certain = False
                 self._forget()

@@ -6,7 +6,7 @@ So a shard that is lost there costs the others nothing: its users alone are look
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -71,9 +71,10 @@ class Ears:
         self, redis: Redis, settings: Settings, shards: range, channels: Sequence[str], hearers: Hearers
     ) -> Subscriber:
         begin = hearers.on_begin if self._all_shard in shards else _nothing
+        to_all = Keys(settings.prefix, self._all_shard).all_channel()
         return Subscriber(
             *(settings, channels, hearers.receive, lambda: hearers.on_subscribed(shards), hearers.on_heard, begin),
-            primary_pool_of(redis),
+            *(primary_pool_of(redis), (to_all,)),
         )
 
     @property
@@ -92,6 +93,11 @@ class Ears:
     def drop(self, channel: str) -> None:
         """Hear a channel no more."""
         self._subscribers[self._at(shard_of_key(channel))].drop(channel)
+
+    @property
+    def refused(self) -> Collection[str]:
+        """The channels that Redis does not allow our user."""
+        return {channel for subscriber in self._subscribers for channel in subscriber.refused}
 
     async def subscribed(self, shard: int) -> None:
         """Return when all channels of a shard are subscribed, at once if they are."""

@@ -50,8 +50,12 @@ class Ear(Protocol):
     def drop(self, channel: str) -> None:
         """Hear a channel no more."""
 
+    @property
+    def refused(self) -> Collection[str]:
+        """The channels that Redis does not allow us."""
+
     async def subscribed(self, shard: int) -> None:
-        """Return when all channels of a shard are subscribed."""
+        """Return when all channels of a shard are subscribed that we may hear."""
 
 
 class _Place:
@@ -193,7 +197,7 @@ class Feeds:
             await self._ear.subscribed(group.shards.start)
             group.asked = anyio.Event()
             here = [place for place in self._places.values() if place.shard in group.shards]
-            places = [place for place in here if place.doubtful]
+            places = [place for place in here if place.doubtful and self._may_begin(place)]
             if not places:
                 with anyio.move_on_after(self._round_s):
                     await group.asked.wait()
@@ -206,6 +210,10 @@ class Feeds:
                 await group.outages.wait("redis", exc)
             else:
                 group.outages.over()
+
+    def _may_begin(self, place: _Place) -> bool:
+        """Tell whether whoever waits for a feed may be told that it is heard."""
+        return place.feed.position.started or place.channel not in self._ear.refused
 
     async def _ask(self, places: Sequence[_Place]) -> None:
         """Ask Redis for some heads, and compare.

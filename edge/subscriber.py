@@ -7,6 +7,10 @@ Redis Cluster moves their slot (the server then pushes `sunsubscribe`, unasked),
 published meanwhile is gone. So does that another server turns out to be the primary: a replica is still told what is published,
 but nobody counts who hears it there.
 
+A channel that Redis does not allow our user (NOPERM) is no reason to hear nothing else: it is left out, told of once, and asked
+for again every `REFUSED_AGAIN_S`, as rights can be given at any time. Without the channels of the beginning there is no
+subscription.
+
 What it promises: messages come in the order Redis sent them, `on_subscribed` is called after every subscription, and `on_heard`
 when a channel that was added to one is heard. What it does not: that nothing was missed before.
 
@@ -17,21 +21,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, cast
 
 import anyio
 import hiredis
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from edge.redis_address import RedisAddress, read_address
 from router.metrics import RESUBSCRIBED
 from router.primary_pool import PrimaryPool, read_moved
 from router.redis_client import OUTAGE
 from router.redis_url import Address, read_url
+from router.refusals import explained
 from router.retry import Backoff
 from router.settings import Settings
 from router.tls.trust import redis_trust
@@ -43,6 +48,13 @@ Receive = Callable[[list[bytes]], None]
 
 _SUBSCRIBE: Final = "SSUBSCRIBE"
 _UNSUBSCRIBE: Final = "SUNSUBSCRIBE"
+
+_REFUSED: Final = "NOPERM "
+_PASSWORD_ALONE: Final = 2
+"""Words of an AUTH without a user."""
+
+REFUSED_AGAIN_S: Final = 10.0
+"""How often a channel is asked for that was refused."""
 
 _MESSAGE: Final = b"smessage"
 _CONFIRMED: Final = b"ssubscribe"
@@ -62,11 +74,13 @@ class Subscription(asyncio.Protocol):
         channels: what to hear from the beginning.
         receive: gets the payloads; must not await.
         on_heard: is told of each channel that is confirmed later.
+        needed: channels whose refusal ends it.
 
     Attributes:
-        settled: set when every channel of the beginning is confirmed, or when `ended` is.
+        settled: set when every channel of the beginning is confirmed or refused, or when `ended` is.
         ended: set when it will hear nothing more; `reason` and `error` say why.
         heard_at_s: channel → when anything last came on it, the confirmation included (monotonic clock).
+        refused: channel → what Redis said, of those that are wanted and not allowed.
     """
 
     def __init__(
@@ -75,12 +89,17 @@ class Subscription(asyncio.Protocol):
         channels: Iterable[str],
         receive: Receive,
         on_heard: Callable[[str], None] = lambda _: None,
+        needed: Collection[str] = (),
     ) -> None:
         self.settled = anyio.Event()
         self.ended = anyio.Event()
         self.reason = LOST
         self.error: Exception = RedisConnectionError("Redis closed the connection")
         self.heard_at_s: dict[bytes, float] = {}
+        self.refused: dict[str, str] = {}
+        self._needed = needed
+        # What has been sent and not answered yet, in order: the command, and the channel that it names. An error names neither.
+        self._unanswered: deque[tuple[str, bytes]] = deque()
         self._greeting = greeting
         self._wanted = {channel.encode(): None for channel in channels}
         self._unconfirmed = {*self._wanted}
@@ -95,26 +114,37 @@ class Subscription(asyncio.Protocol):
         """Introduce ourselves and subscribe, all in one write."""
         self._transport = cast(asyncio.Transport, transport)
         # A command a channel: in a Cluster, one SSUBSCRIBE may only name channels of one slot.
-        commands = [*self._greeting, *((_SUBSCRIBE, channel) for channel in self._wanted)]
-        self._transport.writelines([_pack(command) for command in commands])
+        asked = [(_SUBSCRIBE, channel) for channel in self._wanted]
+        self._unanswered.extend([*((command[0], b"") for command in self._greeting), *asked])
+        self._transport.writelines([_pack(command) for command in (*self._greeting, *asked)])
 
     def hear(self, channel: str) -> None:
         """Subscribe another channel."""
         name = channel.encode()
         self._wanted[name] = None
         self._unconfirmed.add(name)
-        if self._transport is not None:
-            self._transport.write(_pack((_SUBSCRIBE, name)))
+        self._send(_SUBSCRIBE, name)
+
+    def ask_again(self) -> None:
+        """Ask once more for what was refused."""
+        for channel in list(self.refused):
+            self.hear(channel)
 
     def drop(self, channel: str) -> None:
         """Hear a channel no more."""
         name = channel.encode()
         del self._wanted[name]
         self.heard_at_s.pop(name, None)
+        self.refused.pop(channel, None)
         if self._transport is not None:
             self._dropped[name] += 1
-            self._transport.write(_pack((_UNSUBSCRIBE, name)))
+            self._send(_UNSUBSCRIBE, name)
         self._confirm(name)
+
+    def _send(self, command: str, name: bytes) -> None:
+        if self._transport is not None:
+            self._unanswered.append((command, name))
+            self._transport.write(_pack((command, name)))
 
     def data_received(self, data: bytes) -> None:
         """Hand on whatever payloads these bytes complete."""
@@ -148,14 +178,34 @@ class Subscription(asyncio.Protocol):
 
     def _note(self, reply: Any, now_s: float) -> None:  # noqa: ANN401 - hiredis returns what Redis sent
         """Take in what is not a message: the answer to a command, or a channel gained or lost."""
-        if isinstance(reply, hiredis.ReplyError):
-            self.end(LOST, ResponseError(str(reply)))
-        elif type(reply) is list and reply[0] == _CONFIRMED:
-            if reply[1] in self._wanted and not self._dropped[reply[1]]:
-                self.heard_at_s[reply[1]] = now_s
-                self._confirm(reply[1])
-        elif type(reply) is list and reply[0] == _REVOKED:
+        asked, name = self._unanswered[0] if self._unanswered else ("", b"")
+        if type(reply) is list and reply[0] == _REVOKED:
+            # Redis says so unasked too, between any two answers.
+            if (asked, name) == (_UNSUBSCRIBE, reply[1]):
+                self._unanswered.popleft()
             self._note_revoked(reply[1])
+            return
+        if self._unanswered:
+            self._unanswered.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            self._note_error(str(reply), asked, name)
+        elif type(reply) is list and reply[0] == _CONFIRMED and reply[1] in self._wanted and not self._dropped[reply[1]]:
+            self.heard_at_s[reply[1]] = now_s
+            self.refused.pop(reply[1].decode(), None)
+            self._confirm(reply[1])
+
+    def _note_error(self, error: str, asked: str, name: bytes) -> None:
+        """Take in that Redis refused something: only a channel that is not needed can be done without."""
+        if not error.startswith(_REFUSED):
+            self.end(LOST, ResponseError(error))
+            return
+        channel = name.decode()
+        refused = explained(NoPermissionError(error.removeprefix(_REFUSED)), self._user, f"{asked} {channel}".rstrip())
+        if asked != _SUBSCRIBE or channel in self._needed:
+            self.end(LOST, refused)
+        elif name in self._wanted and not self._dropped[name]:
+            self.refused[channel] = str(refused)
+            self._confirm(name, heard=False)
 
     def _note_revoked(self, name: bytes) -> None:
         """Take in that a channel is heard no more: as was asked for, or a loss."""
@@ -168,13 +218,19 @@ class Subscription(asyncio.Protocol):
             # What came after it was dropped has noted it anew.
             self.heard_at_s.pop(name, None)
 
-    def _confirm(self, name: bytes) -> None:
+    @property
+    def _user(self) -> str | None:
+        """Who we said that we are: AUTH names the user, or a password alone."""
+        return next((words[1] for words in self._greeting if words[0] == "AUTH" and len(words) > _PASSWORD_ALONE), None)
+
+    def _confirm(self, name: bytes, *, heard: bool = True) -> None:
         """Wait for a channel no longer."""
         if name not in self._unconfirmed:
             return
         self._unconfirmed.remove(name)
-        if self.settled.is_set() and name in self._wanted:
-            self._on_heard(name.decode())
+        if self.settled.is_set():
+            if heard and name in self._wanted:
+                self._on_heard(name.decode())
         elif not self._unconfirmed:
             self.settled.set()
 
@@ -191,6 +247,7 @@ class Subscriber:
         on_begin: called before each try to subscribe. Nothing comes between the end of a subscription and that, and what comes
             behind it may come before `on_subscribed` is called.
         primary: knows where the channels are; None where they stay at one address.
+        needed: channels that may be added, and whose refusal then ends a subscription, as that of `channels` does.
     """
 
     def __init__(
@@ -202,11 +259,13 @@ class Subscriber:
         on_heard: Callable[[str], None] = lambda _: None,
         on_begin: Callable[[], None] = lambda: None,
         primary: PrimaryPool | None = None,
+        needed: Collection[str] = (),
     ) -> None:
         self._primary = primary
         self._address = read_address(read_url(settings.redis_url).driver_url, "pushway-subscriber", redis_trust(settings))
         self._timeout_s = settings.redis_timeout_s
         self._backoff = Backoff(settings.backoff_min_ms, settings.backoff_max_ms)
+        self._needed = frozenset((*channels, *needed))
         self._channels = dict.fromkeys(channels)
         self._receive = receive
         self._on_subscribed = on_subscribed
@@ -221,6 +280,11 @@ class Subscriber:
     def heard_at_s(self) -> dict[bytes, float] | None:
         """Channel → when anything last came on it; None while not subscribed."""
         return None if self._subscription is None else self._subscription.heard_at_s
+
+    @property
+    def refused(self) -> Collection[str]:
+        """The channels that Redis does not allow our user."""
+        return () if self._latest is None else self._latest.refused.keys()
 
     def hear(self, channel: str) -> None:
         """Subscribe a channel, now and after every loss."""
@@ -267,7 +331,9 @@ class Subscriber:
             RedisError, OSError: when it did not come about.
         """
         self._on_begin()
-        subscription = self._latest = Subscription(self._address.greeting, self._channels, self._receive, self._on_heard)
+        subscription = self._latest = Subscription(
+            self._address.greeting, self._channels, self._receive, self._on_heard, self._needed
+        )
         where: Address | None = None
         try:
             with anyio.fail_after(self._timeout_s):
@@ -300,7 +366,7 @@ class Subscriber:
         async with anyio.create_task_group() as tasks:
             if where is not None:
                 tasks.start_soon(self._end_elsewhere, subscription, where)
-            await subscription.ended.wait()
+            await self._stay(subscription)
             tasks.cancel_scope.cancel()
 
     async def _end_elsewhere(self, subscription: Subscription, where: Address) -> None:
@@ -317,6 +383,19 @@ class Subscriber:
             self._primary.primaries.doubt(where)
         else:
             self._primary.primaries.moved(*moved)
+
+    async def _stay(self, subscription: Subscription) -> None:
+        """Return when the subscription has ended; until then ask again for what it was refused."""
+        told: set[str] = set()
+        while True:
+            refused = dict(subscription.refused)
+            for channel in refused.keys() - told:
+                log.warning("channel_refused", channel=channel, error=refused[channel])
+            told = {*refused}
+            with anyio.move_on_after(REFUSED_AGAIN_S):
+                await subscription.ended.wait()
+                return
+            subscription.ask_again()
 
     def _announce(self, subscription: Subscription) -> None:
         self._subscription = subscription

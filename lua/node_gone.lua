@@ -13,7 +13,7 @@
 -- offline_say.lua. The node's routes stay until they expire: should it only have been frozen, it goes on from there.
 -- Returns {node, users, gone}: the node that was seen to, '' for none; how many users were taken; 1 when those were the last of
 -- them, so that the node is out of `nodes` and `gone` is said, else 0.
--- Errors: FENCED when the lease is not the caller's. Cost: O(users × log(leaving)).
+-- Errors: FENCED when the lease is not the caller's; whatever Redis has against the caller. Cost: O(users × log(leaving)).
 --
 -- redis-cli --eval lua/node_gone.lua 'push:{0}:lease:dispatch' 'push:{0}:nodes' 'push:{0}:leaving' 'push:{0}:events' , "$(redis-cli get 'push:{0}:lease:dispatch')" 5000 500 100000
 local lease, nodes, leaving, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -36,7 +36,9 @@ redis.call('XLEN', events)
 
 local on = string.match(nodes, '^(.*:)') .. 'on:' .. node
 local users = redis.pcall('HRANDFIELD', on, most)
-if users.err then
+if users.err and not string.find(tostring(users.err), 'WRONGTYPE', 1, true) then
+  error(users)
+elseif users.err then
   -- Of another type, so nobody of ours stands in it; the rest of the shard does not wait for that.
   redis.call('DEL', on)
   users = {}

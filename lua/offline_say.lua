@@ -13,7 +13,7 @@
 -- heartbeat has not lapsed. Of whom offline is said is taken out of the hashes <prefix>:{s}:on:<node> of all `nodes`: should one
 -- only have been frozen, its next renewal finds that and says online again; and what a failover has brought back there goes too.
 -- Returns {looked_at, said}: how many users were due, and of how many of them offline was said.
--- Errors: FENCED when the lease is not the caller's. Cost: O(users × (log(leaving) + nodes)).
+-- Errors: FENCED when the lease is not the caller's; whatever Redis has against the caller. Cost: O(users × (log(leaving) + nodes)).
 --
 -- redis-cli --eval lua/offline_say.lua 'push:{0}:lease:dispatch' 'push:{0}:nodes' 'push:{0}:online' 'push:{0}:leaving' 'push:{0}:events' , "$(redis-cli get 'push:{0}:lease:dispatch')" 500 100000
 local lease, nodes, online, leaving, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -46,6 +46,10 @@ end
 
 local function is_back(user)
   local routed = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. user, '(' .. now_text, '+inf')
+  -- A key of another type routes nowhere. Whatever else Redis has against the caller says nothing of the user.
+  if routed.err and not string.find(tostring(routed.err), 'WRONGTYPE', 1, true) then
+    error(routed)
+  end
   for _, node in ipairs(routed.err and {} or routed) do
     if is_alive(node) then
       return true

@@ -13,7 +13,7 @@
 --
 -- Read: the users' routes <prefix>:{s}:route:<user>, of the same slot.
 -- Returns {cursor, found}: where to go on, '0' at the end; how many are looked after now.
--- Errors: FENCED when the lease is not the caller's. Cost: O(users × nodes of a user).
+-- Errors: FENCED when the lease is not the caller's; whatever Redis has against the caller. Cost: O(users × nodes of a user).
 --
 -- redis-cli --eval lua/online_check.lua 'push:{0}:lease:dispatch' 'push:{0}:nodes' 'push:{0}:online' 'push:{0}:leaving' , "$(redis-cli get 'push:{0}:lease:dispatch')" 0 500 5000
 local lease, nodes, online, leaving = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -35,6 +35,10 @@ end
 
 local function is_there(user)
   local routed = redis.pcall('ZRANGEBYSCORE', base .. 'route:' .. user, after_now, '+inf')
+  -- A key of another type routes nowhere. Whatever else Redis has against the caller says nothing of the user.
+  if routed.err and not string.find(tostring(routed.err), 'WRONGTYPE', 1, true) then
+    error(routed)
+  end
   for _, node in ipairs(routed.err and {} or routed) do
     if listed[node] then
       return true

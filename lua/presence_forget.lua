@@ -11,7 +11,7 @@
 -- Taken from too: the hashes <prefix>:{s}:on:<node> of all `nodes`, of the same slot. Where online was said, offline is: whoever
 -- watches learns that the user is gone, before the caller removes what the stream says of the person.
 -- Returns how many entries were removed; 0 where a live route is left.
--- Errors: none of its own; a key of another type holds nobody. Cost: O(nodes).
+-- Errors: whatever Redis has against the caller; a key of another type holds nobody. Cost: O(nodes).
 --
 -- redis-cli --eval lua/presence_forget.lua 'push:{0}:nodes' 'push:{0}:online' 'push:{0}:leaving' 'push:{0}:events' 'push:{0}:route:alice' , alice 100000
 local nodes, online, leaving, events, route = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -20,7 +20,11 @@ local user, max = ARGV[1], ARGV[2]
 -- Returns the answer, or `otherwise` where there is none or the key is of another type.
 local function attempt(otherwise, ...)
   local answer = redis.pcall(...)
-  return (type(answer) ~= 'table' or not answer.err) and answer or otherwise
+  local err = type(answer) == 'table' and answer.err
+  if err and not string.find(tostring(err), 'WRONGTYPE', 1, true) then
+    error(answer)
+  end
+  return not err and answer or otherwise
 end
 
 local time = redis.call('TIME')

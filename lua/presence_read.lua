@@ -23,7 +23,11 @@ local id_begins = #base + #'route:' + 1
 -- Returns the answer of a read, or nothing where the key is of another type.
 local function read(...)
   local answer = redis.pcall(...)
-  return type(answer) == 'table' and answer.err and {} or answer
+  local err = type(answer) == 'table' and answer.err
+  if err and not string.find(tostring(err), 'WRONGTYPE', 1, true) then
+    error(answer)
+  end
+  return err and {} or answer
 end
 
 local alive = {}

@@ -15,12 +15,13 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from router.cluster_redis import ClusterRedis, every_primary, open_cluster
 from router.errors import SetupError
 from router.keys import config_key
 from router.redis_url import read_url
+from router.refusals import asked_with, explained, is_refusal
 from router.sentinels import open_watched
 from router.settings import Settings
 from router.timed_redis import TimedRedis
@@ -42,6 +43,10 @@ _CONNECTIONS_A_SHARD: Final = 3
 _AT_ONCE_MAX: Final = 16_384
 """Bytes that fit into an empty socket, whatever the system."""
 
+_HEAD_PARTS: Final = 2
+_HEAD_MAX: Final = 96
+"""Of what was sent last, parts and bytes that are remembered, so that a refusal can say of what."""
+
 # Valkey gives its own number in valkey_version, and the Redis it is compatible with in redis_version.
 
 
@@ -52,7 +57,15 @@ class _ToPrimary(AbstractConnection):
     moved to a new primary.
     """
 
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the driver's own
+        super().__init__(**options)
+        # It would tell the server its name and version (CLIENT SETINFO). Redis 7.0 does not know that, and so cannot allow it
+        # to a user. What the driver calls them depends on its version.
+        self.driver_info = self.lib_name = self.lib_version = None
+        self._sent = b""
+
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401 - the driver's signature
+        self._sent = (command if type(command) is bytes else b"".join(command[:_HEAD_PARTS]))[:_HEAD_MAX]
         try:
             if type(command) is bytes and len(command) <= _AT_ONCE_MAX and not check_health and self._writer is not None:
                 # Of a connection that somebody keeps for himself (router/own_connection.py), and that has nothing else under
@@ -71,6 +84,10 @@ class _ToPrimary(AbstractConnection):
         except ReadOnlyError:
             await self.disconnect(nowait=True)
             raise
+        except ResponseError as exc:
+            if not is_refusal(exc):
+                raise
+            raise explained(exc, getattr(self, "username", None), asked_with(self._sent)) from None
 
 
 class _Trusting(AbstractConnection):

@@ -66,6 +66,7 @@ class Stage:
         self.behind: list[Position] = []
         self.asked: list[tuple[str, Callable[[int | None], None], int]] = []
         self.told: list[Feed] = []
+        self.refused: set[str] = set()
         settings = Settings(route_ttl_ms=1_000, backoff_min_ms=1, backoff_max_ms=2)
         outages = Outages(Health(), settings)
         self.feeds = Feeds(shard.redis, settings, self, self.audiences, self.ask, self.behind.append, outages)
@@ -78,7 +79,7 @@ class Stage:
         """Note what is not."""
         self.heard.remove(channel)
 
-    async def subscribed(self) -> None:
+    async def subscribed(self, shard: int) -> None:
         """Always."""
 
     def ask(self, target: str, tell: Callable[[int | None], None], above: int) -> None:
@@ -139,7 +140,7 @@ async def test_who_waits_and_goes_leaves_nothing(shard: Shard, stage: Stage) -> 
 async def test_a_head_that_redis_cannot_tell(stage: Stage) -> None:
     """MongoDB is asked, again and again until it says."""
     stage.feeds.hear(NEWS, KeptOutlet(), stage.told.append)
-    stage.feeds.subscribed()
+    stage.feeds.subscribed({0})
     await stage.until(lambda: stage.asked)
     (target, tell, above) = stage.asked.pop()
     assert (target, above) == (NEWS, 0)
@@ -154,12 +155,12 @@ async def test_after_a_loss_heads_are_compared(shard: Shard, stage: Stage) -> No
     for target, head in ((NEWS, 5), (ALL, 9)):
         await hand(shard, target, head)
         stage.feeds.keep(target)
-    stage.feeds.subscribed()
+    stage.feeds.subscribed({0})
     await stage.until(lambda: all(positions[0].started for positions in stage.audiences.values()))
     stage.join(ALL)
     ahead = stage.join(NEWS, since=6)
     await hand(shard, NEWS, 8)
-    stage.feeds.subscribed()
+    stage.feeds.subscribed({0})
     await stage.until(lambda: len(stage.behind) == 2)
     assert stage.behind == [ahead.feed.position, ahead.own]
     assert [position.goal for position in stage.behind] == [8, 8]
@@ -169,7 +170,7 @@ async def test_a_channel_that_hears_nothing_is_noticed(shard: Shard, stage: Stag
     """Nobody lost anything that Redis would tell: the head of one round is compared in the next."""
     await hand(shard, NEWS, 5)
     stage.feeds.keep(NEWS)
-    stage.feeds.subscribed()
+    stage.feeds.subscribed({0})
     await stage.until(lambda: stage.audiences[NEWS.encode()][0].started)
     await hand(shard, NEWS, 8)
     await stage.until(lambda: stage.behind)
@@ -180,7 +181,7 @@ async def test_another_era(shard: Shard, stage: Stage) -> None:
     """What was told in the one before may have been too little: all heads are compared at once."""
     await hand(shard, NEWS, 5)
     stage.feeds.keep(NEWS)
-    stage.feeds.subscribed()
+    stage.feeds.subscribed({0})
     await stage.until(lambda: stage.audiences[NEWS.encode()][0].started)
     await shard.redis.hset(shard.keys.era(), "era", shard.era.number + 1)
     await stage.until(lambda: stage.asked)

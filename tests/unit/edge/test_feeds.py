@@ -40,6 +40,7 @@ class FakeEar:
 
     def __init__(self) -> None:
         self.channels: list[str] = []
+        self.refused: set[str] = set()
 
     def hear(self, channel: str) -> None:
         """Keep it."""

@@ -98,6 +98,63 @@ def test_a_refusal_or_a_channel_taken_back_ends_it(reply: bytes, reason: str) ->
 
 
 TOPIC = "push:{0}:topic:news"
+REFUSED = b"-NOPERM this user has no permissions to access one of the channels used as arguments\r\n"
+
+
+def test_a_channel_that_is_refused_is_done_without() -> None:
+    """It is named, with the user and what to do; the others are heard, and it is asked for again when told to."""
+    heard = Heard(("AUTH", "edge", "pw"))
+    heard.subscription.hear(TOPIC)
+    heard.data(b"+OK\r\n", confirmed(0), confirmed(1), REFUSED, published(b"a"))
+    assert heard.subscription.settled.is_set()
+    assert not heard.subscription.ended.is_set()
+    assert heard.chunks == [[b"a"]]
+    told = heard.subscription.refused[TOPIC]
+    assert all(word in told for word in ("user edge", f"SSUBSCRIBE {TOPIC}", "ACL LOG", "pushway acl"))
+
+    heard.transport.written = b""
+    heard.subscription.ask_again()
+    assert heard.transport.written == array(b"SSUBSCRIBE", TOPIC.encode())
+    assert heard.added == []
+    heard.data(array(b"ssubscribe", TOPIC.encode(), 3))
+    assert heard.added == [TOPIC]
+    assert not heard.subscription.refused
+
+
+def test_the_refused_one_is_found_among_many() -> None:
+    """Answers come in the order of what was asked, with channels that Redis takes back in between."""
+    heard = Heard()
+    heard.data(confirmed(0), confirmed(1))
+    others = [f"{TOPIC}-{n}" for n in range(3)]
+    for channel in others:
+        heard.subscription.hear(channel)
+    heard.subscription.drop(others[0])
+    answers = [array(b"ssubscribe", others[0].encode(), 3), REFUSED, array(b"ssubscribe", others[2].encode(), 4)]
+    heard.data(*answers, array(b"sunsubscribe", others[0].encode(), 3), published(b"a"))
+    assert list(heard.subscription.refused) == [others[1]]
+    assert heard.added == [others[2]]
+    assert not heard.subscription.ended.is_set()
+
+
+def test_a_refused_channel_can_be_left() -> None:
+    """Redis confirms that too, and nothing is left of it."""
+    heard = Heard()
+    heard.subscription.hear(TOPIC)
+    heard.data(confirmed(0), confirmed(1), REFUSED)
+    heard.subscription.drop(TOPIC)
+    heard.data(array(b"sunsubscribe", TOPIC.encode(), 2))
+    assert not heard.subscription.refused
+    assert not heard.subscription.ended.is_set()
+
+
+def test_without_a_needed_channel_there_is_no_subscription() -> None:
+    """Nor without a command that greets."""
+    for greeting, answers in (((), [REFUSED]), ((("CLIENT", "SETNAME", "x"),), [REFUSED, confirmed(0), confirmed(1)])):
+        subscription = Subscription(greeting, CHANNELS, lambda _: None, needed=CHANNELS)
+        subscription.connection_made(KeptTransport())
+        subscription.data_received(b"".join(answers))
+        assert subscription.ended.is_set()
+        assert "the Redis user default lacks a right" in str(subscription.error)
 
 
 def test_channels_are_added_and_taken_away() -> None:
