@@ -66,6 +66,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_of_redis(settings),
         *_of_tls(settings),
         *_of_shown(settings),
+        *_of_passwords(settings),
     ]
 
 
@@ -102,6 +103,13 @@ def _of_shown(settings: Settings) -> Iterator[Problem]:
         elif secret and len(secret) < SHOWN_MIN_CHARS:
             text = f"one of less than {SHOWN_MIN_CHARS} characters can be guessed; take what `openssl rand -base64 32` prints"
             yield Problem(name, text)
+
+
+def _of_passwords(settings: Settings) -> Iterator[Problem]:
+    for name in ("redis_url", "mongo_url"):
+        user, at, _ = getattr(settings, name).partition("://")[2].rpartition("@")
+        if at and user.endswith(":"):
+            yield Problem(name, "it has an empty password; leave the colon out where there is none")
 
 
 def _of_tokens(settings: Settings) -> Iterator[Problem]:

@@ -171,3 +171,15 @@ def test_a_warning_of_python_is_a_line_like_others(capsys: pytest.CaptureFixture
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     (line,) = _lines(capsys)
     assert line["logger"] == "py.warnings"
+
+
+@pytest.mark.parametrize("library", ["uvicorn", "uvicorn.error", "uvicorn.access", "websockets.server", "httpx", "asyncio"])
+def test_a_token_in_an_address_is_redacted_in_every_log(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever library tells of a request, in its text or among its arguments; ours never do."""
+    _configure(log_format="json")
+    for address in ("/v1/connect?token=canary", "/v1/connect?since=1&token=canary-1.2_3~&x=1", "/?to=%2F%3Ftoken%3Dcanary"):
+        logging.getLogger(library).warning("GET %s HTTP/1.1", address)
+        logging.getLogger(library).error("cannot read %r", address)
+    text = capsys.readouterr().err
+    assert text.count("***") == 6
+    assert "canary" not in text
