@@ -116,7 +116,7 @@ class Handshake(ServerProtocol, _AnswerFirst):
     @property
     def is_undecided(self) -> bool:
         """Whether the request has not been answered, nor come to nothing."""
-        return self.failure is Failure.MALFORMED and self.handshake_exc is None
+        return self.failure is Failure.MALFORMED and not self.eof_sent
 
     def overdue(self) -> None:
         """The request has not come in time."""

@@ -144,7 +144,13 @@ def _left(connection: Connection, socket: Socket) -> None:
 
 
 def _malformed(connection: Connection, socket: Socket) -> None:
-    connection.data_received(b"\x16\x03\x01\x00\xc8\x01\n")
+    connection.data_received(b"*1\r\n$4\r\nPING\r\n")
+    socket.reset()
+
+
+def _malformed_tls(connection: Connection, socket: Socket) -> None:
+    socket.write = lambda _data: None  # type: ignore[method-assign, assignment]
+    connection.data_received(b"\x16\x03\x01\x00\xc8\x01")
     socket.reset()
 
 
@@ -154,10 +160,10 @@ def _refused(connection: Connection, socket: Socket) -> None:
     socket.reset()
 
 
-@pytest.mark.parametrize("how", [_slow, _left, _malformed, _refused])
-async def test_why_there_is_no_websocket_is_counted_and_told(desk: Desk, how: Any) -> None:  # noqa: ANN401 - one of four
+@pytest.mark.parametrize("how", [_slow, _left, _malformed, _malformed_tls, _refused])
+async def test_why_there_is_no_websocket_is_counted_and_told(desk: Desk, how: Any) -> None:  # noqa: ANN401 - one of five
     """One reason each; of those who only look whether the port is open nothing is said."""
-    before, reason = failed(), how.__name__.removeprefix("_")
+    before, reason = failed(), how.__name__.removeprefix("_").removesuffix("_tls")
     with capture_logs() as logs:
         how(*knocking(desk))
     assert failed() == before | {reason: before[reason] + 1}
