@@ -38,6 +38,9 @@ _AT: Final = re.compile(r"[0-9]{1,15}")
 _AT_MIN_MS: Final = 10**11
 """A lower time, in 1973 or before, is Unix seconds by mistake: past as ms, so that what is for later would be sent at once."""
 
+_SHOWN_CHARS: Final = 200
+"""Most of a parser's words that a reason repeats."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FLAGS: Final = {"0": False, "1": True}
 
@@ -227,7 +230,8 @@ def _minified(body: bytes) -> bytes:
     except RecursionError:
         raise RuleBroken("body", "nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as exc:
-        raise RuleBroken("body", f"is not JSON ({exc})") from None
+        # It says where, which of what is nested deeply is a long way.
+        raise RuleBroken("body", f"is not JSON ({str(exc)[:_SHOWN_CHARS]})") from None
 
 
 def _expiry(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Settings) -> int | None:

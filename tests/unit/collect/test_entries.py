@@ -241,6 +241,11 @@ def test_a_long_name_is_not_repeated_whole() -> None:
         assert len(_refused(("to", "all"), ("text", "hi"), (name, value)).field) == 64
 
 
+def test_what_is_wrong_with_a_body_is_told_in_brief() -> None:
+    """A parser says the whole way to it."""
+    assert len(_refused(("to", "all"), ("body", "[" * 500 + "1e999" + "]" * 500)).rule) < 300
+
+
 def test_collapse_is_an_id() -> None:
     """By the rule for ids."""
     assert _message(collapse="unread").collapse == "unread"

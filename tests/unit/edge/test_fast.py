@@ -142,3 +142,9 @@ def test_numbers_that_are_hard_to_read_cost_no_more() -> None:
     began_s = time.process_time()
     assert not any(fault_of(frame(content)) for _ in range(200))
     assert time.process_time() - began_s < SLOW_MAX_S
+
+
+@pytest.mark.parametrize("target", [b"user:\x18", b"user:\n", b"user:\\", b"user:\xff", b"user:\xed\xa0\x80"])
+def test_a_head_that_no_client_could_read_is_a_fault(target: bytes) -> None:
+    """dispatch.lua writes none, but whoever may publish to a node's channel can say that it did."""
+    assert fault_of(frame(b"1", target=target)) is not None
