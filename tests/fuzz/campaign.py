@@ -34,6 +34,7 @@ _INPUT_S: Final = 20
 
 _MEMORY_MB: Final = 1_024
 _GRACE_S: Final = 60
+_MERGE_S: Final = 600
 _EXECUTED: Final = re.compile(r"stat::number_of_executed_units: (\d+)")
 _REACHED: Final = re.compile(r"cov: (\d+)")
 
@@ -79,8 +80,11 @@ def keep(name: str) -> int:
     corpus.unpack([], chosen)
     for file in chosen.iterdir():
         file.unlink()
-    _call(name, str(chosen), str(found), "-merge=1", f"-max_len={corpus.INPUT_MAX_BYTES}", timeout_s=600)
-    return corpus.keep(name, corpus.pack(chosen))
+    said = _call(name, str(chosen), str(found), "-merge=1", f"-max_len={corpus.INPUT_MAX_BYTES}", timeout_s=_MERGE_S)
+    inputs = corpus.pack(chosen)
+    if not inputs:
+        raise RuntimeError(f"nothing was chosen of {name}:\n{said[-2_000:]}")
+    return corpus.keep(name, inputs)
 
 
 def _run_guided(name: str, seconds: int) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,8 @@ INPUT_MAX_BYTES: Final = 1_024
 """Longest input kept: a larger one is nearly always a smaller one with more in it."""
 
 _INPUTS_MAX: Final = 250
-"""Most inputs kept of a target. They are run by every run of the tests."""
+_BYTES_MAX: Final = 16_384
+"""Most inputs kept of a target, and about how many bytes they are together. They are run by every run of the tests."""
 
 
 def file_of(name: str) -> Path:
@@ -34,7 +36,9 @@ def kept(name: str) -> list[bytes]:
 
 def keep(name: str, inputs: Iterable[bytes]) -> int:
     """Keep these inputs of a target in place of those that were, the shortest first, and return how many."""
-    chosen = sorted({one for one in inputs if len(one) <= INPUT_MAX_BYTES}, key=lambda one: (len(one), one))[:_INPUTS_MAX]
+    ordered = sorted({one for one in inputs if len(one) <= INPUT_MAX_BYTES}, key=lambda one: (len(one), one))[:_INPUTS_MAX]
+    sizes = accumulate(map(len, ordered))
+    chosen = [one for one, size in zip(ordered, sizes, strict=True) if size <= _BYTES_MAX]
     file_of(name).write_text("".join(f"{line_of(one)}\n" for one in chosen), encoding="ascii")
     return len(chosen)
 

@@ -20,7 +20,8 @@ def main() -> None:
     atheris.enabled_hooks.add("str")
     with atheris.instrument_imports(include=[*WATCHED]):
         target = targets.load(sys.argv[1])
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], target.run)
+    # To choose among inputs it starts itself anew by a shell, and its name is how.
+    atheris.Setup([f"{sys.executable} -m tests.fuzz.guided {sys.argv[1]}", *sys.argv[2:]], target.run)
     with targets.silence():
         atheris.Fuzz()
 
