@@ -1,7 +1,7 @@
 """The examination as a whole: groups beside each other, each with a time limit, and a server that is away told once.
 
 configuration ─────────────────────────────────────────────
-redis answers? ─▶ redis, config, streams, leases, edges, presence, strays
+redis answers? ─▶ redis, config, streams, leases, edges, presence, strays, hardening
 mongodb ───────────────────────────────────────────────────
 auth ──────────────────────────────────────────────────────
 certificates ──────────────────────────────────────────────
@@ -26,6 +26,7 @@ from router.doctor import (
     clocks,
     configuration,
     edges,
+    hardening,
     leases,
     mongo_server,
     prefix,
@@ -57,6 +58,7 @@ GROUPS: Final = (
     "auth",
     "certificates",
     "clocks",
+    "hardening",
 )
 """In the order in which they are told."""
 
@@ -97,8 +99,10 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
             silent = await _silence(redis, hasty)
             if silent:
                 found["Redis"] = [silent]
+                start("hardening", partial(hardening.examine, None, hasty))
             else:
                 start("Redis", partial(redis_server.examine, redis, hasty))
+                start("hardening", partial(hardening.examine, redis, hasty))
                 start("prefix", partial(prefix.examine_config, redis, hasty))
                 start("leases", partial(leases.examine, redis, hasty))
                 start("streams", partial(streams.examine, redis, hasty))

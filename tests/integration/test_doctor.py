@@ -102,7 +102,7 @@ async def test_servers_that_are_away_are_told_once(
     monkeypatch.setattr(examination, "ANSWER_TIMEOUT_S", 2.0)
     away = Settings(redis_url="redis://me:hunter2@127.0.0.1:1/0", mongo_url=store_server.url, auth_url=NOBODY)
     examined = await _examine(away)
-    assert [one.group for one in examined] == ["settings", "Redis", "MongoDB", "auth", "certificates", "clocks"]
+    assert [one.group for one in examined] == ["settings", "Redis", "MongoDB", "auth", "certificates", "clocks", "hardening"]
     (finding,) = next(one.findings for one in examined if one.group == "Redis")
     assert "Redis at 127.0.0.1:1 does not answer" in finding.seen
     assert "hunter2" not in finding.seen + finding.remedy
