@@ -26,6 +26,7 @@ from edge.connection import Connection
 from edge.cursors import DeviceCursors
 from edge.feed import Hearing
 from edge.feeds import Feeds
+from edge.forwarded import Proxies
 from edge.gate import Gate
 from edge.handshake import read_bearer
 from edge.heads import Heads
@@ -82,6 +83,7 @@ class Admission:
 
     Attributes:
         gate: counts who is here.
+        proxies: the balancers that are believed.
         turns: has handshakes and tokens of a crowd wait for each other.
         connections: every open socket, for the sweep and the drain.
     """
@@ -106,6 +108,7 @@ class Admission:
         self.settings = settings
         self.node = node
         self.gate = gate
+        self.proxies = Proxies(settings.edge_proxies)
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.connections: set[Connection] = set()
         self._sessions = sessions

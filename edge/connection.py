@@ -26,6 +26,7 @@ from websockets.protocol import State as WireState
 from edge.actions import Action, Actions, Await, Challenge, Disconnect, Send, Verify
 from edge.closes import Close, Closing, counted_as, is_breach
 from edge.feed import Feed
+from edge.forwarded import HEADER
 from edge.frames import QUIET_PING, ping_frame
 from edge.gate import Refusal, address_of
 from edge.handshake import Failure, Handshake, read_upgrade
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         "_host",
         "_nothing_before_s",
         "_open",
+        "_peer",
         "_pinged_at_s",
         "_refusal",
         "_taken",
@@ -80,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self._nothing_before_s = 0.0
-        self._address = ""
+        self._address = self._peer = ""
         self._refusal: Refusal | None = None
         self._taken = NOTHING
         self.session = Session(host.settings, host.node, self)
@@ -93,9 +95,21 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._host.settings.send_buffer_max_bytes)
         CONNECTIONS.inc()
-        self._address = intern(address_of(transport.get_extra_info("peername")))
-        self._refusal = self._host.gate.enter(self._address, self._heard_at_s)
+        self._refusal = self._host.gate.enter()
+        peer = transport.get_extra_info("peername")
+        self._come_from(str(peer[0]) if peer else "")
         self._host.opened(self)
+
+    def _come_from(self, peer: str) -> None:
+        """Note who is at the other end. A trusted balancer says later whose connection it is."""
+        self._peer = peer
+        if not self._host.proxies.trust(peer):
+            self._admit()
+
+    def _admit(self) -> None:
+        self._address = intern(address_of(self._peer))
+        refusal = self._host.gate.admit(self._address, time.monotonic())
+        self._refusal = self._refusal or refusal
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: up to 256 KiB, so some at a time, for limits to hold within them, too."""
@@ -107,6 +121,21 @@ class Connection(asyncio.Protocol):
             self._take_in(data)
         else:
             self._take_in_slices(data)
+
+    @property
+    def is_through_proxy(self) -> bool:
+        """Whether a trusted balancer is at the other end, and whose connection it is is not known yet."""
+        return not self._address and bool(self._peer)
+
+    def announced(self, source: str | None) -> None:
+        """The balancer has said whose connection it is, perhaps another balancer's; None where it is its own."""
+        if source is not None:
+            self._come_from(source)
+
+    def unannounced(self) -> None:
+        """The balancer was to say whose connection it is, and has not."""
+        self._wire.unannounced()
+        self.cut()
 
     def _knock(self, data: bytes) -> None:
         """Take in what came before the handshake was over, now that it is this connection's turn."""
@@ -184,9 +213,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def peer(self) -> str:
-        """The address at the other end, whole; "" of a socket that is gone."""
-        peer = self._transport.get_extra_info("peername")
-        return str(peer[0]) if peer else ""
+        """The client's address, whole until its request is answered, then as it is counted; "" of a socket that is gone."""
+        return self._peer
 
     # -- called by delivery and catch-up -----------------------------------------------------------------------------
 
@@ -336,6 +364,9 @@ class Connection(asyncio.Protocol):
     # -- from the wire to the session --------------------------------------------------------------------------------
 
     def _request(self, request: Request) -> None:
+        if self.is_through_proxy:
+            self._peer = self._host.proxies.client_of(self._peer, request.headers.get_all(HEADER))
+            self._admit()
         self._wire.send_response(self._wire.answer(request))
         self._pump()
         if self._refusal is not None:
@@ -343,6 +374,7 @@ class Connection(asyncio.Protocol):
         elif self._wire.state is WireState.OPEN:
             self._host.requested(self, request)
             self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
+        self._peer = self._address  # one text less for each connection of IPv6
         self._receive(b"")
 
     def _frame(self, frame: Frame) -> None:
@@ -428,7 +460,7 @@ class Connection(asyncio.Protocol):
         if failure := self._wire.failure:
             HANDSHAKES_FAILED.labels(reason=failure.value).inc()
             if failure is not Failure.LEFT:
-                log.info("handshake_failed", key=failure.value, address=self._address)
+                log.info("handshake_failed", key=failure.value, address=self._address or self._peer)
         elif self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
             code = self._wire.close_sent.code
             CLOSES.labels(code=counted_as(code)).inc()

@@ -1,12 +1,12 @@
 """How many may be here, and how fast they may come: what holds before anything is known of a client but its address.
 
-    connection made ─▶ enter ─┬─ let in ─▶ handshake, token …
-                              └─ a Close, which is said after the upgrade: a browser can read nothing earlier
-    connection lost ─▶ leave
+    connection made ─▶ enter ─▶ its client's address known ─▶ admit ─┬─ let in ─▶ handshake, token …
+                                                                     └─ a Close, said after the upgrade: a browser can
+    connection lost ─▶ leave                                            read nothing earlier
 
-An address is what stands at the other end of the connection. Of IPv6 the first 64 bits count, since whoever has one address
-there has them all (RFC 6177). Behind a balancer every client has the balancer's, so nothing is held against an address unless
-it is set.
+An address is what stands at the other end of the connection, or what a trusted balancer there tells (`edge.forwarded`), once it
+has told. Of IPv6 the first 64 bits count, since whoever has one address there has them all (RFC 6177). Nothing is held against
+an address unless it is set: behind a balancer that is not trusted every client has the balancer's.
 
 Pure: the clock comes in, and the figures in memory are all it touches.
 """
@@ -53,12 +53,16 @@ class Gate:
         self._by_address: dict[str, int] = {}
         self._paces: OrderedDict[str, Bucket] = OrderedDict()
 
-    def enter(self, address: str, now_s: float) -> Refusal | None:
+    def enter(self) -> Refusal | None:
         """Count a connection, and tell why it is not to be let in, if so. It is counted either way until it leaves."""
         self._here += 1
         if self._here > self._most:
             return Refusal(Close.OVERLOADED, "this edge has all the connections that it takes")
-        if self._address_most:
+        return None
+
+    def admit(self, address: str, now_s: float) -> Refusal | None:
+        """Count a connection that has entered for its address, which is known now, and tell likewise."""
+        if self._address_most and address:
             count = self._by_address[address] = self._by_address.get(address, 0) + 1
             if count > self._address_most:
                 return Refusal(Close.TOO_MANY_SESSIONS, "of this address")
@@ -69,7 +73,7 @@ class Gate:
         return None
 
     def leave(self, address: str) -> None:
-        """Count a connection no more."""
+        """Count a connection no more; one whose address never became known has ""."""
         self._here -= 1
         left = self._by_address.get(address, 0) - 1
         if left > 0:
@@ -91,9 +95,8 @@ def _bucket(a_second: int, now_s: float) -> Bucket | None:
     return Bucket(a_second, a_second * _BURST_S, now_s) if a_second else None
 
 
-def address_of(peer: tuple[object, ...] | None) -> str:
-    """Return what a peer's connections are counted under: `peername` of a transport goes in, which a lost one has not."""
-    host = str(peer[0]) if peer else ""
+def address_of(host: str) -> str:
+    """Return what the connections of an address are counted under."""
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])

@@ -62,6 +62,8 @@ class Failure(Enum):
     """It was answered with an HTTP status."""
     TOO_LARGE = "too_large"
     """It was longer than it may be."""
+    UNANNOUNCED = "unannounced"
+    """A trusted balancer did not begin with the PROXY protocol, and was to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,10 @@ class Handshake(ServerProtocol, _AnswerFirst):
     def overdue(self) -> None:
         """The request has not come in time."""
         self._unfinished(Failure.SLOW)
+
+    def unannounced(self) -> None:
+        """The balancer has not said whose connection it is."""
+        self._unfinished(Failure.UNANNOUNCED)
 
     def receive_eof(self) -> None:
         """The client says no more."""

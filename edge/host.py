@@ -12,6 +12,7 @@ from websockets.http11 import Request
 
 from edge.actions import CatchUp, FindCursor, FindStanding, Forgo, Hear, Leave, MoveCursor, Prove, Register, Watch
 from edge.feed import Hearing
+from edge.forwarded import Proxies
 from edge.gate import Gate
 from edge.position import Position
 from edge.turns import Turns
@@ -28,6 +29,7 @@ class Host(Protocol):
     settings: Settings
     node: str
     gate: Gate
+    proxies: Proxies
     turns: Turns
 
     def opened(self, connection: Connection) -> None:

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from edge import kicked, replaced
 from edge.admission import Admission
+from edge.announced import Announced
 from edge.answers import Answers
 from edge.catch_up import CatchUp
 from edge.connection import Connection
@@ -248,7 +249,8 @@ def _gate(settings: Settings) -> Gate:
 def _accept(admission: Admission, certificate: Certificate | None) -> asyncio.Protocol:
     """Return the protocol of a new socket, which is counted and has its time from the first byte on, also below TLS."""
     connection = admission.accept()
-    return connection if certificate is None else Sealed(connection, certificate.context, connection.enciphered)
+    above = connection if certificate is None else Sealed(connection, certificate.context, connection.enciphered)
+    return Announced(above, connection) if admission.settings.edge_proxy_protocol else above
 
 
 @asynccontextmanager

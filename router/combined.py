@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -67,6 +68,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_of_tls(settings),
         *_of_shown(settings),
         *_of_passwords(settings),
+        *_of_proxies(settings),
     ]
 
 
@@ -93,6 +95,19 @@ def _of_tls(settings: Settings) -> Iterator[Problem]:
         if len(given) == 1:
             other = "key" if given == ["cert"] else "cert"
             yield Problem(f"{door}_tls_{given[0]}_file", f"it takes {door}_tls_{other}_file beside it")
+
+
+def _of_proxies(settings: Settings) -> Iterator[Problem]:
+    for text in settings.edge_proxies:
+        try:
+            network = ip_network(text)
+        except ValueError as exc:
+            yield Problem("edge_proxies", f"{exc}; an address or a network is expected, as 10.0.3.0/28")
+        else:
+            if not network.prefixlen:
+                yield Problem("edge_proxies", f"with {text} anybody could say whose connection it is; name the balancers")
+    if settings.edge_proxy_protocol and not settings.edge_proxies:
+        yield Problem("edge_proxy_protocol", "it does nothing unless edge_proxies names the balancers that speak it")
 
 
 def _of_shown(settings: Settings) -> Iterator[Problem]:

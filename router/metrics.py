@@ -308,7 +308,7 @@ for _event in ("offline", "gone"):
     PRESENCE_EVENTS.labels(event=_event)
 for _server in ("redis", "mongo"):
     OUTAGES.labels(server=_server)
-for _reason in ("left", "slow", "malformed", "refused", "too_large"):
+for _reason in ("left", "slow", "malformed", "refused", "too_large", "unannounced"):
     HANDSHAKES_FAILED.labels(reason=_reason)
 for _result in ("accepted", "expired", "refused", "revoked", "unavailable"):
     TOKENS_CHECKED.labels(result=_result)

@@ -238,7 +238,7 @@ class Settings(BaseModel):
     connections_address_max: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Most connections of one address on one edge (of IPv6: of a network of 64 bits); one more closes with "
-        "4007. 0 is no limit, as in nginx: behind a balancer all have one address.",
+        "4007. 0 is no limit, as in nginx: behind a balancer that edge_proxies does not name all have one address.",
     )
     handshakes_s_max: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -247,6 +247,17 @@ class Settings(BaseModel):
     )
     handshakes_address_s_max: Annotated[int, Field(ge=0)] = Field(
         0, description="The same of one address; beyond it they close with 4005. 0 is no limit."
+    )
+    edge_proxies: Texts = Field(
+        (),
+        description="Addresses and networks of balancers in front of the edge, as in 10.0.3.0/28. Of a connection from one of "
+        "these the client's address is what it tells: in X-Forwarded-For the rightmost that is not among them. None given "
+        "believes nobody. As nginx's set_real_ip_from.",
+    )
+    edge_proxy_protocol: bool = Field(
+        default=False,
+        description="Whether these balancers begin each connection with the PROXY protocol (version 1 or 2), ahead of TLS. A "
+        "connection of theirs that does not is cut off; whoever else connects must not. As HAProxy's send-proxy-v2.",
     )
     frames_s_max: Annotated[int, Field(ge=0)] = Field(
         200,

@@ -10,7 +10,7 @@ class Bearer(NamedTuple):
     """What the request to connect said.
 
     Attributes:
-        address: the other end of the connection; behind a balancer, the balancer's.
+        address: the client's; behind a balancer that is not trusted, the balancer's.
         headers: those that the settings name, under names in lower case.
         query: the parameters of the address.
     """

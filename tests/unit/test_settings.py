@@ -260,3 +260,21 @@ def test_cursors_outlive_messages(name: str) -> None:
     with pytest.raises(SettingError, match=r"cursor_idle_s.*longer than retention_s and ack_idle_s together"):
         load_settings(environ={}, flags={name: 31_536_000})
     assert load_settings(environ={}, flags={name: 31_536_000, "cursor_idle_s": 4e7}).cursor_idle_s == 4e7
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"edge_proxies": "10.0.3.1/28"}, "has host bits set"),
+        ({"edge_proxies": "balancer.internal"}, "an address or a network is expected"),
+        ({"edge_proxies": "10.0.3.4,0.0.0.0/0"}, "anybody could say"),
+        ({"edge_proxies": "::/0"}, "anybody could say"),
+        ({"edge_proxy_protocol": "1"}, "unless edge_proxies names the balancers"),
+    ],
+)
+def test_balancers_are_named_by_their_addresses(flags: dict[str, str], said: str) -> None:
+    """Names and everybody are refused, as is to await the PROXY protocol of nobody."""
+    with pytest.raises(SettingError, match=said):
+        load_settings(environ={}, flags=flags)
+    good = load_settings(environ={}, flags={"edge_proxies": "10.0.3.4,2001:db8::/64", "edge_proxy_protocol": "1"})
+    assert good.edge_proxies == ("10.0.3.4", "2001:db8::/64")
