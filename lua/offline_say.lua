@@ -58,11 +58,16 @@ local function is_back(user)
   return false
 end
 
+local back = {}
+for n, user in ipairs(due) do
+  back[n] = is_back(user)
+end
+
 -- Redis allows this when memory is full, and what is behind it is then allowed too.
 redis.call('ZREM', leaving, unpack(due))
 local offline = {}
 for n, user in ipairs(due) do
-  if since[n] and not is_back(user) then
+  if since[n] and not back[n] then
     offline[#offline + 1] = user
     redis.call('XADD', events, 'MAXLEN', '~', max, '*', 'event', 'offline', 'user', user, 'since', since[n])
   end

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
-from redis.exceptions import RedisError, TryAgainError
+from redis.exceptions import RedisError, ResponseError, TryAgainError
 
 from router.cluster_redis import ClusterRedis, client_at, every_primary, slot_of
 from router.errors import SetupError
 from router.keys import Keys
+from router.leavers import Leaving, Said
 from router.own_connection import OwnConnection, pack
 from router.redis_client import check_redis, open_redis
 from router.settings import Settings
@@ -177,3 +178,33 @@ async def test_every_primary_is_fit(cluster: ClusterRedis) -> None:
     await check_redis(cluster, Settings(shards=SHARDS))
     with pytest.raises(SetupError, match="shards=4"):
         await check_redis(cluster, Settings(shards=2))
+
+
+async def test_offline_is_not_said_of_a_slot_on_the_move(servers: ClusterServers, cluster: ClusterRedis) -> None:
+    """A route that stands at the next server already counts as unknown, not as none."""
+    keys, redis = KEYS[0], cast(Any, cluster)
+    soon = 10**13
+    await redis.set(keys.lease("dispatch"), "me 1")
+    await redis.zadd(keys.nodes(), {"edge-1.a": soon})
+    await redis.zadd(keys.route("ann"), {"edge-1.a": soon})
+    await redis.zadd(keys.leaving(), {"ann": 1})
+    await redis.hset(keys.online(), "ann", 1)
+    await redis.xadd(keys.events(), {"event": "online"})
+    slot = slot_of(keys.base)
+    origin = await anyio.to_thread.run_sync(servers.primary_of, slot)
+    to = await anyio.to_thread.run_sync(servers.another_primary, origin)
+
+    def half_way() -> None:
+        with origin.client() as source:
+            source.execute_command("MIGRATE", "127.0.0.1", to.port, keys.route("ann"), 0, 5_000)
+        anyio.run(say_nothing)
+
+    async def say_nothing() -> None:
+        async with open_redis(Settings(redis_url=servers.url)) as other:
+            with pytest.raises(ResponseError, match="non local key"):
+                await Leaving(other, keys, Settings()).say("me 1")
+
+    await anyio.to_thread.run_sync(servers.move, slot, to, half_way)
+    assert await Leaving(cluster, keys, Settings()).say("me 1") == Said(looked_at=1, offline=0)
+    assert await redis.hexists(keys.online(), "ann")
+    await anyio.to_thread.run_sync(servers.wait_whole)
