@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AskError
 
 from router.cluster_redis import client_at
+from router.primary_pool import primary_pool_of
 
 
 class OwnConnection:
@@ -28,6 +29,7 @@ class OwnConnection:
 
     def __init__(self, redis: Redis, key: str) -> None:
         self._pool: Any = client_at(redis, key).connection_pool
+        self._home = primary_pool_of(client_at(redis, key))
         self._connection: Any = None
         self.owed = 0
         """How many replies have not been received."""
@@ -62,6 +64,8 @@ class OwnConnection:
 
     async def _ready(self) -> Any:  # noqa: ANN401 - the driver's connection, which has a class a URL scheme
         if self._connection is not None and self.owed:
+            await self._connection.disconnect(nowait=True)
+        if self._home is not None and self._connection is not None and not self._home.leads_here(self._connection):
             await self._connection.disconnect(nowait=True)
         if self._connection is not None and not self._connection.is_connected:
             # Back to the pool, which knows where the server is now.

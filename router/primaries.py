@@ -16,9 +16,13 @@ Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spe
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -32,11 +36,14 @@ log = structlog.get_logger(__name__)
 ASK_TIMEOUT_S: Final = 1.0
 """How long one server may take to tell where the primaries are: others can be asked as well."""
 
+ASK_EVERY_S: Final = 1.0
+"""How long what a sentinel has told counts without another question."""
+
 Slots = Mapping[tuple[int, int], Address]
 """First and last slot of a range → its primary."""
 
 AskSlots = Callable[[Address], Awaitable[Slots]]
-AskPrimary = Callable[[], Awaitable[Address]]
+AskPrimary = Callable[[], Awaitable["Told"]]
 
 
 class Primaries(ABC):
@@ -46,6 +53,7 @@ class Primaries(ABC):
         self._doubted: set[Address] = set()
         self._asking = anyio.Lock()
         self._changed = anyio.Event()
+        self._told_of: list[str] = []
 
     async def of(self, slot: int) -> Address:
         """Return the primary of a slot, asking first where it is not known or in doubt.
@@ -102,17 +110,18 @@ class Primaries(ABC):
 
     async def _ask_anew(self, slot: int | None) -> None:
         """Ask, unless somebody else has asked while we waited for our turn."""
-        before = self.addresses()
         async with self._asking:
             known = None if slot is None else self.known(slot)
             if known is not None and known not in self._doubted:
                 return
             await self._ask()
             self._doubted.clear()
-        if list(self.addresses()) != list(before):
-            log.info("primaries_found", addresses=[str(address) for address in self.addresses()])
 
     def _note_change(self) -> None:
+        told, self._told_of = self._told_of, [str(address) for address in self.addresses()]
+        # What a person types logs nothing: its standard output may be read by a program.
+        if told != self._told_of and structlog.is_configured():
+            log.info("primaries_found", addresses=self._told_of)
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -130,15 +139,19 @@ class ClusterPrimaries(Primaries):
         self._seeds = seeds
         self._ask_node = ask
         self._ranges: Slots = {}
-        self._moved: dict[int, Address] = {}
+        # Of the slots that have been asked for; one that has moved since the ranges were read is right here only.
+        self._by_slot: dict[int, Address] = {}
         # Who did not answer when last asked.
         self._silent: set[Address] = set()
 
     def known(self, slot: int) -> Address | None:
         """Return the primary of a slot as it was last found out."""
-        if slot in self._moved:
-            return self._moved[slot]
-        return next((address for (first, last), address in self._ranges.items() if first <= slot <= last), None)
+        if slot not in self._by_slot:
+            found = next((address for (first, last), address in self._ranges.items() if first <= slot <= last), None)
+            if found is None:
+                return None
+            self._by_slot[slot] = found
+        return self._by_slot[slot]
 
     def addresses(self) -> Sequence[Address]:
         """Return all primaries as they were last found out."""
@@ -146,7 +159,7 @@ class ClusterPrimaries(Primaries):
 
     def moved(self, slot: int, address: Address) -> None:
         """Note what a server has said of a slot that it does not have."""
-        self._moved[slot] = address
+        self._by_slot[slot] = address
         self._doubted.discard(address)
         self._note_change()
 
@@ -162,45 +175,76 @@ class ClusterPrimaries(Primaries):
                 continue
             self._silent.discard(address)
             if ranges:
-                self._ranges, self._moved = ranges, {}
+                self._ranges, self._by_slot = ranges, {}
                 self._note_change()
                 return
         raise failure
 
     def _whom(self) -> list[Address]:
         """Return whom to ask, in this order: first who is not in doubt and answered last; not always the same."""
-        known = [*{*self._ranges.values(), *self._moved.values(), *self._seeds}]
+        known = [*{*self._ranges.values(), *self._by_slot.values(), *self._seeds}]
         random.shuffle(known)
         return sorted(known, key=(self._doubted | self._silent).__contains__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a sentinel tells of a primary.
+
+    Attributes:
+        epoch: rises with each failover: who tells of a lower one has not heard of the last.
+    """
+
+    address: Address
+    epoch: int
 
 
 class SentinelPrimary(Primaries):
     """The primary that sentinels tell of; it has all slots.
 
+    They are asked again and again: a primary that is replaced although it is well goes on serving for seconds, until they
+    tell it, and whatever it takes in that time will be forgotten.
+
     Args:
-        ask: asks them.
+        ask: asks one of them; not always the same one.
+        now_s: a monotonic clock.
     """
 
-    def __init__(self, ask: AskPrimary) -> None:
+    def __init__(self, ask: AskPrimary, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._ask_sentinels = ask
-        self._known: Address | None = None
+        self._ask_sentinel = ask
+        self._now_s = now_s
+        self._told: Told | None = None
+        self._asked_at_s = -math.inf
+
+    async def of(self, slot: int) -> Address:
+        """Return the primary, asking first where it is not known, in doubt, or was asked for some time ago.
+
+        Raises:
+            RedisError, OSError: when it is not known, and nobody who was asked knows.
+        """
+        if self._told is not None and self._now_s() - self._asked_at_s > ASK_EVERY_S:
+            self._asked_at_s = self._now_s()
+            with suppress(RedisError, OSError):
+                await self._ask()
+        return await super().of(slot)
 
     def known(self, slot: int) -> Address | None:
         """Return the primary as it was last found out."""
         del slot
-        return self._known
+        return None if self._told is None else self._told.address
 
     def addresses(self) -> Sequence[Address]:
         """Return the primary as it was last found out."""
-        return [] if self._known is None else [self._known]
+        return [] if self._told is None else [self._told.address]
 
     def moved(self, slot: int, address: Address) -> None:
         """Sentinels know nothing of slots."""
         del slot, address
 
     async def _ask(self) -> None:
-        found = await self._ask_sentinels()
-        if found != self._known:
-            self._known = found
+        told = await self._ask_sentinel()
+        self._asked_at_s = self._now_s()
+        if self._told is None or told.epoch > self._told.epoch:
+            self._told = told
             self._note_change()

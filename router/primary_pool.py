@@ -127,6 +127,11 @@ class PrimaryPool(ConnectionPool):
         """
         return await self.primaries.of(self.slot)
 
+    def leads_here(self, connection: Any) -> bool:  # noqa: ANN401 - one of the driver's, which this has lent
+        """Tell whether a connection leads to the primary as it was last found out."""
+        known = self.primaries.known(self.slot)
+        return known is None or (connection.host, connection.port) == known
+
     async def left(self, address: Address) -> None:
         """Return when the primary is known to be another than this."""
         await self.primaries.left(self.slot, address)

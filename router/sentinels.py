@@ -1,8 +1,7 @@
 """A client of the primary that sentinels tell of.
 
-It is the driver's client on a pool that follows the primary (`router.primary_pool`). Who that is, is asked when there is doubt:
-when a connection breaks, or a server turns out to be a replica. Sentinels end the connections of a primary that they demote; of
-one that is dead or cut off, time-outs tell.
+It is the driver's client on a pool that follows the primary (`router.primary_pool`). Who that is, is asked about every second,
+and at once when there is doubt: when a connection breaks, or a server turns out to be a replica.
 
 Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
@@ -18,7 +17,7 @@ from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from router.primaries import ASK_TIMEOUT_S, SentinelPrimary
+from router.primaries import ASK_TIMEOUT_S, SentinelPrimary, Told
 from router.primary_pool import Pools, PrimaryPool
 from router.redis_url import Address, RedisUrl
 from router.timed_redis import TimedRedis
@@ -36,7 +35,7 @@ def open_watched(url: RedisUrl, pattern: ConnectionPool) -> TimedRedis:
         pattern: a pool whose connections are as those to the primary are to be, but for the address.
     """
 
-    async def ask() -> Address:
+    async def ask() -> Told:
         return await _ask_all(url, pattern)
 
     primaries = SentinelPrimary(ask)
@@ -46,7 +45,7 @@ def open_watched(url: RedisUrl, pattern: ConnectionPool) -> TimedRedis:
     return redis
 
 
-async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Address:
+async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Told:
     """Return what the first sentinel says that answers and knows.
 
     Raises:
@@ -65,7 +64,7 @@ async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Address:
     raise RedisConnectionError(f"no sentinel knows a primary called {url.sentinel!r}") from failure
 
 
-async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Address | None:
+async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Told | None:
     """Return what a sentinel says; None where it knows of no such primary.
 
     Raises:
@@ -78,9 +77,13 @@ async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Add
     pool = ConnectionPool(connection_class=pattern.connection_class, **options)
     try:
         with anyio.fail_after(ASK_TIMEOUT_S):
-            client = Redis(connection_pool=pool)
-            found: Any = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.sentinel)  # type: ignore[no-untyped-call]
+            client: Any = Redis(connection_pool=pool)
+            found = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.sentinel)
+            flat = await client.execute_command("SENTINEL", "MASTER", url.sentinel) if found else []
     finally:
         with anyio.move_on_after(ASK_TIMEOUT_S, shield=True):
             await pool.disconnect()
-    return Address(found[0].decode(), int(found[1])) if found else None
+    if not found:
+        return None
+    epoch = dict(zip(flat[::2], flat[1::2], strict=True))[b"config-epoch"]
+    return Told(Address(found[0].decode(), int(found[1])), int(epoch))

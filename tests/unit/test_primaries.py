@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ClusterDownError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from router.primaries import ClusterPrimaries, SentinelPrimary, Slots
+from router.primaries import ClusterPrimaries, SentinelPrimary, Slots, Told
 from router.redis_url import Address
 
 pytestmark = pytest.mark.anyio
@@ -110,15 +110,33 @@ async def test_moved_is_believed() -> None:
     assert nodes.asked == [A]
 
 
-async def test_sentinels_tell_of_one_primary() -> None:
-    """It has all slots, until it is in doubt."""
-    known = [B, A]
+class Clock:
+    """A clock that stands still until it is set."""
 
-    async def ask() -> Address:
-        return known.pop()
+    def __init__(self) -> None:
+        self.now_s = 0.0
 
-    primary = SentinelPrimary(ask)
-    assert [await primary.of(slot) for slot in (0, 16383)] == [A, A]
-    primary.doubt(A)
-    assert await primary.of(0) == B
-    assert not known
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now_s
+
+
+async def test_sentinels_are_asked_every_second() -> None:
+    """And when there is doubt. Who has not heard of the last failover is not believed; who does not answer changes nothing."""
+    told: list[Told | Exception] = [Told(A, 1), Told(B, 2), Told(A, 1), RedisConnectionError(), Told(C, 3)]
+
+    async def ask() -> Told:
+        answer = told.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    clock = Clock()
+    primary = SentinelPrimary(ask, clock)
+    found = []
+    for clock.now_s in (0.0, 0.9, 2.0, 3.1, 4.2):
+        found.append(await primary.of(0))
+    assert found == [A, A, B, B, B]
+    primary.doubt(B)
+    assert await primary.of(16383) == C
+    assert not told
