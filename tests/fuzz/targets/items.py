@@ -30,6 +30,7 @@ SEEDS: Final = (
     b'\x00{"to":"user:a","body":1,"at":99999999999999}',
     b'\x01{"to":"user:a","body":1,"id":"other"}',
     b'\x01{"to":"user:a","body":1,"id":"key"}',
+    b'\x00{"to":"user:a","body":1,"id":"a b"}',
     b'\x00{"to":"user:a,user:a","text":"\\ud800"}',
     b'\x00{"to":["a,b"],"body":1}',
     b'\x00{"to":"user:a","body":1,"body":2}',
