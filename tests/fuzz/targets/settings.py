@@ -5,7 +5,7 @@ The first byte says where they come from.
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,8 @@ from router.errors import SettingError
 from router.settings import ENV_PREFIX, FILE_SUFFIX, SECRETS, Settings, load_settings
 from tests.fuzz.inputs import Choices
 
-_FILE: Final = Path(tempfile.gettempdir()) / "pushway-fuzz-settings"
-"""Written anew for each input; the last one stays."""
+_FILE: Final = Path(f"/proc/self/fd/{os.memfd_create('settings')}")
+"""Written anew for each input; in memory, and gone with the process."""
 
 SEEDS: Final = (
     b'\x00redis_url = "redis://a"\nshards = 4\nedge_origins = ["https://a"]\nlease_ms = 500\n',
