@@ -29,6 +29,7 @@ from router import metrics
 from router.backlog import Backlog, Stream
 from router.capped import Capped
 from router.fitness import await_redis
+from router.handover import Handover
 from router.keys import Keys
 from router.lease import Lease
 from router.leavers import Leavers, Leaving
@@ -38,8 +39,10 @@ from router.own_connection import OwnConnection, pack
 from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
+from router.sharing import Place, Sharing
 from router.streams import NEW, TAKEN_BEFORE, fencing, take_from_group
 from router.turns import take_turns
+from router.workers import Workers, make_worker_id
 
 log = structlog.get_logger(__name__)
 
@@ -264,22 +267,24 @@ class Outlet:
 class Dispatcher:
     """Dispatch's work on one shard while the lease is held."""
 
-    def __init__(self, outlet: Outlet, outages: Outages, settings: Settings) -> None:
+    def __init__(self, outlet: Outlet, outages: Outages, settings: Settings, handover: Handover | None = None) -> None:
         self._outlet = outlet
+        self._handover = handover or Handover()
         self._outages = outages
         self._batch_max = settings.batch_max
         self._due: Sequence[Lane] = ()
 
     async def run(self, held: str) -> None:
-        """Work until the lease turns out to be lost, then return."""
-        await take_turns(partial(self._turn, held), self._outages)
+        """Work until the lease turns out to be lost or the shard is asked for, then return."""
+        await take_turns(partial(self._turn, held), self._outages, self._handover)
 
     async def _turn(self, held: str, start: str) -> str:
         """Hand on one batch of each lane that is due, then wait for news: there is some at once where anything is left."""
         due = tuple(Lane) if start == TAKEN_BEFORE else self._due
         for lane in due:
             await self._serve(held, lane, ring=lane is due[-1])
-        self._due = await self._outlet.news()
+        with self._handover.idle():
+            self._due = await self._outlet.news()
         return NEW
 
     async def _serve(self, held: str, lane: Lane, *, ring: bool) -> None:
@@ -335,20 +340,18 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         tasks.start_soon(cancel_at, stop, tasks.cancel_scope)
         await await_redis(redis, settings, health)
         health.set("lease", ok=False, why="no lease has been asked for yet")
-        for shard in range(settings.shards):
-            keys = Keys(settings.prefix, shard)
-            dispatcher = Dispatcher(
-                Outlet(redis, keys, settings),
-                Outages(health, settings, shard=shard),
-                settings,
-            )
-            leavers = Leavers(
-                Leaving(redis, keys, settings), shard, settings, Outages(Health(), settings, shard=shard, part="leavers")
-            )
-            lease = Lease(redis, keys, ROLE, settings, health)
-            backlog = Backlog(
-                redis,
-                shard,
-                [Stream("out", keys.out(), GROUP), Stream("fast", keys.fast(), GROUP), Stream("offline", keys.offline())],
-            )
-            tasks.start_soon(lease.hold, backlog.beside(leavers.beside(dispatcher.run)))
+        worker = make_worker_id(settings.worker)
+        places = [_place(redis, settings, health, shard, worker) for shard in range(settings.shards)]
+        tasks.start_soon(Sharing(ROLE, worker, Workers(redis, settings, ROLE), places, settings, health).run)
+
+
+def _place(redis: Redis, settings: Settings, health: Health, shard: int, worker: str) -> Place:
+    """Return a shard's lease and dispatch's work on it."""
+    keys = Keys(settings.prefix, shard)
+    lease = Lease(redis, keys, ROLE, worker, settings.lease_ms)
+    outages = Outages(health, settings, shard=shard)
+    dispatcher = Dispatcher(Outlet(redis, keys, settings), outages, settings, lease.handover)
+    apart = Outages(Health(), settings, shard=shard, part="leavers")
+    leavers = Leavers(Leaving(redis, keys, settings), shard, settings, apart)
+    streams = [Stream("out", keys.out(), GROUP), Stream("fast", keys.fast(), GROUP), Stream("offline", keys.offline())]
+    return Place(lease, Backlog(redis, shard, streams).beside(leavers.beside(dispatcher.run)))

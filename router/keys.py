@@ -114,6 +114,10 @@ class Keys:
         """String: owner and its token, for role `collect` or `dispatch`; expires unless renewed."""
         return f"{self.base}lease:{role}"
 
+    def workers(self, role: str) -> str:
+        """Sorted set: worker → expiry, Unix ms, of those that share the shards of a role. Shard 0 alone has it, for all."""
+        return f"{self.base}workers:{role}"
+
 
 def shard_of_key(name: str) -> int:
     """Return the shard of one of the names above, which its hash tag says."""

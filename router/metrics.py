@@ -104,6 +104,16 @@ LEASE_HELD: Final = Gauge(
     "1 where this process holds the lease, 0 where it stands by. Does anybody work on the shard?",
     ["role", "shard"],
 )
+WORKERS: Final = Gauge(
+    "pushway_workers",
+    "Workers of the role that live, as this one sees it; they share the shards evenly. Are there as many as were started?",
+    ["role"],
+)
+HANDOVERS: Final = Counter(
+    "pushway_handovers",
+    "Shards given back behind a batch, so that another worker has as many. Do workers come and go too often?",
+    ["role"],
+)
 STREAM_ENTRIES: Final = Gauge(
     "pushway_stream_entries",
     "Entries in a stream, told by the holder of the lease. How much waits (in, out, fast) or lies there (dead, offline)?",
@@ -260,6 +270,7 @@ HTTP_SECONDS: Final = Histogram(
     "pushway_http_seconds", "Time to answer a request. Is the API slow, and where?", ["method", "route"], buckets=SECONDS
 )
 
+_LEASES: Final = (LEASE_HELD, WORKERS, HANDOVERS)
 _STREAMS: Final = (STREAM_ENTRIES, STREAM_PENDING, STREAM_OLDEST_SECONDS)
 _TLS: Final = (CERTIFICATE_EXPIRES, TLS_FAILED)
 _STAGES: Final = (LATENCY_SECONDS, BATCH_SIZE)
@@ -269,14 +280,14 @@ _STORES: Final = (OUTAGES, REDIS_SECONDS, MONGO_SECONDS)
 OF: Final[Mapping[str, tuple[MetricWrapperBase, ...]]] = {
     "auth": (BUILD, *_TLS, REDIS_SECONDS, MONGO_SECONDS, TOKENS_ISSUED, TOKENS_CHECKED, TOKENS_REVOKED, *_HTTP),
     "collect": (
-        *(BUILD, *_TLS, *_STORES, LEASE_HELD, *_STREAMS, *_STAGES, *_HTTP),
+        *(BUILD, *_TLS, *_STORES, *_LEASES, *_STREAMS, *_STAGES, *_HTTP),
         *(ACCEPTED, REPEATED, RECOVERED, TRANSIENT, DEAD, TRACE_LOST),
     ),
     "dispatch": (
         BUILD,
         OUTAGES,
         REDIS_SECONDS,
-        LEASE_HELD,
+        *_LEASES,
         *_STREAMS,
         *_STAGES,
         DISPATCHED,

@@ -89,7 +89,14 @@ _SET_UP: Final = (
 
 def _lease(role: str) -> tuple[Grant, ...]:
     key = f"lease:{role}"
-    return Grant("get", reads=key), Grant("set del persist pexpire", writes=key)
+    workers = f"workers:{role}"
+    return (
+        Grant("get", reads=key),
+        Grant("set del persist pexpire", writes=key),
+        # Who shares the shards.
+        Grant("zrange", reads=workers),
+        Grant("zadd zrem zremrangebyscore", writes=workers),
+    )
 
 
 def _held_to_bytes(streams: str) -> tuple[Grant, ...]:
@@ -226,6 +233,7 @@ _READING: Final = (
     *_PEOPLE,
     Grant("xlen xrange xrevrange xread xpending xinfo|groups", reads="in out fast dead offline trace events"),
     Grant("get pttl", reads="lease:*"),
+    Grant("zrange", reads="workers:*"),
     Grant("type zcard hlen exists", reads="*", whole="{prefix}:config"),
     Grant("hget hgetall hmget", whole="{prefix}:config"),
     # `pushway tap`.

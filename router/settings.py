@@ -117,7 +117,8 @@ class Settings(BaseModel):
     worker: str = Field(
         default_factory=socket.gethostname,
         pattern=r'^[^\s,{}"\\]{1,128}$',
-        description="The name under which this process holds a lease, for people to read. Default: the host's name.",
+        description="The name under which this process holds leases, for people to read: <name>.<incarnation>, new at every "
+        "start. Default: the host's name.",
     )
     lease_ms: Annotated[int, Field(ge=500)] = Field(
         5_000,

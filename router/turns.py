@@ -8,22 +8,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from router.errors import Fenced
+from router.handover import Handover
 from router.mongo_client import STORE_OUTAGE
 from router.outage import Outages
 from router.redis_client import OUTAGE
 from router.streams import TAKEN_BEFORE
 
 
-async def take_turns(turn: Callable[[str], Awaitable[str]], outages: Outages) -> None:
-    """Take turns until the lease turns out to be lost, then return.
+async def take_turns(turn: Callable[[str], Awaitable[str]], outages: Outages, handover: Handover | None = None) -> None:
+    """Take turns until the lease turns out to be lost or the shard is asked for, then return.
 
     Args:
         turn: is told where to take from, `TAKEN_BEFORE` or `NEW`, and tells where the next turn is to take from.
         outages: paces the tries and says so once.
+        handover: tells whether the shard is asked for; it may be between any two turns.
     """
     start = TAKEN_BEFORE
     try:
-        while True:
+        while handover is None or not handover.asked:
             try:
                 start = await turn(start)
                 outages.over()

@@ -49,6 +49,7 @@ from router.collect.joined import Lines
 from router.collect.recovery import Recovery
 from router.collect.schedule import Schedule
 from router.collect.settled import Settled
+from router.handover import Handover
 from router.inbox import Inbox
 from router.lines import build_frame
 from router.outage import Outages
@@ -77,6 +78,7 @@ class Owner:
         outages: paces the tries and says so once.
         settings: limits and times.
         schedule: what waits for its time.
+        handover: tells whether the shard is to be given back, which it is between two batches.
         clock_ms: tells the time in Unix ms.
     """
 
@@ -90,6 +92,7 @@ class Owner:
         outages: Outages,
         settings: Settings,
         schedule: Schedule,
+        handover: Handover | None = None,
         *,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -100,13 +103,14 @@ class Owner:
         self._outages = outages
         self._settings = settings
         self._schedule = schedule
+        self._handover = handover or Handover()
         self._clock_ms = clock_ms
         self._recovery = Recovery(shard, intake, inbox, eras, settings, self._mind_high_water)
         self._era = NONE_YET
 
     async def run(self, held: str) -> None:
-        """Work until the lease turns out to be lost, then return."""
-        await take_turns(partial(self._turn, held), self._outages)
+        """Work until the lease turns out to be lost or the shard is asked for, then return."""
+        await take_turns(partial(self._turn, held), self._outages, self._handover)
 
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""
@@ -127,7 +131,8 @@ class Owner:
         if cut or (entries and not last):
             return TAKEN_BEFORE if cut else start
         if last:
-            await self._bell.wait(self._quiet_ms())
+            with self._handover.idle():
+                await self._bell.wait(self._quiet_ms())
         return NEW
 
     def _quiet_ms(self) -> int | None:

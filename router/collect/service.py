@@ -30,8 +30,10 @@ from router.outage import Outages
 from router.redis_client import open_redis
 from router.service import cancel_at
 from router.settings import Settings
+from router.sharing import Place, Sharing
 from router.subscriptions import Subscriptions
 from router.tls.certificate import http_certificate
+from router.workers import Workers, make_worker_id
 
 ROLE = "collect"
 
@@ -57,9 +59,12 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
             stores = Stores(redis, inbox, Cursors(mongo, settings), Subscriptions(mongo, settings), later)
             await _open_api(tasks, settings, health, stores, keys, stop)
         health.set("lease", ok=False, why="no lease has been asked for yet")
-        for shard in range(settings.shards):
+        worker = make_worker_id(settings.worker)
+
+        def place(shard: int) -> Place:
             names = Keys(settings.prefix, shard)
             intake = Intake(redis, names, settings)
+            lease = Lease(redis, names, ROLE, worker, settings.lease_ms)
             owner = Owner(
                 shard,
                 intake,
@@ -69,10 +74,13 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 Outages(health, settings, shard=shard),
                 settings,
                 Schedule(shard, later, settings),
+                lease.handover,
             )
-            lease = Lease(redis, names, ROLE, settings, health)
             backlog = Backlog(redis, shard, [Stream("in", names.intake(), GROUP), Stream("dead", names.dead())])
-            tasks.start_soon(lease.hold, backlog.beside(owner.run))
+            return Place(lease, backlog.beside(owner.run))
+
+        places = [place(shard) for shard in range(settings.shards)]
+        tasks.start_soon(Sharing(ROLE, worker, Workers(redis, settings, ROLE), places, settings, health).run)
 
 
 async def _open_api(

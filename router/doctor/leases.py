@@ -1,16 +1,17 @@
-"""Leases: that somebody works on every shard, in each role."""
+"""Leases: that somebody works on every shard, in each role, and that workers share the shards evenly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from redis.asyncio import Redis
 
-from router.doctor.findings import Finding, error, ok, warning
+from router.doctor.findings import Finding, counted, error, note, ok, warning
 from router.keys import Keys
 from router.settings import Settings
+from router.workers import ROLES, Workers, spread
 
-ROLES: Final = ("collect", "dispatch")
 _NEVER_EXPIRES: Final = -1
 
 
@@ -29,6 +30,10 @@ async def examine(redis: Redis, settings: Settings) -> list[Finding]:
                 pipe.pttl(key)
                 held, left_ms = await pipe.execute()
             found.append(judge(role, shard, key, held.decode(errors="backslashreplace") if held else None, left_ms))
+    for role in ROLES:
+        workers = Workers(redis, settings, role)
+        living = await workers.living()
+        found += judge_sharing(role, len(living), spread(living, await workers.holders()), settings.shards)
     return found
 
 
@@ -54,3 +59,31 @@ def judge(role: str, shard: int, key: str, held: str | None, left_ms: int) -> Fi
             f"somebody has written the lease by hand: once {owner} is no service that runs, DEL '{key}'",
         )
     return ok(f"shard {shard}, {role}: {owner}")
+
+
+def judge_sharing(role: str, living: int, held: Mapping[str, int], shards: int) -> list[Finding]:
+    """Return what is to be thought of how shards are shared; nothing where one worker has all.
+
+    Args:
+        role: of whom.
+        living: how many workers there are.
+        held: worker → shards that it holds, of all that live or hold any.
+        shards: how many there are.
+    """
+    if len(held) < 2:  # noqa: PLR2004 - there is nothing to share
+        return []
+    told = ", ".join(f"{worker} {number}" for worker, number in sorted(held.items()))
+    if max(held.values()) - min(held.values()) > 1:
+        return [
+            warning(
+                f"workers do not share the shards of {role} evenly: {told}",
+                "look again: that takes them a few seconds when one comes or goes; one that is slow, frozen or of an older "
+                "version keeps what it has for longer",
+            )
+        ]
+    found = [ok(f"{role}: {counted(shards, 'shard', 'shards')} shared evenly: {told}")]
+    if living > shards:
+        found.append(
+            note(f"{role}: {counted(living, 'worker', 'workers')} for {counted(shards, 'shard', 'shards')}: the rest stand by")
+        )
+    return found

@@ -1,4 +1,4 @@
-"""router.lease over a real Redis: who works, who waits, and how it changes hands."""
+"""router.lease and router.sharing of one shard over a real Redis: who works, who waits, and how it changes hands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from router.lease import Lease
 from router.ops import Health
 from router.redis_client import open_redis
 from router.settings import Settings
+from router.sharing import Place, Sharing
+from router.workers import Workers
 from tests.collecting import until
 from tests.servers import EmbeddedValkey
 
 pytestmark = pytest.mark.anyio
 
 KEYS = Keys("push", 0)
-KEY = KEYS.lease("test")
+ROLE = "test"
+KEY = KEYS.lease(ROLE)
 LEASE_MS = 600
 
 
@@ -32,7 +35,9 @@ class Worker:
     def __init__(self, redis: Redis, name: str, lease_ms: int = LEASE_MS) -> None:
         settings = Settings(worker=name, lease_ms=lease_ms, backoff_min_ms=5, backoff_max_ms=50)
         self.health = Health()
-        self.lease = Lease(redis, KEYS, "test", settings, self.health)
+        self.lease = Lease(redis, KEYS, ROLE, name, lease_ms)
+        place = Place(self.lease, self._work)
+        self.sharing = Sharing(ROLE, name, Workers(redis, settings, ROLE), [place], settings, self.health)
         self.scope = anyio.CancelScope()
         self.held: list[str] = []
         self.working = False
@@ -41,7 +46,7 @@ class Worker:
     async def run(self) -> None:
         """Hold the lease until `scope` is cancelled."""
         with self.scope:
-            await self.lease.hold(self._work)
+            await self.sharing.run()
 
     async def _work(self, held: str) -> None:
         self.held.append(held)
@@ -62,13 +67,13 @@ async def _opened(url: str) -> AsyncIterator[Redis]:
 async def redis(valkey_server: EmbeddedValkey) -> AsyncIterator[Redis]:
     """Yield a client to a Redis without leases."""
     async with _opened(valkey_server.url) as client:
-        await client.delete(KEY)
+        await client.delete(KEY, KEYS.workers(ROLE))
         yield client
 
 
 async def test_one_works_and_the_other_is_ready(redis: Redis) -> None:
     """A standby is as ready as the holder; it takes over at once when the holder ends."""
-    first, second = Worker(redis, "first", 60_000), Worker(redis, "second")
+    first, second = Worker(redis, "first", 6_000), Worker(redis, "second")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(first.run)
         await until(lambda: first.working)
@@ -145,9 +150,11 @@ async def test_work_that_fails_gives_the_lease_back(redis: Redis) -> None:
     async def fail(_held: str) -> None:
         raise ZeroDivisionError
 
-    worker = Worker(redis, "failing", 60_000)
+    lease = Lease(redis, KEYS, ROLE, "failing", 60_000)
+    held = await lease.take()
+    assert held is not None
     with pytest.raises(ExceptionGroup) as caught:
-        await worker.lease.hold(fail)
+        await lease.keep(held, fail)
     assert caught.group_contains(ZeroDivisionError)
     assert await redis.get(KEY) is None
 
@@ -156,8 +163,7 @@ async def test_lease_lives_through_a_short_outage(tmp_path: Path) -> None:
     """Redis away for less than the lease's life: the same lease goes on. Away for longer: a new one is taken."""
     with EmbeddedValkey(tmp_path / "valkey") as server:
         async with _opened(server.url) as redis, anyio.create_task_group() as tasks:
-            worker = Worker(redis, "patient", 60_000)
-            worker.lease._lease_ms = 3_000
+            worker = Worker(redis, "patient", 3_000)
             tasks.start_soon(worker.run)
             await until(lambda: worker.working)
             server.restart()

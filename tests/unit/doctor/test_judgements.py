@@ -224,6 +224,27 @@ def test_lease_is_held_for_a_while(held: str | None, left_ms: int, severity: Sev
     _assert_told([leases.judge("collect", 2, "push:{2}:lease:collect", held, left_ms)], severity, said)
 
 
+@pytest.mark.parametrize(
+    ("living", "held", "severity", "said"),
+    [
+        (3, {"a": 2, "b": 1, "c": 1}, Severity.OK, "collect: 4 shards shared evenly: a 2, b 1, c 1"),
+        (2, {"a": 3, "b": 1}, Severity.WARNING, "workers do not share the shards of collect evenly: a 3, b 1"),
+        (2, {"a": 4, "z": 0, "b": 0}, Severity.WARNING, "not share"),
+    ],
+)
+def test_shards_are_shared_evenly(living: int, held: dict[str, int], severity: Severity, said: str) -> None:
+    """Or that is said, with who has how many."""
+    _assert_told(leases.judge_sharing("collect", living, held, 4), severity, said)
+
+
+def test_standbys_are_named() -> None:
+    """More workers than shards is no fault; one worker alone shares with nobody."""
+    found = leases.judge_sharing("collect", 2, {"a": 1, "b": 0}, 1)
+    assert [one.severity for one in found] == [Severity.OK, Severity.NOTE]
+    assert found[1].seen == "collect: 2 workers for 1 shard: the rest stand by"
+    assert leases.judge_sharing("collect", 1, {"a": 1}, 1) == []
+
+
 def _node(node_id: str, **changes: Any) -> Node:  # noqa: ANN401 - whichever it has
     told: dict[str, Any] = {"id": node_id, "alive": True, "address": "ws://a", "version": "1", "state": "live", "sessions": 1}
     blank = {name: None if name == "age_s" else 0 for name in Node.__dataclass_fields__}
