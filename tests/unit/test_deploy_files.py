@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,7 +205,15 @@ def test_units_run_services_that_there_are() -> None:
 
 
 @pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
-@pytest.mark.parametrize("path", sorted((DEPLOY / "haproxy").glob("*.cfg")), ids=lambda path: path.name)
-def test_haproxy_takes_its_configuration(path: Path) -> None:
-    """By HAProxy itself."""
-    _run(str(HAPROXY), "-c", "-q", "-f", path)
+def test_haproxy_takes_its_configuration() -> None:
+    """By HAProxy itself. That for hosts of one's own, and nginx, are run by tests/integration/test_balancers.py."""
+    _run(str(HAPROXY), "-c", "-q", "-f", DEPLOY / "haproxy" / "compose.cfg")
+
+
+def test_compose_believes_its_balancer_alone() -> None:
+    """The address that edges believe is HAProxy's, which no other container is given."""
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    address = COMPOSE["services"]["haproxy"]["networks"]["default"]["ipv4_address"]
+    assert COMPOSE["services"]["edge"]["environment"]["PUSHWAY_EDGE_PROXIES"] == address
+    assert ip_address(address) in ip_network(network["subnet"])
+    assert ip_address(address) not in ip_network(network["ip_range"])
