@@ -63,15 +63,14 @@ class OwnConnection:
             raise
 
     async def _ready(self) -> Any:  # noqa: ANN401 - the driver's connection, which has a class a URL scheme
-        if self._connection is not None and self.owed:
-            await self._connection.disconnect(nowait=True)
-        if self._home is not None and self._connection is not None and not self._home.leads_here(self._connection):
-            await self._connection.disconnect(nowait=True)
-        if self._connection is not None and not self._connection.is_connected:
+        connection = self._connection
+        if connection is None:
+            self._connection = await self._pool.get_connection()
+        elif self.owed or not connection.is_connected or not (self._home is None or self._home.leads_here(connection)):
+            await connection.disconnect(nowait=True)
             # Back to the pool, which knows where the server is now.
-            connection, self._connection = self._connection, None
+            self._connection = None
             await self._pool.release(connection)
-        if self._connection is None:
             self._connection = await self._pool.get_connection()
         return self._connection
 
