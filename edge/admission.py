@@ -37,11 +37,11 @@ from edge.replaced import Replaced, come, tell
 from edge.revocations import Judge, closing
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
-from edge.turns import Turns
 from edge.watching import Watching
 from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
 from router.auth.verifier import Verifier
+from router.crowd import Turns
 from router.cursors import CursorKey
 from router.errors import KeysUnavailable, TokenExpired, TokenRefused
 from router.metrics import SESSIONS, TOKENS_CHECKED

@@ -465,7 +465,7 @@ class Connection(asyncio.Protocol):
             code = self._wire.close_sent.code
             CLOSES.labels(code=counted_as(code)).inc()
             if is_breach(code):
-                log.info("client_sent_away", key=str(code), address=self._address, user=self.session.user)
+                log.info("client_sent_away", key=str(code), address=self._address)
 
 
 def _time_ns() -> bytes:

@@ -15,7 +15,7 @@ from edge.feed import Hearing
 from edge.forwarded import Proxies
 from edge.gate import Gate
 from edge.position import Position
-from edge.turns import Turns
+from router.crowd import Turns
 from router.cursors import CursorKey
 from router.settings import Settings
 

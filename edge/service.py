@@ -249,7 +249,8 @@ def _gate(settings: Settings) -> Gate:
 def _accept(admission: Admission, certificate: Certificate | None) -> asyncio.Protocol:
     """Return the protocol of a new socket, which is counted and has its time from the first byte on, also below TLS."""
     connection = admission.accept()
-    above = connection if certificate is None else Sealed(connection, certificate.context, connection.enciphered)
+    turns, told = admission.turns, connection.enciphered
+    above = connection if certificate is None else Sealed(connection, certificate.context, turns, told)
     return Announced(above, connection) if admission.settings.edge_proxy_protocol else above
 
 

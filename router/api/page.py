@@ -129,9 +129,16 @@ class Page:
             raise Problem(HTTPStatus.FORBIDDEN, "this is for the page itself, and a page of another origin asks")
 
     def _check_host(self, request: Request) -> None:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        if host not in _LOCAL | {self._settings.api_host}:
+        if _host(request) not in _LOCAL | {self._settings.api_host}:
             raise Problem(HTTPStatus.FORBIDDEN, "the page is for this machine: open it as http://127.0.0.1 or localhost")
+
+
+def _host(request: Request) -> str | None:
+    """Return under which name the page was asked for; None of what is none."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:  # of a bracket without its other
+        return None
 
 
 def edge_sources(urls: Iterable[str]) -> list[str]:

@@ -21,6 +21,13 @@ REQUEST_TIMEOUT_S: Final = 60.0
 """How long a connection may take for a request, from its begin to the last byte of its body. uvicorn waits for ever, and who
 only connects, without a key, would keep a descriptor that the services need for Redis and MongoDB."""
 
+TLS_TIMEOUT_S: Final = 10.0
+"""How long a handshake of TLS may take of that: it asks nothing of people, and of a far network three round trips."""
+
+ANSWER_TIMEOUT_S: Final = 60.0
+"""How long what was written may wait for its reader. Else who asks for what needs no key, and reads nothing, would keep a
+descriptor as well."""
+
 HEAD_MAX_BYTES: Final = 65_536
 """Longest first line and headers."""
 
@@ -50,9 +57,11 @@ def is_ambiguous(request: h11.Request) -> bool:
 
 
 class ProblemProtocol(H11Protocol):
-    """uvicorn's own, with another body in the one answer that it gives by itself, and an end to waiting for a request."""
+    """uvicorn's own, with another body in the one answer that it gives by itself, and an end to waiting for a client."""
 
     _expected: asyncio.TimerHandle | None = None
+    _untaken: asyncio.TimerHandle | None = None
+    _unsealed: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as uvicorn calls it
         super().__init__(*args, **kwargs)
@@ -61,6 +70,10 @@ class ProblemProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        # So that `pause_writing` tells of every byte that is not taken, also behind a close, which waits for it.
+        transport.set_write_buffer_limits(high=0)
+        if transport.get_extra_info("ssl_object") is not None:
+            self._unsealed = self.loop.call_later(TLS_TIMEOUT_S, self._cut_unsealed)
         self._expect()
 
     def handle_events(self) -> None:
@@ -72,6 +85,28 @@ class ProblemProtocol(H11Protocol):
         """End the waiting."""
         super().connection_lost(exc)
         self._stop_expecting()
+        self._taken()
+        if self._unsealed is not None:
+            self._unsealed.cancel()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to take what was written."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(ANSWER_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken it all."""
+        super().resume_writing()
+        self._taken()
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def _cut_unsealed(self) -> None:
+        if self.transport.get_extra_info("ssl_object").version() is None:  # which it has once a handshake is through
+            self.transport.abort()
 
     def _expect(self) -> None:
         if self.conn.their_state not in _COMING:

@@ -13,6 +13,7 @@ import uvicorn
 from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 
+from router.crowd import Turns
 from router.errors import SetupError
 from router.http.protocol import ProblemProtocol
 from router.http.safety import BrowserSafe
@@ -113,9 +114,10 @@ class _Server(uvicorn.Server):
 
 def _sealed(certificate: Certificate) -> type[asyncio.Protocol]:
     """Return what makes a protocol for a connection, with TLS below it: not uvicorn's own TLS, which has one certificate."""
+    turns = Turns(asyncio.get_running_loop().call_soon)
 
     def make(**told: Any) -> asyncio.Protocol:  # noqa: ANN401 - what uvicorn tells its protocols
-        return Sealed(ProblemProtocol(**told), certificate.context)
+        return Sealed(ProblemProtocol(**told), certificate.context, turns)
 
     return cast(type[asyncio.Protocol], make)
 

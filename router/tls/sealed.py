@@ -9,7 +9,8 @@ context when it comes, so a certificate can be replaced. And at rest there is li
 for each.
 
 TLS is OpenSSL's, by the standard library; this is only who hands which bytes to whom. A handshake is computed where it is,
-in the loop. No task and no timer belongs to it: the protocol cuts off who is late.
+in the loop, a few at each pass: it is what is dearest of all that anybody can have a door do, and a crowd's at once would hold
+up those who are in. No task and no timer belongs to it: the protocol cuts off who is late.
 
 Source: https://docs.python.org/3/library/ssl.html#memory-bio-support, RFC 8446 section 6.1 (closing)
 """
@@ -20,12 +21,18 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
+from router.crowd import Turns
 from router.metrics import TLS_FAILED
 
 _RECORD_BYTES: Final = 16_384
 """Most that goes through TLS at once, which is most that one of its records holds. OpenSSL's buffers never shrink."""
+
+_HANDSHAKE_MAX_BYTES: Final = 32_768
+"""Most that comes of a client before its handshake is through. A hello takes 2 KiB; OpenSSL would keep 128 KiB of one that does
+not end."""
 
 _PLAIN_HTTP: Final = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
 _SAID: Final = b"This port speaks TLS: use https:// or wss://.\n"
@@ -44,20 +51,27 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
     Args:
         protocol: what stands above it. It is told of everything as on a plain socket, and of bytes once TLS has opened them.
         context: the certificate to show.
+        turns: has handshakes wait for each other.
         overhead: is told how many bytes more than what they carried have come; before that is handed on.
     """
 
-    __slots__ = ("_begun", "_ended", "_incoming", "_open", "_outgoing", "_overhead", "_protocol", "_socket", "_tls")
+    __slots__ = ("_came", "_ended", "_incoming", "_open", "_outgoing", "_overhead", "_protocol", "_socket", "_tls", "_turns")
 
     def __init__(
-        self, protocol: asyncio.Protocol, context: ssl.SSLContext, overhead: Callable[[int], None] = lambda _size: None
+        self,
+        protocol: asyncio.Protocol,
+        context: ssl.SSLContext,
+        turns: Turns,
+        overhead: Callable[[int], None] = lambda _size: None,
     ) -> None:
         self._protocol = protocol
+        self._turns = turns
         self._overhead = overhead
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._socket: asyncio.Transport
-        self._begun = self._open = self._ended = False
+        self._came = 0  # bytes, before the handshake was through
+        self._open = self._ended = False
 
     # -- called by the event loop ------------------------------------------------------------------------------------
 
@@ -70,7 +84,26 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
         """Bytes came: open them, and hand on what they carried."""
         if self._ended:
             return
-        self._begun = True
+        if self._open:
+            self._receive(data)
+            return
+        self._came += len(data)
+        if self._turns.take(partial(self._shake, data)):
+            return
+        if not self._socket.is_closing():
+            self._socket.pause_reading()  # or what comes next would be looked at first
+
+    def _shake(self, data: bytes) -> None:
+        """Take in bytes of the handshake, now that it is this connection's turn."""
+        if self._ended or self._socket.is_closing():
+            return
+        if not self._socket.is_reading():
+            self._socket.resume_reading()
+        self._receive(data)
+        if self._came > _HANDSHAKE_MAX_BYTES and not self._open and not self._ended:
+            self._socket.abort()
+
+    def _receive(self, data: bytes) -> None:
         opened: list[bytes] = []
         try:
             for begin in range(0, len(data), _RECORD_BYTES):
@@ -100,7 +133,7 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
         self._overhead = _nothing
         self._ended = True
         # Who came and went without a word, as a balancer's look whether the port is there, has failed at nothing.
-        if self._begun and not self._open:
+        if self._came and not self._open:
             TLS_FAILED.inc()
         protocol.connection_lost(exc)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import trustme
 
+from router.crowd import Turns
 from router.tls.sealed import Sealed
 from tests.fuzz.inputs import Choices, cut
 from tests.fuzz.lone_edge import Kept
@@ -105,7 +106,7 @@ def run(data: bytes) -> None:
     choices = Choices(data)
     kind, seed = choices.byte(), choices.byte()
     above, socket = _Above(), Kept()
-    sealed = Sealed(above, _contexts()[0])
+    sealed = Sealed(above, _contexts()[0], Turns(lambda call: call()))
     sealed.connection_made(socket)
     if kind & 1:
         _talk(choices, kind, seed, sealed, above, socket)

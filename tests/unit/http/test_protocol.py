@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -16,6 +19,8 @@ from router.http.app import http_app
 from router.http.operations import Answer, Operation
 from router.http.problems import read_body
 from router.http.server import serve_http
+from router.tls.certificate import Certificate
+from tests.certificates import Authority
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +82,52 @@ async def test_answer_may_take_longer_than_its_request(monkeypatch: pytest.Monke
                 answers = b"".join([chunk async for chunk in stream])
             stop.set()
     assert answers.endswith(b"the thing")
+
+
+@pytest.mark.parametrize("size", [10_000, 6_000_000])
+async def test_answer_that_nobody_takes_is_not_kept(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it long or be they many: without a key, too, somebody could keep connections for good by not reading."""
+    monkeypatch.setattr(protocol, "ANSWER_TIMEOUT_S", 0.3)
+
+    async def much(request: Request) -> Response:
+        await read_body(request, 100)
+        return Response(bytes(size))
+
+    lost, connection_lost = anyio.Event(), protocol.ProblemProtocol.connection_lost
+
+    def note(self: protocol.ProblemProtocol, exc: Exception | None) -> None:
+        connection_lost(self, exc)
+        lost.set()
+
+    monkeypatch.setattr(protocol.ProblemProtocol, "connection_lost", note)
+    port, stop = free_ports(), anyio.Event()
+    app = http_app(("Things", "1", "All."), {POST_THING: much}, keyring=Keyring())
+    with anyio.fail_after(TIMEOUT_S), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(serve_http, app, "127.0.0.1", port, stop)
+            client.connect(("127.0.0.1", port))
+            client.sendall(WHOLE * 900)
+            await lost.wait()
+            stop.set()
+
+
+async def test_handshake_that_takes_its_time_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handshake of TLS has less time than a request; who is through with it has what a request has."""
+    monkeypatch.setattr(protocol, "TLS_TIMEOUT_S", 0.3)
+    authority, port, stop = Authority(tmp_path), free_ports(), anyio.Event()
+    pair = authority.issue("localhost")
+    app = http_app(("Things", "1", "All."), {POST_THING: _make}, keyring=Keyring())
+    certificate = Certificate("http", str(pair.cert), str(pair.key), 10)
+    with anyio.fail_after(TIMEOUT_S):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(partial(serve_http, app, "127.0.0.1", port, stop, certificate=certificate))
+            through = await anyio.connect_tcp("localhost", port, ssl_context=authority.trust)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(b"\x16\x03\x01")
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await stream.receive()
+            async with through:
+                await through.send(WHOLE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+                assert b"".join([chunk async for chunk in through]).endswith(b"the thing")
+            stop.set()

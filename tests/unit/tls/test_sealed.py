@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.crowd import A_PASS, Turns
 from router.metrics import TLS_FAILED
 from router.tls.certificate import read_pair
 from router.tls.sealed import Sealed
@@ -51,6 +52,19 @@ class Socket(asyncio.Transport):
         super().__init__()
         self.sent = bytearray()
         self.ends: list[str] = []
+        self.reading = True
+
+    def is_reading(self) -> bool:
+        """Tell whether what comes is handed on."""
+        return self.reading
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Keep it."""
@@ -77,12 +91,16 @@ class Socket(asyncio.Transport):
         return bool({"close", "abort"} & {*self.ends})
 
 
+NO_CROWD = Turns(lambda call: call())
+"""Nobody waits for a turn."""
+
+
 class Talk:
     """A client of TLS, and the server under test."""
 
-    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    def __init__(self, server: ssl.SSLContext, client: ssl.SSLContext, turns: Turns = NO_CROWD) -> None:
         self.above, self.socket, self.overhead = Above(), Socket(), 0
-        self.sealed = Sealed(self.above, server, self._note)
+        self.sealed = Sealed(self.above, server, turns, self._note)
         self.sealed.connection_made(self.socket)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(self.incoming, self.outgoing, server_hostname="h")
@@ -297,3 +315,53 @@ def test_nothing_is_kept_of_what_is_gone(open_talk: Talk) -> None:
     assert open_talk.sealed.get_protocol() is not open_talk.above
     open_talk.sealed.data_received(b"late")
     open_talk.sealed.pause_writing()
+
+
+def test_handshakes_of_a_crowd_take_turns(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """A few are answered at each pass of the event loop, in the order of their coming; who waits is not read any further."""
+    passes: list[Callable[[], None]] = []
+    turns = Turns(passes.append)
+    crowd = [Talk(*contexts, turns) for _ in range(2 * A_PASS + 1)]
+    for talk in crowd:
+        with pytest.raises(ssl.SSLWantReadError):
+            talk.client.do_handshake()
+        talk.sealed.data_received(talk.outgoing.read())
+    for answered in (A_PASS, 2 * A_PASS, len(crowd)):
+        assert [bool(talk.socket.sent) for talk in crowd] == [number < answered for number in range(len(crowd))]
+        assert [talk.socket.reading for talk in crowd] == [number < answered for number in range(len(crowd))]
+        for call in [passes.pop() for _ in range(len(passes))]:
+            call()
+    for talk in crowd:
+        talk.incoming.write(bytes(talk.socket.sent))
+        talk.client.do_handshake()
+
+
+def test_who_leaves_before_its_turn_is_passed_over(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Nothing is computed for it; it is counted as one that has failed."""
+    passes: list[Callable[[], None]] = []
+    turns = Turns(passes.append)
+    for _ in range(A_PASS):
+        turns.take(lambda: None)
+    talk, before = Talk(*contexts, turns), TLS_FAILED._value.get()
+    talk.sealed.data_received(b"\x16\x03\x01")
+    talk.sealed.connection_lost(None)
+    for call in passes:
+        call()
+    assert (TLS_FAILED._value.get() - before, bytes(talk.socket.sent), talk.socket.reading) == (1, b"", False)
+
+
+@pytest.mark.parametrize("cut", [1_000, 1 << 20])
+def test_hello_without_an_end_is_cut_off(talk: Talk, cut: int) -> None:
+    """OpenSSL would keep 128 KiB of it, for as long as a handshake may take."""
+    body = 131_000
+    hello = b"\x01" + body.to_bytes(3, "big") + b"\x03\x03" + bytes(body - 2)
+    records = b"".join(
+        b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part
+        for part in (hello[at : at + 16_384] for at in range(0, len(hello) - 1, 16_384))
+    )[:-10]
+    sent = 0
+    while not talk.socket.ends and sent < len(records):
+        talk.sealed.data_received(records[sent : sent + cut])
+        sent += cut
+    assert talk.socket.ends == ["abort"]
+    assert sent <= 32_768 + cut

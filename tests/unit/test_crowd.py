@@ -1,4 +1,4 @@
-"""edge.turns: a few at each pass, in their order, and all of them in the end."""
+"""router.crowd: a few at each pass, in their order, and all of them in the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.turns import A_PASS, Turns
+from router.crowd import A_PASS, Turns
 
 
 class Loop:
