@@ -134,6 +134,24 @@ class ClusterRedis(TimedRedis):
         """
         return [TimedRedis(connection_pool=self._pools.at(address)) for address in await self._primaries.all()]
 
+    async def primary_of(self, key: str) -> Address:
+        """Return where a key is.
+
+        Raises:
+            RedisError, OSError: when nobody knows.
+        """
+        return await self._primaries.of(slot_of(key))
+
+    async def primary_ids(self) -> dict[Address, str]:
+        """Return the primaries, each with its id in the Cluster.
+
+        Raises:
+            RedisError, OSError: when nobody can be asked.
+        """
+        asked = await self.primary_of(self.anchor)
+        found: Any = await self.execute_command("CLUSTER", "SLOTS")
+        return {Address(_text(host or b"") or asked.host, port): _text(node) for _, _, (host, port, node, *_), *_ in found}
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's signature
         """Execute a command where its key is, and return its parsed reply."""
         return await self.at(key_of(args) or self.anchor).execute_command(*args, **options)

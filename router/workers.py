@@ -92,13 +92,12 @@ class Workers:
             replies = await pipe.execute(raise_on_error=False)
         if all(isinstance(reply, Exception) for reply in replies):
             raise replies[0]
-        return [_holder(reply) for reply in replies]
+        return [UNKNOWN if isinstance(reply, Exception) else holder_of(reply) for reply in replies]
 
 
-def _holder(reply: bytes | Exception | None) -> str:
-    if isinstance(reply, Exception):
-        return UNKNOWN
-    return FREE if reply is None else reply.decode(errors="backslashreplace").partition(" ")[0]
+def holder_of(lease: bytes | None) -> str:
+    """Return the worker that a lease names; `FREE` where there is none."""
+    return FREE if lease is None else lease.decode(errors="backslashreplace").partition(" ")[0]
 
 
 def spread(workers: Sequence[str], holders: Sequence[str]) -> dict[str, int]:

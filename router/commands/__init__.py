@@ -48,6 +48,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "route": ("route", "route", "Print which nodes hold a user, and for how long yet."),
     "shard": ("shard", "shard", "Print which shard an id belongs to."),
+    "shards": (
+        "shards",
+        "shards",
+        "Print the shards: where they are, who works on them, what waits there and for how long.",
+    ),
     "nodes": ("nodes", "nodes", "Print the nodes: where they are, how many sessions they hold, whether they live."),
     "tap": ("tap", "tap", "Print what is published to a node, live, until Ctrl-C."),
     "trace": ("trace", "trace", "Draw what became of a message sent with --trace, stage by stage."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from router.shards import shard_of_id
 from router.workers import ROLES
 from tests.chaos.history import Got
 from tests.chaos.scene import Scene, until
+from tests.e2e.command_line import run
 from tests.servers import Process
 from tests.stack import Stack
 
@@ -149,6 +151,23 @@ async def test_workers_die_and_freeze(stack: Stack) -> None:
         for process in fourth:
             await anyio.to_thread.run_sync(process.stop)
         await shares.become(6)
+
+
+def test_people_see_who_works_where(stack: Stack) -> None:
+    """`pushway shards` says it of each shard, for people and for programs."""
+    with stack.redis_client() as redis:
+        owners = [str(redis.get(Keys("push", shard).lease("collect")).decode()).partition(" ")[0] for shard in range(SHARDS)]
+    told = json.loads(run(stack, "shards", "--json").stdout)
+    assert [(one["shard"], one["collect"]) for one in told] == list(enumerate(owners))
+    assert told[0]["primary"] is None
+    assert set(told[0]["in"]) == {"entries", "pending", "oldest_s"}
+    titles, *rows = run(stack, "shards").stdout.splitlines()
+    assert titles.split()[:5] == ["SHARD", "SLOT", "PRIMARY", "COLLECT", "DISPATCH"]
+    assert [row.split()[3] for row in rows] == owners
+    assert "is for a Redis Cluster" in run(stack, "shards", "--plan").stderr
+    ranges = run(stack, "shards", "--plan", "--primaries", "3").stdout
+    assert "CLUSTER ADDSLOTSRANGE 0 5649    # shards 2, 3" in ranges
+    assert "at most 6" in run(stack, "shards", "--plan", "--primaries", "7").stderr
 
 
 _EVENT: Final = re.compile(r"^(\S+) \[info +\] (lease_given_back|lease_taken) .*key=(\S+)", re.MULTILINE)
