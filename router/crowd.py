@@ -1,8 +1,8 @@
 """A few of what is dear at each pass of the event loop, and the rest at the next ones. Pure: the loop is the caller's.
 
-That keeps a crowd at the door from holding up those who are in. A handshake costs an edge what a hundred messages do, and the
-event loop brings all that is ready at once: five hundred requests that come together would be answered in one go of a quarter
-of a second, and no message meanwhile. In sum nothing takes longer, for the next pass comes at once.
+That keeps a crowd from holding up all others. A handshake costs an edge what a hundred messages do, as does a read full of
+frames; and the event loop brings all that is ready at once: five hundred requests that come together would be answered in one
+go of a quarter of a second, and no message meanwhile. In sum nothing takes longer, for the next pass comes at once.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 from websockets.frames import Frame, Opcode
@@ -68,6 +69,26 @@ async def test_a_read_full_of_frames_is_looked_at_no_further_than_the_limit(desk
     connection.data_received(pings(40_000))
     assert not socket.reading
     assert 2_000 <= socket.count < 3_400  # ten seconds' worth, perhaps of two windows, and one slice
+
+
+async def test_much_at_once_is_answered_in_turns(desk: Desk) -> None:
+    """Two clients say all that they may: what the second says waits for later passes, in order, and then it is read on."""
+    most = 1_900
+    crowd = [await desk.live(user) for user in ("alice", "bob")]
+    for connection, socket in crowd:
+        socket.__class__ = Pongs
+        connection.data_received(pings(most - 1))
+        connection.data_received(pings(1))
+    (_, first), (_, second) = crowd
+    assert isinstance(first, Pongs)
+    assert isinstance(second, Pongs)
+    assert 0 < second.count < most
+    assert not second.reading
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+    assert (first.count, second.count) == (most, most)
+    assert first.reading
+    assert second.reading
 
 
 async def test_a_client_that_was_closed_is_held_to_the_limits_too(desk: Desk) -> None:
