@@ -34,23 +34,23 @@ class Balancer(Process):
     Args:
         folder: its own, for all that it writes.
         edges: name → where it is.
-        authority: signs its certificate.
+        authority: signs its certificate; with none there is no TLS, which would be most of what thousands of clients cost.
     """
 
-    def __init__(self, folder: Path, edges: Mapping[str, Behind], authority: Authority) -> None:
+    def __init__(self, folder: Path, edges: Mapping[str, Behind], authority: Authority | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(type(self).__name__, folder / "log")
         self.port = free_ports()
         self.folder = folder
         self.edges = edges
-        self.pair = authority.issue("127.0.0.1", "localhost", file="balancer")
+        self.pair = authority and authority.issue("127.0.0.1", "localhost", file="balancer")
         self.file = folder / "config"
         self.file.write_text(self._configuration(), encoding="utf-8")
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"wss://127.0.0.1:{self.port}/v1/connect"
+        return f"{'wss' if self.pair else 'ws'}://127.0.0.1:{self.port}/v1/connect"
 
     def answers(self) -> bool:
         """Tell whether it accepts connections."""
@@ -71,13 +71,17 @@ class HAProxy(Balancer):
 
     def _configuration(self) -> str:
         both = self.folder / "push.pem"
-        both.write_bytes(self.pair.cert.read_bytes() + self.pair.key.read_bytes())
+        if self.pair:
+            both.write_bytes(self.pair.cert.read_bytes() + self.pair.key.read_bytes())
         servers = (f"    server {name} 127.0.0.1:{edge.port} port {edge.ops_port}" for name, edge in self.edges.items())
         return _put_in(
             (DEPLOY / "haproxy" / "haproxy.cfg").read_text(encoding="utf-8"),
             (r"log /dev/log local0", ["log stdout format raw local0"]),
             (r"    maxconn 100000", [f"    maxconn {CONNECTIONS_MAX}"]),
-            (r"bind :443 ssl crt \S+", [f"bind 127.0.0.1:{self.port} ssl crt {both}"]),
+            (
+                r"bind :443 ssl crt .*",
+                [f"bind 127.0.0.1:{self.port}" + (f" ssl crt {both} alpn http/1.1" if self.pair else "")],
+            ),
             (r"(?m)(?:^    server .*\n?)+", (f"{server}\n" for server in servers)),
         )
 
@@ -98,6 +102,7 @@ class Nginx(Balancer):
     """nginx: it tells edges in X-Forwarded-For whose connection it is."""
 
     def _configuration(self) -> str:
+        assert self.pair, "it is run with TLS only"
         servers = (f"        server 127.0.0.1:{edge.port} max_fails=1 fail_timeout=2s;\n" for edge in self.edges.values())
         own = "\n".join(
             f"    {name}_temp_path {self.folder / name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
