@@ -6,17 +6,20 @@
     changed_at  when it was last written, by the database's clock
 
 A write is durable before anybody is told of it. Edges read all of it when they start and when they hear again, and every few
-seconds what has changed since: that is, since a while before the newest that they have seen. They compare no clock of theirs
-with the database's, and a write that shows late, or on a new primary whose clock is behind, is not passed over.
+seconds what has changed since: that is, since a while before the newest that they have seen. A write that shows late, or on a
+new primary whose clock is a little behind, is not passed over. Their own clock counts in one way only: what claims to be of the
+future is taken for new again and again, and hides nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import structlog
+from bson.codec_options import DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
@@ -52,7 +55,10 @@ class Revoked:
     """The revocations of one database."""
 
     def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
-        self._documents = durable_collection(client, settings, "revoked")
+        documents = durable_collection(client, settings, "revoked")
+        # A date that Python does not know would have the driver return none of them.
+        options = documents.codec_options.with_options(datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
+        self._documents = documents.with_options(codec_options=options)
 
     @timed("revoked_add")
     @cancelled_once
@@ -98,8 +104,10 @@ class Revoked:
             if (one := _read(document)) is not None:
                 revocations.append(one)
                 written.append(document.get("changed_at"))
-        times = [at for at in (newest, *written) if isinstance(at, datetime)]
-        return Read(revocations, max(times, default=None))
+        # What was written by a clock far ahead of ours would hide all that is written now.
+        latest = datetime.now(UTC) + _OVERLAP
+        times = [min(at, latest) for at in written if isinstance(at, datetime)]
+        return Read(revocations, max(filter(None, (newest, *times)), default=None))
 
     @cancelled_once
     async def make_indexes(self) -> None:
@@ -121,7 +129,12 @@ class Revoked:
 def _read(document: Document) -> Revocation | None:
     """Return the revocation in a document; None of one that somebody has spoilt, which then revokes nothing."""
     ident, before, expires_at = (document.get(name) for name in ("_id", "before", "expires_at"))
-    if isinstance(ident, str) and isinstance(before, int | float) and isinstance(expires_at, datetime):
+    if (
+        isinstance(ident, str)
+        and isinstance(before, int | float)
+        and math.isfinite(before)
+        and isinstance(expires_at, datetime)
+    ):
         return Revocation(ident, int(before), int(expires_at.timestamp()))
     log.error("revocation_refused", id=str(ident)[:64])
     return None

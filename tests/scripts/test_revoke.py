@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import anyio
 import pytest
 from pymongo.errors import AutoReconnect
 from redis.exceptions import ResponseError
@@ -49,6 +50,13 @@ async def test_every_node_is_told_when_it_is_written(shard: Shard) -> None:
         assert line.startswith("revoked - - - ")
         said = {"id": "user:a:b", "before": one.before, "expires_at": one.expires_at}
         assert json.loads(line.split(" ", 4)[4]) == said
+
+
+async def test_a_clock_that_is_set_back_holds_up_nobody(shard: Shard) -> None:
+    """The second that is waited for is one away, whatever the clock says."""
+    revoked: Any = FakeRevoked()
+    with anyio.fail_after(10):
+        await revoke(shard.redis, revoked, shard.settings, of_user("a", shard.settings, time.time() + 3_600))
 
 
 async def test_nobody_is_told_of_what_is_not_written(shard: Shard) -> None:

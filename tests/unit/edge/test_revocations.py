@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 
 import anyio
 import msgspec
@@ -256,6 +257,23 @@ async def test_while_everybody_is_looked_at_nothing_is_delivered() -> None:
         assert edge.delivered == [b"later"]
 
 
+async def test_others_that_are_revoked_meanwhile_hold_nothing_up() -> None:
+    """People log out all the time: what is heard while everybody is looked at takes another look, but no payload."""
+    async with node(*(Session(f"u{n}", iat=200) for n in range(1_200))) as edge, anyio.create_task_group() as tasks:
+        edge.subscribe()
+        await edge.known.opened()
+
+        async def log_out() -> None:
+            for number in count():
+                edge.receive([line(f"jti:{number}")])
+                await anyio.lowlevel.checkpoint()
+
+        tasks.start_soon(log_out)
+        edge.receive([line("all")])
+        await until(lambda: edge.opened == 2)
+        tasks.cancel_scope.cancel()
+
+
 async def test_what_is_heard_twice_is_acted_on_once() -> None:
     """By the node's channel and by `all`, and read again."""
     async with node(Session("a"), settings=QUICK) as edge:
@@ -274,6 +292,21 @@ async def test_what_nobody_told_is_found() -> None:
         edge.store.found.append(Revocation("user:a", 100, UNTIL))
         await until(lambda: edge.table.closed == [[Close.NOT_AUTHENTICATED]])
         assert set(edge.store.asked) == {WRITTEN}
+
+
+async def test_a_clock_that_was_ahead_brings_no_token_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was over by it is read again once the clock is right."""
+    now_s, ahead_s = time.time, 0
+    monkeypatch.setattr(time, "time", lambda: now_s() + ahead_s)
+    async with node(Session("b"), settings=QUICK, store=FakeStore(Revocation("user:a", 100, UNTIL))) as edge:
+        edge.subscribe()
+        await edge.known.opened()
+        ahead_s = 2 * 3_600
+        await until(lambda: edge.known.find("a", 99, "") is None)
+        edge.store.asked.clear()
+        ahead_s = 0
+        await until(lambda: edge.known.find("a", 99, "") is not None)
+        await until(lambda: None in edge.store.asked)
 
 
 @pytest.mark.parametrize("heard", [b"{", b'{"id":1}', b"[" * 100_000, b'{"id":"user:a","before":"x","expires_at":1}'])
