@@ -268,7 +268,8 @@ async def _listening(
     if certificate is not None:
         tasks.start_soon(certificate.run)
     try:
-        server = await loop.create_server(accept, settings.edge_host, settings.edge_port, backlog=BACKLOG)
+        where_to = (settings.edge_host, settings.edge_port)
+        server = await loop.create_server(accept, *where_to, backlog=BACKLOG, reuse_port=settings.edge_port_shared)
         for listening in server.sockets:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX_BYTES)
     except OSError as exc:

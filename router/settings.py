@@ -186,6 +186,11 @@ class Settings(BaseModel):
     )
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
     edge_port: Port = Field(8002, description="Port the edge listens on, for GET /v1/connect.")
+    edge_port_shared: bool = Field(
+        default=False,
+        description="Whether other edges on this host may listen on the same port (SO_REUSEPORT): the kernel shares out new "
+        "connections among them. `pushway edge --workers` sets it.",
+    )
     edge_address: str = Field(
         "", description="How clients reach this edge, as in wss://host:port. Default: from edge_host and edge_port."
     )

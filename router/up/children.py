@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +29,13 @@ _BOUND = str(Path(__file__).with_name("bound.py"))
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process that the kernel kills when this one ends. Call it from the main thread (see `bound`).
 
     Args:
         command: the program, looked for in PATH, and its arguments.
-        log: file to which its output is appended.
+        log: file to which its output is appended; None for where ours goes.
         env: its environment; None for ours.
         cwd: its working folder; None for ours.
 
@@ -42,12 +43,12 @@ def spawn(
         OSError: when `log` cannot be opened. A program that cannot be started says so in `log` and exits with 127.
     """
     bound = [sys.executable, "-I", "-S", _BOUND, str(os.getpid()), *command]
-    with log.open("ab") as output:
+    with nullcontext() if log is None else log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - the command is ours
             bound,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=None if output is None else subprocess.STDOUT,
             env=env,
             cwd=cwd,
             start_new_session=True,
