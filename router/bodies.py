@@ -20,7 +20,7 @@ from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import BulkWriteError
 
-from router.mongo_client import cancelled_once, durable_collection
+from router.mongo_client import cancelled_once, confirmed, durable_collection
 from router.settings import Settings
 from router.stored import Body, Document
 
@@ -75,7 +75,7 @@ class Bodies:
                 missing.append(one)
         for first in range(0, len(missing), IDS_A_QUERY):
             wanted = {"_id": {"$in": missing[first : first + IDS_A_QUERY]}}
-            async for document in self.documents.find(wanted, {"expires_at": 0}):
+            async for document in confirmed(self.documents).find(wanted, {"expires_at": 0}):
                 body = Body(document["_id"], document["id"], int(document["ts"]), document["content"])
                 found[body.id] = body
                 self._keep(body)

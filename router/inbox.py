@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 
 from router.bodies import Bodies, WithBodies
 from router.collapse import Ahead, collapsed, latest_ends
 from router.errors import SetupError
-from router.mongo_client import cancelled_once, durable_collection, timed
+from router.mongo_client import CONFIRMED, cancelled_once, confirmed, durable_collection, timed
 from router.settings import Settings
 from router.stored import Body, Document, Insertion, Kept, Keyed, Page, Recent, Stored, Traced
 
@@ -72,6 +73,9 @@ _FEW: Final = 512
 _FEW_MAX_MS: Final = 20
 """How long the store may look for those. The embedded one reads all that the targets ever had, however many are wanted."""
 
+_CONFIRM_MS: Final = 500
+"""How much longer it may take where the other members are asked, too. No such set is the embedded store."""
+
 
 class Inbox:
     """The inbox of one database."""
@@ -117,20 +121,26 @@ class Inbox:
     async def _known(self, documents: Sequence[Document], indexes: Sequence[int]) -> set[int]:
         """Return which of these documents have an `_id` that stands there already."""
         ids = [documents[index]["_id"] for index in indexes]
-        known = {document["_id"] async for document in self._with_ids(ids, {"_id": 1})}
+        known = {document["_id"] async for document in self._with_ids(confirmed(self._documents), ids, {"_id": 1})}
         return {index for index in indexes if documents[index]["_id"] in known}
 
-    async def _with_ids(self, ids: Sequence[str], fields: dict[str, int] | None = None) -> AsyncGenerator[Document]:
+    @staticmethod
+    async def _with_ids(
+        documents: AsyncCollection[Document], ids: Sequence[str], fields: dict[str, int] | None = None
+    ) -> AsyncGenerator[Document]:
         for first in range(0, len(ids), IDS_A_QUERY):
             some = list(ids[first : first + IDS_A_QUERY])
-            async for document in self._documents.find({"_id": {"$in": some}}, fields):
+            async for document in documents.find({"_id": {"$in": some}}, fields):
                 yield document
 
     @timed("find")
     @cancelled_once
     async def find(self, ids: Sequence[str]) -> dict[str, Stored]:
-        """Return what is stored under these `_id`s; one that is missing is not there."""
-        return await self._with_bodies([document async for document in self._with_ids(ids)])
+        """Return what is stored under these `_id`s; one that is missing is not there.
+
+        Of what a write has just found, or of what may be appended once too often: a primary that has been followed may answer.
+        """
+        return await self._with_bodies([document async for document in self._with_ids(self._documents, ids)])
 
     @timed("find")
     @cancelled_once
@@ -154,7 +164,7 @@ class Inbox:
     async def with_id(self, message_id: str, most: int) -> list[Kept]:
         """Return what is stored of the message of this id: one a target, by target, so many at most."""
         fields = {"_id": 0, "frame": 0, "id": 0, "prev": 0}
-        found = self._documents.find({"id": message_id}, fields).sort("target", ASCENDING).limit(most)
+        found = confirmed(self._documents).find({"id": message_id}, fields).sort("target", ASCENDING).limit(most)
         return [
             Kept(
                 target=document["target"],
@@ -179,7 +189,7 @@ class Inbox:
         """
         wanted = {"shard": shard, "stored_at": {"$gte": since}}
         fields = {"_id": 0, "target": 1, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1}
-        found = self._documents.find(wanted, fields).sort([("stored_at", ASCENDING), ("seq", ASCENDING)])
+        found = confirmed(self._documents).find(wanted, fields).sort([("stored_at", ASCENDING), ("seq", ASCENDING)])
         now, documents = datetime.now(UTC), WithBodies(found, self._bodies)
         try:
             while part := await _read_part(documents, now, most, most_bytes):
@@ -197,7 +207,7 @@ class Inbox:
         newest: dict[str, Any] = {}
         for first in range(0, len(targets), _TARGETS_A_QUERY):
             some = list(targets[first : first + _TARGETS_A_QUERY])
-            cursor = await self._documents.aggregate(
+            cursor = await confirmed(self._documents).aggregate(
                 [
                     {"$match": {"target": {"$in": some}}},
                     # In this order MongoDB reads one index entry a target (DISTINCT_SCAN).
@@ -215,11 +225,13 @@ class Inbox:
     @cancelled_once
     async def newest_above(self, target: str, above: int) -> int:
         """Return the highest seq stored of a target, or `above` where none is higher."""
-        now_us = time.time_ns() // 1_000
-        for span_us in _NEWEST_SPANS_US:
+        now_us, documents = time.time_ns() // 1_000, confirmed(self._documents)
+        # Where others are asked as well, one look at the end of the index is cheaper than several.
+        spans_us = _NEWEST_SPANS_US if documents is self._documents else _NEWEST_SPANS_US[-1:]
+        for span_us in spans_us:
             lowest = max(above, now_us - span_us)
             wanted = {"target": target, "seq": {"$gt": lowest}}
-            document = await self._documents.find_one(wanted, {"_id": 0, "seq": 1}, sort=[("seq", DESCENDING)])
+            document = await documents.find_one(wanted, {"_id": 0, "seq": 1}, sort=[("seq", DESCENDING)])
             if document:
                 return int(document["seq"])
             if lowest == above:
@@ -235,12 +247,13 @@ class Inbox:
         """
         wanted, fields = {"target": {"$in": list(targets)}}, {"_id": 0, "target": 1, "seq": 1}
         # All in the first answer, which would else hold 101 of them.
-        found = self._documents.find(wanted, fields).limit(_FEW).batch_size(_FEW + 1).max_time_ms(_FEW_MAX_MS)
+        documents = confirmed(self._documents)
+        found = documents.find(wanted, fields).limit(_FEW).batch_size(_FEW + 1).max_time_ms(_few_max_ms(documents))
         try:
-            documents = await found.to_list()
+            few = await found.to_list()
         except ExecutionTimeout:
             return None
-        return None if len(documents) == _FEW else _newest_of_each(documents)
+        return None if len(few) == _FEW else _newest_of_each(few)
 
     @timed("page")
     @cancelled_once
@@ -321,7 +334,8 @@ class Inbox:
         ends: dict[int, datetime] = {}
         fields = {"_id": 0, "seq": 1, "frame": 1, "body": 1, "expires_at": 1, "trace": 1, "exclude": 1, "collapse": 1}
         wanted = {"target": target, "seq": {"$gt": after, "$lte": until}}
-        async with self._documents.find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
+        # What is not found is passed over: an old answer would lose it.
+        async with confirmed(self._documents).find(wanted, fields).sort("seq", ASCENDING).limit(most) as found:
             async for document, body in WithBodies(found, self._bodies):
                 count += 1
                 reached = int(document["seq"])
@@ -414,6 +428,10 @@ def _frame_of(document: Document, body: Body | None, target: str) -> bytes | Non
         frame: bytes = document["frame"].encode()
         return frame
     return None if body is None else body.frame(target, int(document["seq"])).encode()
+
+
+def _few_max_ms(documents: AsyncCollection[Document]) -> int:
+    return _FEW_MAX_MS + (_CONFIRM_MS if documents.read_concern == CONFIRMED else 0)
 
 
 def _newest_of_each(documents: Sequence[Document]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from pymongo import ASCENDING, AsyncMongoClient
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from router.errors import SetupError
-from router.mongo_client import cancelled_once, durable_collection, timed
+from router.mongo_client import cancelled_once, confirmed, durable_collection, timed
 from router.settings import Settings
 from router.stored import Document
 from router.waiting import IN_HAND, Waiting, in_order, make_waiting_document, read_waiting, time_of
@@ -94,10 +94,10 @@ class Later:
     @cancelled_once
     async def next_due_ms(self, shard: int, now_ms: int) -> int | None:
         """Return when the first of a shard is due, Unix ms: 0 while some are in hand, None when nothing waits."""
-        now = time_of(now_ms)
+        now, documents = time_of(now_ms), confirmed(self._documents)
         ends = [{"$lte": now + span} for span in _SPANS]
         for end in [*ends, {"$gte": IN_HAND}]:
-            first = await self._documents.find_one({"shard": shard, "due_at": end}, {"due_at": 1}, sort=[("due_at", ASCENDING)])
+            first = await documents.find_one({"shard": shard, "due_at": end}, {"due_at": 1}, sort=[("due_at", ASCENDING)])
             if first is not None:
                 return int(first["due_at"].timestamp() * 1000)
         return None
@@ -163,7 +163,7 @@ class Later:
         return await self._with_id(message_id)
 
     async def _with_id(self, message_id: str) -> list[Waiting]:
-        found = await self._documents.find({"id": message_id}).to_list()
+        found = await confirmed(self._documents).find({"id": message_id}).to_list()
         return in_order(map(read_waiting, found))
 
     @timed("later_forget")

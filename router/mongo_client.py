@@ -11,6 +11,12 @@ then on every call of that client hangs, whatever its timeouts, and so does the 
 that will not be cancelled.
 
 So whatever awaits the driver is wrapped in `cancelled_once`; a test walks the modules and says so.
+
+Who answers. A primary that is cut off from its set goes on thinking that it is one, for ten seconds and more, while the
+others have a new one. What it is asked to write no majority acknowledges; but it answers whoever reads, without all that was
+accepted meanwhile, and with what will be taken back. Where either would do harm, a collection is read as `confirmed`: such a
+primary does not answer then. A write that changes nothing needs no more than any other: MongoDB acknowledges it when all before
+it is safe, so what a refused duplicate has found stays.
 """
 
 from __future__ import annotations
@@ -25,7 +31,9 @@ import pymongo
 import structlog
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.server_description import ServerDescription
 
 from router.metrics import MONGO_SECONDS
 from router.settings import Settings
@@ -45,6 +53,16 @@ END_TIMEOUT_S: Final = 1.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing client may look for a server, to tell it which sessions and cursors are over; it forgets them anyway."""
 
+CONFIRMED: Final = ReadConcern("linearizable")
+"""Read on the primary, and answered when a majority still takes it for one after the reading. MongoDB speaks of single
+documents; of many it holds, too, that all is there which was acknowledged before the reading began, and stays.
+Source: https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/
+"""
+
+WRITE_PATIENCE: Final = 0.8
+"""What part of `mongo_timeout_s` a write waits for the majority. Behind it the server says what it lacks; the driver's own
+patience would end with a connection dropped, and every other one to that server."""
+
 log = structlog.get_logger(__name__)
 
 _CANCELLED: Final = "operation cancelled"
@@ -56,8 +74,17 @@ _ending: Final[set[asyncio.Task[Any]]] = set()
 
 def brief(exc: BaseException) -> str:
     """Return the beginning of what a driver says, which goes on with its own settings and the state of every server."""
-    said = (str(exc) or type(exc).__name__).splitlines()[0].partition(" (configured timeouts")[0].partition(", Timeout:")[0]
+    said = _of_bulk(exc) if isinstance(exc, BulkWriteError) else str(exc)
+    said = (said or type(exc).__name__).splitlines()[0]
+    for details in (" (configured timeouts", ", Timeout:", ", full error:"):
+        said = said.partition(details)[0]
     return "the server takes connections and does not answer" if said == _CANCELLED else said
+
+
+def _of_bulk(exc: BulkWriteError) -> str:
+    """Return what a server says of the first write that failed; the driver says only that one did, and quotes the document."""
+    found: list[dict[str, Any]] = [*exc.details.get("writeConcernErrors", ()), *exc.details.get("writeErrors", ())]
+    return str(found[0].get("errmsg", "")) if found else str(exc)
 
 
 def cancelled_once(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -129,6 +156,8 @@ def open_mongo(settings: Settings) -> AsyncMongoClient[Document]:
     check_mongo_trust(settings)
     trust: dict[str, Any] = {"tlsCAFile": settings.mongo_ca_file} if settings.mongo_ca_file else {}
     timeout_ms = int(settings.mongo_timeout_s * 1000)
+    # It tries a write again by itself, once: one whose answer was lost is not done twice, and says the same as the first time.
+    # All of ours may be repeated even so, but some would count too low what they have done.
     return MongoClient(
         settings.mongo_url,
         appname="pushway",
@@ -145,8 +174,24 @@ def durable_collection(client: AsyncMongoClient[Document], settings: Settings, n
 
     The primary alone has surely all that was acknowledged a moment ago, to whomever.
     """
+    patience_ms = int(settings.mongo_timeout_s * 1000 * WRITE_PATIENCE)
     database = client.get_database(
-        settings.mongo_database,
-        write_concern=WriteConcern(w="majority", j=True, wtimeout=int(settings.mongo_timeout_s * 1000)),
+        settings.mongo_database, write_concern=WriteConcern(w="majority", j=True, wtimeout=patience_ms)
     )
-    return database.get_collection(name, read_preference=ReadPreference.PRIMARY)
+    return database.get_collection(name, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local"))
+
+
+def confirmed(documents: AsyncCollection[Document]) -> AsyncCollection[Document]:
+    """Return the same collection, as it is to be read where an old answer would do harm, or one that is taken back.
+
+    It costs the set a note in its log and the reader a round of its members. A server without others has none to follow it, and
+    some know of no such reading.
+    """
+    known = documents.database.client.topology_description.server_descriptions().values()
+    return documents if known and all(map(_is_alone, known)) else documents.with_options(read_concern=CONFIRMED)
+
+
+def _is_alone(server: ServerDescription) -> bool:
+    if server.server_type_name == "RSPrimary":
+        return len(server.all_hosts) == 1
+    return server.server_type_name == "Standalone"

@@ -24,7 +24,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from router.errors import SetupError
-from router.mongo_client import Document, cancelled_once, durable_collection, timed
+from router.mongo_client import Document, cancelled_once, confirmed, durable_collection, timed
 from router.revocation import Revocation
 from router.settings import Settings
 
@@ -87,7 +87,7 @@ class Revoked:
         Raises:
             PyMongoError: when MongoDB cannot be asked.
         """
-        found = self._documents.find({"_id": {"$in": list(ids)}})
+        found = confirmed(self._documents).find({"_id": {"$in": list(ids)}})
         return [one async for document in found if (one := _read(document)) is not None]
 
     @timed("revoked_read")
@@ -100,7 +100,7 @@ class Revoked:
         """
         wanted = {} if newest is None else {"changed_at": {"$gt": newest - _OVERLAP}}
         revocations, written = [], []
-        async for document in self._documents.find(wanted):
+        async for document in confirmed(self._documents).find(wanted):
             if (one := _read(document)) is not None:
                 revocations.append(one)
                 written.append(document.get("changed_at"))

@@ -29,7 +29,7 @@ from pymongo.errors import DuplicateKeyError
 from redis.asyncio import Redis
 
 from router.errors import PushwayError, RuleBroken
-from router.mongo_client import cancelled_once, durable_collection, timed
+from router.mongo_client import cancelled_once, confirmed, durable_collection, timed
 from router.notices import notice, tell_nodes
 from router.redis_client import OUTAGE
 from router.settings import Settings
@@ -116,7 +116,7 @@ class Subscriptions:
         Raises:
             PyMongoError: when MongoDB cannot be asked.
         """
-        return await self._documents.find_one({}, {"_id": 1}) is not None
+        return await confirmed(self._documents).find_one({}, {"_id": 1}) is not None
 
     @timed("subscriptions_find_many")
     @cancelled_once
@@ -126,7 +126,8 @@ class Subscriptions:
         Raises:
             PyMongoError: when MongoDB cannot be asked.
         """
-        found = self._documents.find({"_id": {"$in": list(users)}}, {"topics": 1}, batch_size=len(users) + 1)
+        documents = confirmed(self._documents)
+        found = documents.find({"_id": {"$in": list(users)}}, {"topics": 1}, batch_size=len(users) + 1)
         return {document["_id"]: topics async for document in found if (topics := _topics_in(document))}
 
     @cancelled_once
@@ -141,7 +142,7 @@ class Subscriptions:
         return count
 
     async def _read(self, user: str) -> list[str]:
-        return _topics_in(await self._documents.find_one({"_id": user}, {"topics": 1}))
+        return _topics_in(await confirmed(self._documents).find_one({"_id": user}, {"topics": 1}))
 
     def _too_many(self, user: str) -> TooManyTopics:
         most = f"{self._user_max} standing subscriptions (subscriptions_user_max)"

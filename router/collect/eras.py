@@ -17,7 +17,7 @@ from typing import Any, Final
 from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError
 
-from router.mongo_client import cancelled_once, durable_collection
+from router.mongo_client import cancelled_once, confirmed, durable_collection
 from router.settings import Settings
 
 
@@ -50,7 +50,7 @@ class Eras:
         Raises:
             PyMongoError: when MongoDB cannot be asked.
         """
-        document = await self._documents.find_one({"_id": shard})
+        document = await confirmed(self._documents).find_one({"_id": shard})
         return Era(document["server"], int(document["number"])) if document else NONE_YET
 
     @cancelled_once

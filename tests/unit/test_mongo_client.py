@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 import structlog
 from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError, NotPrimaryError
 
 import edge
 import router
@@ -202,3 +203,22 @@ def _asks_mongodb(path: Path) -> bool:
 def test_whatever_asks_mongodb_is_wrapped(path: Path) -> None:
     """All that the modules with collections offer is cancelled once; migrate() is a command's, and nobody's task."""
     assert set(_unwrapped(ast.parse(path.read_text(encoding="utf-8")))) <= {"migrate"}
+
+
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ({"writeConcernErrors": [{"errmsg": "waiting for replication timed out"}], "writeErrors": []}, "waiting for"),
+        ({"writeConcernErrors": [], "writeErrors": [{"errmsg": "not primary", "op": {"frame": "hello"}}]}, "not primary"),
+        ({}, "batch op errors occurred"),
+    ],
+)
+def test_what_a_failed_bulk_says_is_the_servers_word(details: dict[str, Any], told: str) -> None:
+    """And not that there was an error, nor the document."""
+    assert brief(BulkWriteError(details)).startswith(told)
+    assert "hello" not in brief(BulkWriteError(details))
+
+
+async def test_an_error_is_told_without_the_servers_answer() -> None:
+    """Which has clocks and signatures in it."""
+    assert brief(NotPrimaryError("not primary", {"ok": 0.0, "code": 10107})) == "not primary"
