@@ -98,19 +98,21 @@ class Crowd:
         size: how large a crowd.
         history: takes every event.
         seed: of all that is drawn at random.
+        name: begins the names of its users and producers, so that several crowds on one system do not meet.
     """
 
-    def __init__(self, links: Links, size: CrowdSize, history: History, seed: int) -> None:
+    def __init__(self, links: Links, size: CrowdSize, history: History, seed: int, name: str = "") -> None:
         self._links = links
         self._size = size
         self._history = history
         self._seed = seed
+        self._name = name
         self._over = anyio.Event()
         self._calls = Calls(seated=anyio.Event(), home=anyio.Event())
         self._producing = 0
         self._token_askers = anyio.CapacityLimiter(TOKEN_ASKERS)
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._users = tuple(f"u{n}" for n in range(size.users))
+        self._users = tuple(f"{name}u{n}" for n in range(size.users))
         self._devices = tuple(self._make_devices())
         self._exits = AsyncExitStack()
 
@@ -210,7 +212,7 @@ class Crowd:
     def _make_producers(self) -> Iterator[Producer]:
         size, links = self._size, self._links
         for number in range(size.producers):
-            name, stream = f"p{number}", links.streams[number % len(links.streams)]
+            name, stream = f"{self._name}p{number}", links.streams[number % len(links.streams)]
             pause_s = size.producers / size.rate_per_s
             yield Producer(self._history, name, links.redis_url, stream, self._users, pause_s, _rng(self._seed, name))
 
