@@ -3,7 +3,8 @@
 The first is that nobody logs it: events carry ids, and errors say what happened. This is for what slips through all the same,
 in the text of a library's error or a field that somebody added: the secrets of the settings wherever they stand, credentials in
 URLs, tokens, what stands under a name that speaks of a secret or of content, and the documents that MongoDB's errors quote.
-Values are bounded too, and without control characters, so that none forges a line or tells a terminal what to do.
+Values are bounded too, and without control characters, so that none forges a line, tells a terminal what to do or how to turn
+it, or cannot be written.
 
 It knows nothing of log formats, and nothing of what events mean.
 """
@@ -48,8 +49,11 @@ _SHAPES: Final = (
     # A document as an error quotes it: it may end anywhere, so nothing behind it is kept on that line.
     (re.compile(r"(['\"](?:op|body|text|frame|payload)['\"]\s*:).*"), rf"\1 {HIDDEN}"),
 )
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN: Final = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+"""Controls, separators, what turns the direction of writing, and halves of surrogate pairs, which cannot be written at all."""
+
+_CONTROL: Final = re.compile(rf"[\x00-\x1f{_UNSEEN}]")
+_CONTROL_BUT_LINES: Final = re.compile(rf"[\x00-\x09\x0b-\x1f{_UNSEEN}]")
 
 
 class Redaction:
@@ -87,7 +91,7 @@ class Redaction:
             # Bytes are what went over a wire; an id is logged as text.
             return f"<{len(value)} bytes>"
         if isinstance(value, Mapping):
-            return self.event({str(name): each for name, each in value.items()})
+            return self.event({self.text(str(name)): each for name, each in value.items()})
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self._value(each) for each in value]
         return self._clean(value if isinstance(value, str) else repr(value), VALUE_MAX_CHARS, _CONTROL)

@@ -137,11 +137,24 @@ def test_a_long_text_takes_no_longer_than_it_is(part: str) -> None:
     assert time.process_time() - began_s < LONG_TEXT_MAX_S
 
 
+@pytest.mark.parametrize("hidden", ["\x00", "\n", "\x1b[2J", "\x9b2J", "\u2028", "\u202e", "\u2066", "\u200f", "\ud800"])
+def test_what_nobody_sees_is_spelt_out(hidden: str) -> None:
+    """No line is forged or turned round in a terminal, and every one can be written: half of a surrogate pair has no UTF-8."""
+    told = _told(user=f"a{hidden}b", topics={f"a{hidden}b": 1}, exception=f"a{hidden}b".replace("\n", "\r"))
+    text = json.dumps(told, ensure_ascii=False)
+    assert hidden not in text
+    assert text.encode()
+
+
+_TEXTS = st.text(st.characters(codec=None))
+"""Halves of surrogate pairs included, as they come out of headers."""
+
+
 @given(
-    st.recursive(
-        st.text() | st.binary() | st.integers() | st.none(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)
-    )
+    st.recursive(_TEXTS | st.binary() | st.integers() | st.none(), lambda each: st.lists(each) | st.dictionaries(_TEXTS, each))
 )
 def test_anything_can_be_redacted(value: object) -> None:
     """Whatever is logged comes out as something that JSON can say, and without the secret."""
-    assert "canary-key" not in json.dumps(_told(value=value, more=["canary-key", value]))
+    told = json.dumps(_told(value=value, more=["canary-key", value]), ensure_ascii=False)
+    assert "canary-key" not in told
+    assert told.encode()
