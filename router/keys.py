@@ -118,6 +118,10 @@ class Keys:
         """Sorted set: worker → expiry, Unix ms, of those that share the shards of a role. Shard 0 alone has it, for all."""
         return f"{self.base}workers:{role}"
 
+    def reshard(self) -> str:
+        """Hash: `<stream>:<shard>` → id of the last entry moved here. Written and removed by `pushway reshard`."""
+        return f"{self.base}reshard"
+
 
 def shard_of_key(name: str) -> int:
     """Return the shard of one of the names above, which its hash tag says."""
@@ -125,5 +129,8 @@ def shard_of_key(name: str) -> int:
 
 
 def config_key(prefix: str) -> str:
-    """Hash: `shards` and `schema` that this prefix was first set up with. Every process checks it at start."""
+    """Hash: `shards` and `schema` that this prefix is set up with. Every process checks it at start.
+
+    `resharding` stands there while it is being taken to another number of shards (`router.reshard`).
+    """
     return f"{prefix}:config"

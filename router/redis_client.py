@@ -175,7 +175,8 @@ def check_version(info: dict[str, Any]) -> None:
 async def _check_config(redis: Redis, settings: Settings) -> None:
     key = config_key(settings.prefix)
     # Only read where it stands: a Redis at maxmemory refuses writes, and needs the very services that ask here to drain it.
-    shards, schema = await redis.hmget(key, ["shards", "schema"])
+    shards, schema, resharding = await redis.hmget(key, ["shards", "schema", "resharding"])
+    refuse_resharding(key, resharding)
     if shards is None or schema is None:
         async with redis.pipeline(transaction=True) as pipe:
             pipe.hsetnx(key, "shards", str(settings.shards))
@@ -189,6 +190,23 @@ async def _check_config(redis: Redis, settings: Settings) -> None:
         )
     if int(schema) not in {SCHEMA, SCHEMA - 1}:
         raise SetupError(f"{key} says schema={int(schema)}; this version works with {SCHEMA - 1} and {SCHEMA}.")
+
+
+def refuse_resharding(key: str, resharding: bytes | str | None) -> None:
+    """Refuse a system that is on its way to another number of shards.
+
+    Args:
+        key: of the prefix' `config`.
+        resharding: what stands there under this name.
+
+    Raises:
+        SetupError: with what to do about it.
+    """
+    if resharding is not None:
+        to = int(resharding)
+        raise SetupError(
+            f"{key} says that it is being taken to {to} shards: finish that (`pushway reshard --to {to}`), then start."
+        )
 
 
 def server_name(settings: Settings) -> str:

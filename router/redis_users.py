@@ -247,7 +247,19 @@ _LOOKING: Final = f"{_SERVICE} dbsize scan acl|whoami acl|users acl|dryrun"
 
 OPERATOR: Final = RedisUser("pushway-operator", _LOOKING, _READING)
 
-_MENDING: Final = (*_SET_UP, *_NOTICES, *_REVOKED, *_MEMBERS, *_FORGET)
+_RESHARD: Final = (
+    # Keys that go to another shard, and the notes of how far it has come.
+    Grant("hset hdel", writes_whole="{prefix}:config"),
+    Grant("hget hgetall", reads="reshard ack:*"),
+    Grant("hset", writes="reshard online ack:*"),
+    Grant("hdel", writes="online"),
+    Grant("pexpire", writes="ack:*"),
+    Grant("hlen", reads="pending"),
+    Grant("unlink", writes="in out fast dead offline events trace reshard nodes leaving online era pending"),
+    Grant("unlink", writes="workers:* lease:* seq:* route:* on:* info:* ack:*"),
+)
+
+_MENDING: Final = (*_RESHARD, *_SET_UP, *_NOTICES, *_REVOKED, *_MEMBERS, *_FORGET)
 
 ADMIN: Final = RedisUser("pushway-admin", f"{_LOOKING} acl|log", (*_READING, *_MENDING))
 

@@ -59,6 +59,11 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "dead": ("dead", "dead", "List dead letters (what no service could accept), append them anew, or drop them."),
     "forget": ("forget", "forget", "Erase a person: sessions, messages, cursors, and what stands of them in streams."),
     "keys": ("keys", "keys", "Make, list, rotate and drop the API keys of back ends; it takes no restart."),
+    "reshard": (
+        "reshard",
+        "reshard",
+        "Take a drained system to another number of shards; cut off anywhere, the same command goes on.",
+    ),
     "doctor": ("doctor", "doctor", "Examine settings, servers and what stands in them; say what is amiss, and what to do."),
     "acl": ("acl", "acl", "Print the Redis users that services need, with what each may do, as an ACL file."),
     "migrate": ("migrate", "migrate", "Make the indexes in MongoDB; those that stand already stay as they are."),

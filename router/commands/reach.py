@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from router.errors import PushwayError, SetupError
 from router.keys import config_key
-from router.redis_client import OUTAGE, open_redis, server_name
+from router.redis_client import OUTAGE, open_redis, refuse_resharding, server_name
 from router.settings import Settings
 from router.tls.trust import why_untrusted
 
@@ -33,9 +33,20 @@ async def redis_at_hand(settings: Settings) -> AsyncIterator[Redis]:
         NotReached: when it cannot be asked, now or later in the block.
         SetupError: when it was set up for another number of shards.
     """
+    async with redis_as_it_is(settings) as redis:
+        await _check_shards(redis, settings)
+        yield redis
+
+
+@asynccontextmanager
+async def redis_as_it_is(settings: Settings) -> AsyncIterator[Redis]:
+    """Yield a client for the Redis in the settings, for whatever number of shards it is set up.
+
+    Raises:
+        NotReached: when it cannot be asked, now or later in the block.
+    """
     try:
         async with open_redis(settings) as redis:
-            await _check_shards(redis, settings)
             yield redis
     except OUTAGE as exc:
         raise NotReached(_explain(exc, settings)) from exc
@@ -43,7 +54,8 @@ async def redis_at_hand(settings: Settings) -> AsyncIterator[Redis]:
 
 async def _check_shards(redis: Redis, settings: Settings) -> None:
     key = config_key(settings.prefix)
-    shards = await redis.hget(key, "shards")
+    shards, resharding = await redis.hmget(key, ["shards", "resharding"])
+    refuse_resharding(key, resharding)
     if shards is not None and int(shards) != settings.shards:
         raise SetupError(
             f"{key} says shards={int(shards)}, this command is set to shards={settings.shards}: give it the --config of the "

@@ -90,7 +90,8 @@ def test_help_of_a_command_shows_an_example(name: str) -> None:
 def test_help_names_what_is_to_be_given(words: tuple[str, ...]) -> None:
     """A switch asks for no value; a value has a name and not a type of the language; paragraphs are not broken midway."""
     lines = _run(*words, "--help", columns=1_000).stdout.splitlines()
-    options = [line for line in lines if line.startswith("│ --")]
+    # Where one is required, a star stands before it.
+    options = [line for line in lines if line.lstrip("│* ").startswith("--")]
     assert options
     assert not [line for line in options if re.search(r"<(bool|int|float|str|path|list)", line)]
     text = [line.strip() for line in lines[: next(n for n, line in enumerate(lines) if line.startswith("╭"))]]

@@ -1,0 +1,1 @@
+"""Taking a drained system to another number of shards, with nothing lost."""
