@@ -50,11 +50,18 @@ def judge_config(config: Mapping[str, str], settings: Settings) -> list[Finding]
             )
         ]
     found = []
+    if to := config.get("resharding"):
+        found.append(
+            error(
+                f"{key} says that it is being taken to {to} shards, and until it is nothing starts",
+                f"pushway reshard --to {to}",
+            )
+        )
     if shards != str(settings.shards):
         found.append(
             error(
                 f"{key} says shards={shards}, these settings shards={settings.shards}: messages would go where nobody looks",
-                f"set shards={shards}; the number is fixed by the first start",
+                f"set shards={shards}; `pushway reshard` changes the number",
             )
         )
     if schema not in {str(SCHEMA), str(SCHEMA - 1)}:
