@@ -156,6 +156,7 @@ def test_limits_of_subscribers_are_read() -> None:
         ({}, Severity.WARNING, "no service has ever started"),
         ({"shards": "4", "schema": "1"}, Severity.ERROR, "says shards=4"),
         ({"shards": "1", "schema": "9"}, Severity.ERROR, "says schema=9"),
+        ({"shards": "1", "schema": "1", "resharding": "4"}, Severity.ERROR, "being taken to 4 shards"),
     ],
 )
 def test_prefix_is_held_against_the_settings(config: dict[str, str], severity: Severity, said: str) -> None:
