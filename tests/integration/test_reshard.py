@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import pytest
 
+from router.cluster_redis import every_primary
 from router.errors import SetupError
 from router.keys import Keys, config_key
 from router.redis_client import check_redis, open_redis
@@ -19,6 +20,7 @@ from router.shards import shard_of_id, shard_of_target
 from router.waiting import IN_HAND, Waiting, make_waiting_document, waiting_key
 from tests.collecting import Cut
 from tests.integration.site import Site, open_site
+from tests.redis_cluster import ClusterServers
 from tests.servers import EmbeddedValkey, Store
 
 pytestmark = pytest.mark.anyio
@@ -95,7 +97,9 @@ class Before:
             keys = self.home(user, shards)
             assert await self.redis.hgetall(keys.ack(user)) == {f"phone user:{user}".encode(): b"%d" % (1000 + number)}
             assert await self.redis.hget(keys.online(), user) == b"%d" % number
-        names = {name.decode() async for name in self.redis.scan_iter(match=f"{self.settings.prefix}:*", count=1000)}
+        servers: Any = await every_primary(self.redis)
+        pattern = f"{self.settings.prefix}:*"
+        names = {name.decode() for server in servers async for name in server.scan_iter(match=pattern, count=1000)}
         assert not [name for name in names if any(kind in name for kind in (":seq:", ":route:", ":nodes", ":reshard"))]
         assert len([name for name in names if ":ack:" in name]) == len(USERS)
         assert all(name.startswith(tuple(self.keys(shard).base for shard in range(shards))) for name in names - {self._config})
@@ -104,6 +108,13 @@ class Before:
     @property
     def _config(self) -> str:
         return config_key(self.settings.prefix)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterServers]:
+    """Yield a Redis Cluster."""
+    with ClusterServers(tmp_path_factory.mktemp("cluster"), "valkey") as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -117,6 +128,17 @@ async def make(valkey_server: EmbeddedValkey, store_server: Store) -> AsyncItera
             return before
 
         yield made
+
+
+@pytest.mark.parametrize(("old", "new"), NUMBERS)
+async def test_on_a_cluster(cluster: ClusterServers, store_server: Store, old: int, new: int) -> None:
+    """Shards are on several primaries, and nothing is done to two of them in one step."""
+    async with AsyncExitStack() as stack:
+        before = Before(await open_site(stack, cluster.url, store_server.url, shards=old), old)
+        await before.fill()
+        waited, kept = await before.waits(), await before.kept(old)
+        assert await reshard(before.redis, before.site.mongo, before.settings, new, _nothing)
+        await before.is_all_there(new, waited, kept)
 
 
 class _CutRedis:
