@@ -8,13 +8,14 @@ from router.later import Later
 from router.mongo_client import open_mongo
 from router.revoked import Revoked
 from router.settings import Settings
+from router.sharding import shard_collections
 
 
 async def migrate(settings: Settings) -> None:
-    """Make the database ready for this version: its indexes, so far.
+    """Make the database ready for this version: its indexes, and where it is a sharded one, the keys of its collections.
 
     Raises:
-        SetupError: when an index stands in the way.
+        SetupError: when an index stands in the way, or a collection is sharded by another key.
         PyMongoError: when MongoDB cannot be reached.
     """
     async with open_mongo(settings) as client:
@@ -22,3 +23,4 @@ async def migrate(settings: Settings) -> None:
         await Cursors(client, settings).make_indexes(settings.cursor_idle_s)
         await Later(client, settings).make_indexes()
         await Revoked(client, settings).make_indexes()
+        await shard_collections(client, settings)

@@ -104,7 +104,7 @@ class ReplicaSet:
     Attributes:
         members: both.
         asked: how often each command has come, from whatever client.
-        answers: what commands of a name are answered with, in the store's place.
+        answers: what commands of a name are answered with, in the store's place; one that is None leaves it to the store.
         router: whether they call themselves routers of a sharded cluster.
         commands: those that `answers` answered.
     """
@@ -112,7 +112,7 @@ class ReplicaSet:
     def __init__(self, store_port: int) -> None:
         self.members = (Member(store_port), Member(store_port))
         self.asked: Counter[str] = Counter()
-        self.answers: dict[str, Callable[[Document], Document]] = {}
+        self.answers: dict[str, Callable[[Document], Document | None]] = {}
         self.router = False
         self.commands: list[Document] = []
         self._primary: int | None = 0
@@ -274,9 +274,10 @@ class ReplicaSet:
             return None
         if failure is not None and failure.when is When.INSTEAD:
             return answer_to(asked, failure.put_into(self._hello(way.member)))
-        if asked.name in self.answers:
+        own = self.answers[asked.name](asked.command) if asked.name in self.answers else None
+        if own is not None:
             self.commands.append(asked.command)
-            return answer_to(asked, self.answers[asked.name](asked.command))
+            return answer_to(asked, own)
         answer = await way.ask(asked.raw)
         if failure is CONCERN_SHUTDOWN:
             # Whoever shuts down tells the monitors. This one has come back at once.
