@@ -109,7 +109,7 @@ class Nginx(Balancer):
         )
         return _put_in(
             (DEPLOY / "nginx" / "nginx.conf").read_text(encoding="utf-8"),
-            (r"worker_processes auto;", ["worker_processes 1;\ndaemon off;"]),
+            (r"worker_processes auto;", ["daemon off;\nmaster_process off;"]),
             (r"worker_rlimit_nofile \d+;", [f"worker_rlimit_nofile {2 * CONNECTIONS_MAX + 1_000};"]),
             (r"error_log \S+;", ["error_log stderr;"]),
             (r"pid \S+;", [f"pid {self.folder / 'pid'};"]),
