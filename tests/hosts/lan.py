@@ -92,7 +92,8 @@ def sweep() -> None:
     for name in namespaces():
         found = _NAME.match(name)
         if found and not Path(f"/proc/{found[1]}").exists():
-            _ip("netns", "delete", name)
+            with suppress(IpRefused):  # another run has swept it
+                _ip("netns", "delete", name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ from router.keys import Keys
 from router.migrate import migrate
 from router.settings import Settings
 from router.up.folder import write_config
-from tests.chaos.checker import Verdict, check
+from tests.chaos.checker import PROMPT_S, Verdict, check
 from tests.chaos.crowd import Crowd, CrowdSize, Links
 from tests.chaos.history import ACCEPTED_FIELDS, Accepted, FaultBegan, FaultEnded, History
+from tests.chaos.recovery import recoveries
 from tests.chaos.stand import SETTINGS
 from tests.hosts.lan import Host, Lan
 from tests.servers import DebianRedis, Process, Store, wait_until
@@ -148,8 +149,12 @@ class Stand:
             name: begins the names of the crowd's users; no other has it.
             cut: what happens.
         """
-        verdict = self.lan[CLIENTS].run(partial(anyio.run, self._play, name, cut, backend_options={"use_uvloop": True}))
-        print(f"\n{_line(cut, verdict)}", end="")  # noqa: T201 - a figure for who asks with -s
+        history, accepted = self.lan[CLIENTS].run(
+            partial(anyio.run, self._play, name, cut, backend_options={"use_uvloop": True})
+        )
+        verdict = check(history, accepted)
+        longest_s = max(recoveries(history, PROMPT_S).latencies_s, default=0.0)
+        print(f"\n{_line(cut, verdict, longest_s)}")  # noqa: T201 - a figure for who asks with -s
         for process in self.processes:
             assert not process.ended, f"{process.name} has ended:\n{process.log_tail()}"
         return verdict
@@ -181,7 +186,7 @@ class Stand:
 
     # -- a play ------------------------------------------------------------------------------------------------------
 
-    async def _play(self, name: str, cut: Cut) -> Verdict:
+    async def _play(self, name: str, cut: Cut) -> tuple[History, Sequence[Accepted]]:
         history = History()
         edges = tuple(f"ws://{self.lan[edge].address}:{_EDGE_PORT}/v1/connect" for edge in EDGES)
         async with httpx.AsyncClient(trust_env=False, timeout=3.0) as http:
@@ -192,7 +197,7 @@ class Stand:
                 await self._strike(cut, history)
                 await anyio.sleep(AFTER_S)
                 accepted = await crowd.settle(partial(self._accepted, name), timeout_s=SETTLE_TIMEOUT_S)
-        return check(history, accepted)
+        return history, accepted
 
     async def _strike(self, cut: Cut, history: History) -> None:
         history.note(FaultBegan(history.now(), cut.kind, cut.kind, cut.host, ""))
@@ -287,11 +292,10 @@ class Stand:
         self.end()
 
 
-def _line(cut: Cut, verdict: Verdict) -> str:
+def _line(cut: Cut, verdict: Verdict, longest_s: float) -> str:
     figures, (felt,) = verdict.figures, verdict.recoveries
     said = f"{cut.kind}: lasted {felt.ended_s - felt.began_s:.1f} s; {len(felt.after_s)} of {figures.devices} devices delayed"
-    if felt.p50_s is not None and felt.max_s is not None:
-        said += f", all caught up {felt.max_s:.1f} s after it began, {felt.since_end(felt.max_s):.1f} s after it ended"
-        said += f" (half: {felt.p50_s:.1f} s, {felt.since_end(felt.p50_s):.1f} s)"
-    said += f"; {figures.deliveries} deliveries, p50 {figures.latency_p50_s * 1000:.0f} ms, p99 {figures.latency_p99_s:.1f} s"
-    return f"{said}; {figures.cuts} connections cut; {'nothing' if verdict.green else dict(verdict.counts)} lost"
+    if felt.max_s is not None:
+        said += f", all had caught up {felt.max_s:.1f} s after it began, {felt.since_end(felt.max_s):.1f} s after it ended"
+    said += f"; {figures.deliveries} deliveries, {figures.latency_p50_s * 1000:.0f} ms (p50) to {longest_s:.1f} s"
+    return f"{said}; {figures.cuts} connections cut; {'all is well' if verdict.green else dict(verdict.counts)}"

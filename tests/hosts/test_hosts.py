@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.chaos.checker import Verdict
-from tests.hosts.lan import why_not
-from tests.hosts.stand import EDGES, REDIS, WORKERS, Cut, Stand
+from tests.hosts.lan import namespaces, why_not
+from tests.hosts.stand import EDGES, REDIS, ROLES, WORKERS, Cut, Stand
 from tests.servers import DebianRedis
 
 if reason := why_not():
@@ -59,6 +61,7 @@ def test_edge_cut_from_redis(stand: Stand, name: str, cut: Callable[[Stand, str]
     verdict = stand.play(name, Cut(f"edge: {cut.__name__}", EDGE, partial(cut, stand, EDGE), for_a_while))
     assert verdict.green, verdict.findings[:5]
     assert felt_by(verdict)
+    assert not verdict.figures.cuts
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_worker_cut_from_redis(stand: Stand, name: str, cut: Callable[[Stand, st
     verdict = stand.play(name, Cut(f"worker: {cut.__name__}", WORKER, partial(cut, stand, WORKER), meanwhile))
     assert verdict.green, verdict.findings[:5]
     stand.wait_owners(*WORKERS)
+    assert any("lease_lost" in stand.log(role, WORKER) for role in ROLES)
 
 
 def test_redis_cut_from_everybody(stand: Stand) -> None:
@@ -96,3 +100,18 @@ def test_bad_line(stand: Stand) -> None:
     strike = partial(stand.lan.wire.set, out_loss=LOSS)
     verdict = stand.play("l", Cut("redis: lossy", REDIS, strike, for_a_while))
     assert verdict.green, verdict.findings[:5]
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    """After a failure in its midst none of a stand's processes and hosts is left."""
+    stand = Stand(tmp_path)
+
+    def fail() -> None:
+        with stand:
+            assert {host.namespace for host in stand.lan.hosts} <= set(namespaces())
+            raise RuntimeError("in the midst")
+
+    with pytest.raises(RuntimeError, match="in the midst"):
+        fail()
+    assert not {host.namespace for host in stand.lan.hosts} & set(namespaces())
+    assert not any(psutil.pid_exists(process.pid) for process in (stand.lan.wire, *stand.processes))
