@@ -130,9 +130,11 @@ class Moved:
         return owed
 
     async def drop(self, keys: Sequence[str]) -> None:
-        """Remove keys."""
-        for key in keys:
-            await self._redis.unlink(key)
+        """Remove keys, of whatever shards."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.unlink(key)
+            await pipe.execute()
 
     async def forget_progress(self) -> None:
         """Remove the notes of how far streams have been moved."""
@@ -147,11 +149,17 @@ class Moved:
             names += [*streams, keys.out(), keys.online(), keys.era(), keys.pending(), *map(keys.lease, ROLES)]
         return names
 
-    async def found_anew(self) -> AsyncIterator[str]:
-        """Yield the keys that are found anew when they are needed."""
+    async def found_anew(self) -> AsyncIterator[list[str]]:
+        """Yield the keys that are found anew when they are needed, some at a time."""
+        some: list[str] = []
         for kind in _FOUND_ANEW:
             async for key in self.named(kind):
-                yield key
+                some.append(key)
+                if len(some) == _KEYS_A_STEP:
+                    yield some
+                    some = []
+        if some:
+            yield some
 
 
 def _number(entry_id: bytes) -> tuple[int, int]:

@@ -117,10 +117,9 @@ async def _move_keys(moved: Moved, tell: Tell) -> None:
                 count += some
                 tell(f"moved {stream} of shard {keys.shard}", count)
     count = 0
-    async for key in moved.found_anew():
-        await moved.drop([key])
-        count += 1
+    async for names in moved.found_anew():
+        await moved.drop(names)
+        count += len(names)
         tell("dropped what is found anew", count)
-    for key in moved.left_over():
-        await moved.drop([key])
-        tell("dropped what is left over", 1)
+    await moved.drop(moved.left_over())
+    tell("dropped what is left over", 0)
