@@ -28,6 +28,8 @@ async def mongo_at_hand(settings: Settings) -> AsyncIterator[AsyncMongoClient[di
     """
     try:
         async with open_mongo(settings) as client:
+            # The first thing that is read depends on what kind of server it is: see `router.mongo_client.confirmed`.
+            await client.admin.command("ping")
             yield client
     except PyMongoError as exc:
         raise NotReached(explain(exc, settings)) from exc
