@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 _PAGE_MAX_BYTES: Final = 262_144
 _PAGES_A_BUFFER: Final = 4
-"""A page is at most this part of `send_buffer_max_bytes`, so that replay alone never makes a consumer count as slow."""
+"""A page is at most this part of `send_buffer_soft_bytes`, so that replay alone never makes a consumer count as slow."""
 
 _LOOK_AGAIN_S: Final = 0.05
 """How soon to look again at clients that have not read their last page yet."""
@@ -74,7 +74,7 @@ class CatchUp:
     Args:
         inbox: where it is read.
         reading: lets so many of the edge's queries run at once.
-        settings: `send_buffer_max_bytes`.
+        settings: `send_buffer_soft_bytes`.
         outages: waits while MongoDB is away.
         tracing: is told of messages that are traced; None where nobody is.
         clock: tells the time in seconds, for how long a page took and how old it is.
@@ -98,7 +98,7 @@ class CatchUp:
         self._outages = outages
         self._tracing = tracing
         self._clock = clock
-        self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_max_bytes // _PAGES_A_BUFFER))
+        self._page_max_bytes = max(1, min(_PAGE_MAX_BYTES, settings.send_buffer_soft_bytes // _PAGES_A_BUFFER))
         self._replays = Replays(self._page_max_bytes)
         # In order, and each position in one of the four at most.
         self._queue: OrderedDict[Position, Replay] = OrderedDict()

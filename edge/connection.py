@@ -31,7 +31,7 @@ from edge.frames import QUIET_PING, ping_frame
 from edge.gate import Refusal, address_of
 from edge.handshake import Failure, Handshake, read_upgrade
 from edge.host import Host, ask
-from edge.liveness import Due, Pulse
+from edge.liveness import NEVER, Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
 from edge.session import Session, State
 from router.auth.tokens import Claims
@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_address",
         "_challenge",
+        "_choked_at_s",
         "_deadline_s",
         "_deaf",
         "_heard_at_s",
@@ -84,6 +85,8 @@ class Connection(asyncio.Protocol):
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self._nothing_before_s = 0.0
+        # Since when more waits than may for long; NEVER while that is not so.
+        self._choked_at_s = NEVER
         self._address = self._peer = ""
         self._refusal: Refusal | None = None
         self._taken = NOTHING
@@ -98,7 +101,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected; its request is due within `connect_timeout_s`."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=self._host.settings.send_buffer_max_bytes)
+        self._transport.set_write_buffer_limits(high=self._host.settings.send_buffer_soft_bytes)
         CONNECTIONS.inc()
         self._refusal = self._host.gate.enter()
         peer = transport.get_extra_info("peername")
@@ -220,8 +223,18 @@ class Connection(asyncio.Protocol):
         self.session.let_go()
 
     def pause_writing(self) -> None:
-        """More than `send_buffer_max_bytes` wait for this client, after an attempt to send them."""
-        self.close(Close.SLOW_CONSUMER)
+        """More than `send_buffer_soft_bytes` wait for this client, after an attempt to send them."""
+        self._choked_at_s = time.monotonic()
+        self._nothing_before_s = 0.0
+        self._mind_backlog()
+
+    def resume_writing(self) -> None:
+        """It has taken most of that."""
+        self._choked_at_s = NEVER
+
+    def _mind_backlog(self) -> None:
+        if self.backlog_bytes > self._host.settings.send_buffer_max_bytes:
+            self.close(Close.SLOW_CONSUMER)
 
     @property
     def peer(self) -> str:
@@ -261,6 +274,8 @@ class Connection(asyncio.Protocol):
         """Write frames, unless the closing handshake has begun."""
         if self._open:
             self._transport.write(data)
+            if self._choked_at_s is not NEVER:
+                self._mind_backlog()
 
     def overfull(self) -> None:
         """More waits for the head than may."""
@@ -355,9 +370,12 @@ class Connection(asyncio.Protocol):
         """Do what is due."""
         if now_s < self._nothing_before_s:  # as nearly always: ten thousand are looked at every second
             return
+        if self._open and now_s >= self._choked_at_s + self._host.settings.send_buffer_soft_s:
+            self.close(Close.SLOW_CONSUMER)
         due = pulse.judge(now_s, self._heard_at_s, self._pinged_at_s, self._deadline_s)
         if due is Due.NOTHING:
-            self._nothing_before_s = pulse.nothing_before_s(self._heard_at_s, self._pinged_at_s, self._deadline_s)
+            if self._choked_at_s is NEVER:
+                self._nothing_before_s = pulse.nothing_before_s(self._heard_at_s, self._pinged_at_s, self._deadline_s)
             return
         if self._wire.state is not WireState.OPEN:
             # In either handshake there is nobody to explain anything to.

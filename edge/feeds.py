@@ -94,7 +94,7 @@ class Feeds:
 
     Args:
         redis: where the heads are asked.
-        settings: shards, `route_ttl_ms`, `send_buffer_max_bytes`.
+        settings: shards, `route_ttl_ms`, `send_buffer_soft_bytes`.
         ear: hears the channels.
         audiences: target → positions, as delivery reads it; a feed is entered here while it is heard.
         ask_head: has MongoDB asked for the head of a target, which is not below a seq.
@@ -118,7 +118,7 @@ class Feeds:
     ) -> None:
         self._keys = [Keys(settings.prefix, shard) for shard in range(settings.shards)]
         self._round_s = settings.route_ttl_ms / _ROUNDS_A_LIFE / 1000
-        self._held_max_bytes = settings.send_buffer_max_bytes
+        self._held_max_bytes = settings.send_buffer_soft_bytes
         self._ear = ear
         self._audiences = audiences
         self._ask_head = ask_head

@@ -33,7 +33,7 @@ class Places:
     """All places of a session.
 
     Args:
-        settings: `retention_s`, `send_buffer_max_bytes`, `subscriptions_session_max`.
+        settings: `retention_s`, `send_buffer_soft_bytes`, `subscriptions_session_max`.
         outlet: what messages of this session are put into.
         user: whose it is.
         device: whose cursors count; None where the server keeps none.
@@ -74,7 +74,7 @@ class Places:
         patterns: Sequence[str],
         granted: Sequence[str],
     ) -> None:
-        self.own = Position(outlet, USER_PREFIX + user, settings.send_buffer_max_bytes)
+        self.own = Position(outlet, USER_PREFIX + user, settings.send_buffer_soft_bytes)
         self.acked = self.head = self.routed_us = 0
         self._settings = settings
         self._outlet = outlet

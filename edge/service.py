@@ -76,7 +76,7 @@ BACKLOG: Final = 2048
 
 UNSENT_MAX_BYTES: Final = 131_072
 """What the kernel takes for a client that does not read, beside what is on its way. Accepted sockets have it from the one that
-listens. Otherwise it takes 4 MiB of each (tcp_wmem) before `send_buffer_max_bytes` begins to count."""
+listens. Otherwise it takes 4 MiB of each (tcp_wmem) before `send_buffer_soft_bytes` begins to count."""
 
 KEYS: Final = "keys"
 """The readiness condition: there are keys to check tokens with. Once met, it stays so: keys are kept while auth is away."""

@@ -69,6 +69,7 @@ def problems(settings: Settings) -> list[Problem]:
         *_of_shown(settings),
         *_of_passwords(settings),
         *_of_proxies(settings),
+        *_of_buffers(settings),
     ]
 
 
@@ -108,6 +109,11 @@ def _of_proxies(settings: Settings) -> Iterator[Problem]:
                 yield Problem("edge_proxies", f"with {text} anybody could say whose connection it is; name the balancers")
     if settings.edge_proxy_protocol and not settings.edge_proxies:
         yield Problem("edge_proxy_protocol", "it does nothing unless edge_proxies names the balancers that speak it")
+
+
+def _of_buffers(settings: Settings) -> Iterator[Problem]:
+    if settings.send_buffer_soft_bytes > settings.send_buffer_max_bytes:
+        yield Problem("send_buffer_soft_bytes", f"it is more than send_buffer_max_bytes ({settings.send_buffer_max_bytes})")
 
 
 def _of_shown(settings: Settings) -> Iterator[Problem]:

@@ -233,8 +233,17 @@ class Settings(BaseModel):
     close_timeout_s: Seconds = Field(5.0, description="How long a closing handshake may take before the socket is cut.")
     frame_max_bytes: Bytes = Field(65_536, description="Longest frame from a client; a longer one closes with 4505.")
     send_buffer_max_bytes: Bytes = Field(
+        5_242_880,
+        description="Most bytes waiting for one connection; more closes it with 4002 at once. One publish (`publish_max_bytes`) may "
+        "come on top of `send_buffer_soft_bytes`.",
+    )
+    send_buffer_soft_bytes: Bytes = Field(
         1_048_576,
-        description="Most bytes waiting for one connection; more closes it with 4002. Centrifugo's queue_max_size.",
+        description="So many may wait for `send_buffer_soft_s`: a burst passes, one that does not read is closed with 4002. "
+        "Centrifugo's queue_max_size.",
+    )
+    send_buffer_soft_s: Seconds = Field(
+        5.0, description="How long more than `send_buffer_soft_bytes` may wait for a connection; Redis gives a subscriber 60."
     )
     connections_max: Annotated[int, Field(ge=0)] = Field(
         0,

@@ -345,7 +345,9 @@ async def test_a_close_that_is_not_answered_ends_in_a_cut(valkey_server: Embedde
 async def test_4002_for_a_slow_consumer(valkey_server: EmbeddedValkey, tmp_path: Path) -> None:
     """Who does not read gets no more than the limit kept for him, and keeps nobody else waiting."""
     async with (
-        running_edge(valkey_server.url, tmp_path, send_buffer_max_bytes=100_000, close_timeout_s=30.0) as edge,
+        running_edge(
+            *(valkey_server.url, tmp_path), send_buffer_soft_bytes=50_000, send_buffer_max_bytes=100_000, close_timeout_s=30.0
+        ) as edge,
         edge.session("alice") as (fast, node),
         edge.session("bob") as (slow, _),
     ):

@@ -40,11 +40,11 @@ async def run(target: Target, until: anyio.Event) -> None:
 ATTACK: Final = Attack(
     name="slow-readers",
     about=f"{AT_A_TIME} subscribers of a topic with {A_SECOND} messages of 60 KB a second, who read nothing",
-    limits=("send_buffer_max_bytes", "close_timeout_s"),
+    limits=("send_buffer_soft_bytes", "send_buffer_soft_s", "send_buffer_max_bytes", "close_timeout_s"),
     run=run,
     codes=frozenset({"4001", "4002", "4005", "4007"}),
     counted=('pushway_closes_total{code="4002"}',),
     memory_mib=250.0,
-    because="a send buffer of 1 MiB each, and a fifth for the allocator",
+    because="what waits of a topic stands in memory once for all of them, but for what each has of its first frame",
     seconds_min=5.0,
 )

@@ -54,7 +54,7 @@ FIRST_SEQ: Final = 16 * 10**14
 BUFFER_MAX_BYTES: Final = 2_400
 """Of a connection; about twenty messages. Who has a quarter of it waiting gets no further page."""
 
-_SETTINGS: Final = Settings(send_buffer_max_bytes=BUFFER_MAX_BYTES, retention_s=10**9, cursor_idle_s=19 * 10**8)
+_SETTINGS: Final = Settings(send_buffer_soft_bytes=BUFFER_MAX_BYTES, retention_s=10**9, cursor_idle_s=19 * 10**8)
 _TURNS: Final = 6
 """How often the event loop goes round for all of catch-up's tasks to come to rest: one wakes another, once."""
 

@@ -57,6 +57,7 @@ class Socket(asyncio.Transport):
         super().__init__()
         self.ended = ""
         self.reading = True
+        self.waiting = 0
         self._connection = connection
         self._client = ClientProtocol(parse_uri(f"ws://localhost/v1/connect{query}"))
         connection.connection_made(self)
@@ -65,6 +66,10 @@ class Socket(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Nothing is ever buffered."""
+
+    def get_write_buffer_size(self) -> int:
+        """Tell what a test says is."""
+        return self.waiting
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Let the client read it, unless uvloop would refuse to write."""
@@ -750,15 +755,35 @@ async def test_a_verifier_that_hangs_is_given_up(desk: Desk) -> None:
 async def test_more_waiting_than_allowed_closes(desk: Desk) -> None:
     """4002 when the socket does not take it; 4001 when it is the route that does not come."""
     connection, socket = await desk.live("alice")
+    socket.waiting = Settings().send_buffer_max_bytes
     connection.pause_writing()
+    assert socket.close_code is None
+    socket.waiting += 1
+    desk.publish("alice", 0, 1)
     assert socket.close_code == 4002
     _, socket = await desk.registering("bob")
-    for seq in range(1, Settings().send_buffer_max_bytes // 50):
+    for seq in range(1, Settings().send_buffer_soft_bytes // 50):
         desk.publish("bob", seq - 1, seq)
         if socket.close_code is not None:
             break
     assert socket.close_code == 4001
     assert len(desk.sessions) == 0
+
+
+async def test_a_burst_has_time_to_be_taken(desk: Desk) -> None:
+    """More than the soft limit may wait for a while, again and again; who does not take it in that while is closed."""
+    connection, socket = await desk.live("alice")
+    soft_s = Settings().send_buffer_soft_s
+    for _ in range(2):
+        connection.pause_writing()
+        connection.sweep(time.monotonic() + soft_s - 1, Pulse(1e9, 1e9))
+        connection.resume_writing()
+        connection.sweep(time.monotonic() + soft_s + 1, Pulse(1e9, 1e9))
+        assert socket.close_code is None
+    connection.pause_writing()
+    connection.sweep(time.monotonic() + soft_s - 1, Pulse(1e9, 1e9))
+    connection.sweep(time.monotonic() + soft_s + 0.1, Pulse(1e9, 1e9))
+    assert socket.close_code == 4002
 
 
 async def test_a_close_waits_for_the_clients_and_no_longer_than_allowed(desk: Desk) -> None:
