@@ -234,8 +234,8 @@ class Settings(BaseModel):
     frame_max_bytes: Bytes = Field(65_536, description="Longest frame from a client; a longer one closes with 4505.")
     send_buffer_max_bytes: Bytes = Field(
         5_242_880,
-        description="Most bytes waiting for one connection; more closes it with 4002 at once. One publish (`publish_max_bytes`) may "
-        "come on top of `send_buffer_soft_bytes`.",
+        description="Most bytes waiting for one connection; more closes it with 4002 at once. One publish "
+        "(`publish_max_bytes`) may come on top of `send_buffer_soft_bytes`.",
     )
     send_buffer_soft_bytes: Bytes = Field(
         1_048_576,

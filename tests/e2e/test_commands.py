@@ -197,7 +197,8 @@ def test_refusal_of_auth_is_passed_on(stack: Stack, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "at most 86400 seconds" in done.stderr
     wrong = tmp_path / "wrong.toml"
-    wrong.write_text(f'api_key = "{'wrong' * 8}"\nauth_url = "{stack.settings.auth_url}"\n')
+    another_key = "wrong" * 8
+    wrong.write_text(f'api_key = "{another_key}"\nauth_url = "{stack.settings.auth_url}"\n')
     done = run(stack, "token", "alice", "--config", str(wrong))
     assert done.returncode == 1
     assert "another api_key" in done.stderr
