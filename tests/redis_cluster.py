@@ -40,7 +40,13 @@ class ClusterServers:
     """
 
     def __init__(self, folder: Path, kind: Kind, *options: str) -> None:
-        self.servers = [_KINDS[kind](folder / f"node-{n}", *_options(free_ports()), *options) for n in range(2 * PRIMARIES)]
+        self.servers = [self.make(folder / f"node-{n}", kind) for n in range(2 * PRIMARIES)]
+        for server in self.servers:
+            server.options = (*server.options, *_options(free_ports()), *options)
+
+    def make(self, folder: Path, kind: Kind) -> EmbeddedValkey | DebianRedis:
+        """Return a server that is not started yet."""
+        return _KINDS[kind](folder)
 
     @property
     def url(self) -> str:
@@ -174,7 +180,7 @@ def _range(first: int) -> tuple[int, int]:
 
 def nodes(server: EmbeddedValkey | DebianRedis) -> Sequence[list[str]]:
     """Return CLUSTER NODES as a server sees it: the words of each line."""
-    with redis.Redis(port=server.port, protocol=2, socket_timeout=2.0) as client, suppress(redis.RedisError):
+    with server.client() as client, suppress(redis.RedisError):
         client.set_response_callback("CLUSTER NODES", lambda reply, **_: reply)
         told: bytes = client.execute_command("CLUSTER NODES")
         return [line.split() for line in told.decode().splitlines()]
@@ -201,7 +207,7 @@ def _owner(server: EmbeddedValkey | DebianRedis, slot: int) -> int:
 
 def _is_well(server: EmbeddedValkey | DebianRedis) -> bool:
     told = nodes(server)
-    with redis.Redis(port=server.port, protocol=2, socket_timeout=2.0) as client:
+    with server.client() as client:
         try:
             info: Any = client.info("replication")
             state: Any = client.execute_command("CLUSTER INFO")
