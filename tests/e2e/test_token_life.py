@@ -153,7 +153,7 @@ def has_extended(told: list[Status], times: int) -> bool:
 _LISTEN: Final = """
 import { Client } from "%s";
 
-const headers = { authorization: `Bearer ${process.env.KEY}` };
+const headers = { authorization: `Bearer ${process.env.KEY}`, "content-type": "application/json" };
 const body = JSON.stringify({ user: "gil", ttl_s: 5 });
 let asked = 0;
 const client = new Client({
@@ -180,11 +180,15 @@ async def test_javascript_goes_on_without_a_break(stack: Stack, redis: Redis, tm
     given = {"KEY": API_KEY, "EDGES": ",".join(stack.edge_urls), "AUTH": stack.settings.auth_url}
     with said.open("w", encoding="utf-8") as out:
         async with await anyio.open_process([NODE, program], stdout=out, stderr=out, env={**os.environ, **given}) as node:
-            # One that is asked for says that the one before it was taken.
-            await until(lambda: said.read_text(encoding="utf-8").count('"fresh":true') > EXTENSIONS)
-            send(redis, "user:gil", "last")
-            with anyio.fail_after(PATIENCE_S):
-                assert await node.wait() == 0
+            try:
+                # One that is asked for says that the one before it was taken.
+                await until(lambda: said.read_text(encoding="utf-8").count('"fresh":true') > EXTENSIONS)
+                send(redis, "user:gil", "last")
+                with anyio.fail_after(PATIENCE_S):
+                    assert await node.wait() == 0
+            finally:
+                if node.returncode is None:
+                    node.kill()
     lines = [json.loads(line) for line in said.read_text(encoding="utf-8").splitlines()]
     statuses = [line["status"] for line in lines if "status" in line]
     assert (statuses.count("connecting"), statuses.count("open"), statuses.count("error")) == (1, 1, 0), lines

@@ -149,7 +149,7 @@ async def test_an_edge_that_may_not_subscribe(valkey: EmbeddedValkey, tmp_path: 
             deaf_s = figure("pushway_probe_age_seconds")
             await edge.redis.acl_setuser("default", enabled=True, channels=["*"])
         kinds = [line["kind"] for line in logs if line["event"] == "subscription_lost"]
-        assert kinds == ["ConnectionError", "ResponseError"]
+        assert kinds == ["ConnectionError", "NoPermissionError"]
         await eventually(lambda: edge.health.ready)
         assert deaf_s > 0.3
         await eventually(lambda: figure("pushway_probe_age_seconds") < 0.3)

@@ -21,12 +21,14 @@ pytestmark = pytest.mark.anyio
 NOTES_SIGNALS: Final = """
 import pathlib, signal, sys
 file = pathlib.Path(sys.argv[1])
-def note(number, _frame):
-    with file.open("a") as notes: notes.write(f"{signal.Signals(number).name} ")
-    if number == signal.SIGTERM and "stubborn" not in sys.argv: sys.exit(0)
-for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1): signal.signal(number, note)
+noted = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+# Waited for, not handled: the handler of one could be cut short by another's that ends the process.
+signal.pthread_sigmask(signal.SIG_BLOCK, noted)
 file.touch()
-while True: signal.pause()
+number = None
+while number != signal.SIGTERM or "stubborn" in sys.argv:
+    number = signal.sigwait(noted)
+    with file.open("a") as notes: notes.write(f"{signal.Signals(number).name} ")
 """
 
 
