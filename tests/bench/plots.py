@@ -67,11 +67,11 @@ def plot(results: Results, folder: Path) -> Iterator[Path]:
             figure = draw(results)
         if figure is not None:
             path = folder / f"{name}.png"
-            _save(figure, path)
+            save(figure, path)
             yield path
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a picture with few colours, which a page loads quickly."""
     drawn = BytesIO()
     figure.savefig(drawn, dpi=_DPI)

@@ -1,0 +1,140 @@
+"""tests/bench/capacity: the sums are right, what is enough is found, and nothing that was measured is learnt twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from tests.bench.capacity.check import Foretold
+from tests.bench.capacity.costs import KEPT, Costs, Point, at, load
+from tests.bench.capacity.growth import first_break, grown, plans
+from tests.bench.capacity.plan import Limits, Load, plan, publishes_a_message
+from tests.bench.capacity.report import short
+
+ROOT: Final = Path(__file__).parents[2]
+
+FLAT: Final = (Point(1_000.0, 10.0),)
+COSTS: Final = Costs(
+    source="made up",
+    stages={lane: dict.fromkeys(("redis", "dispatch", "collect", "edge"), FLAT) for lane in ("fast", "durable")},
+    connect_us=dict.fromkeys(("redis", "dispatch", "collect", "edge"), 0.0),
+    ping_us=0.0,
+    renewal_us={"redis": 0.0, "edge": 0.0},
+    publish_us=0.0,
+    batch=100.0,
+    edge_bytes=1e6,
+    edge_connection_bytes=5_000.0,
+    redis_connection_bytes=300.0,
+)
+"""Every stage takes 10 µs for a message, and nothing else costs anything."""
+
+
+def test_curve_is_straight_on_logarithmic_axes_and_flat_beyond() -> None:
+    """Half way between two points lies their geometric mean."""
+    curve = (Point(100.0, 40.0), Point(10_000.0, 10.0))
+    assert at(curve, 1.0) == 40.0
+    assert at(curve, 1_000.0) == pytest.approx(20.0)
+    assert at(curve, 1e9) == 10.0
+
+
+def test_curve_of_nothing_costs_nothing() -> None:
+    """Dispatch has no part in some lanes, and zero has no logarithm."""
+    assert at((Point(100.0, 0.0), Point(10_000.0, 0.0)), 1_000.0) == 0.0
+
+
+def test_units_are_as_many_as_their_share_asks_for() -> None:
+    """100,000 messages of 10 µs are one core: two units, when each may be loaded to six tenths."""
+    planned = plan(Load(1_000, 100_000.0, durable=1.0), COSTS, Limits(share=0.6))
+    assert (planned.edges.count, planned.dispatch.count, planned.collect.count, planned.primaries.count) == (2, 2, 2, 2)
+    assert planned.shards == 2
+    assert planned.edges.used == pytest.approx(0.5)
+    assert planned.cores == {name: pytest.approx(1.0) for name in ("edges", "dispatch", "collect", "redis")}
+
+
+def test_what_is_not_durable_costs_collect_and_the_store_nothing() -> None:
+    """The fast lane passes them by."""
+    planned = plan(Load(1_000, 100_000.0, durable=0.0), COSTS)
+    assert planned.cores["collect"] == 0.0
+    assert planned.stored_bytes == 0.0
+    assert planned.stores.count == 1
+
+
+def test_dearer_when_spread_takes_more_units() -> None:
+    """A message costs more where fewer come at once: what one unit could nearly do may take more than two."""
+    falling = {"redis": FLAT, "dispatch": FLAT, "collect": FLAT, "edge": (Point(1_000.0, 100.0), Point(100_000.0, 10.0))}
+    costs = msgspec.structs.replace(COSTS, stages=dict.fromkeys(("fast", "durable"), falling))
+    planned = plan(Load(1_000, 100_000.0), costs, Limits(share=0.6))
+    assert planned.edges.count > 2
+    assert planned.cores["edges"] / planned.edges.count <= 0.6
+
+
+def test_batch_meets_each_edge_once() -> None:
+    """With one edge a batch is one publish; with very many each message is one."""
+    assert publishes_a_message(100, 1) == pytest.approx(1 / 100)
+    assert publishes_a_message(100, 1_000_000) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_host_is_bound_by_what_it_has_least_of() -> None:
+    """Quiet users take memory; loud ones CPU; long bodies bandwidth."""
+    quiet = plan(Load(100_000_000, 1.0), COSTS)
+    loud = plan(Load(1_000, 10_000_000.0, body_bytes=1), COSTS)
+    long = plan(Load(1_000, 1_000_000.0, body_bytes=65_536), COSTS)
+    assert [planned.edge_hosts.binding for planned in (quiet, loud, long)] == ["memory", "CPU", "bandwidth"]
+
+
+def test_first_break_is_the_part_that_needs_another() -> None:
+    """And the load is that many times as large then."""
+    load_ = Load(1_000, 40_000.0, durable=1.0)
+    limits = Limits(share=0.6, store_inserts_per_s=1e9)
+    broken = first_break(load_, COSTS, limits)
+    assert broken.at == pytest.approx(1.5, rel=0.03)
+    before, after = plan(load_, COSTS, limits), plan(grown(load_, broken.at), COSTS, limits)
+    assert any(new.count > old.count for old, new in zip(before.parts, after.parts, strict=True))
+
+
+def test_sizes_keep_the_messages_of_a_user() -> None:
+    """What grows is the number of people."""
+    rows = [planned.load for planned, _ in plans(Load(1_000, 500.0), COSTS, Limits(), (10_000, 100_000))]
+    assert rows == [Load(10_000, 5_000.0), Load(100_000, 50_000.0)]
+
+
+def test_ratio_above_one_is_careful() -> None:
+    """The model said more than was measured."""
+    assert Foretold("", "", 2.0, 1.0).ratio == 2.0
+
+
+@pytest.mark.parametrize(("value", "words"), [(12_345_678, "12.3 M"), (950, "950"), (1e12, "1 T")])
+def test_numbers_are_short(value: float, words: str) -> None:
+    """Three digits and a letter."""
+    assert short(value) == words
+
+
+def test_kept_costs_answer() -> None:
+    """With the costs that stand beside the code, ten million users take no part by the ten thousand."""
+    planned = plan(Load(10_000_000, 1_000_000.0), load(KEPT))
+    for part in planned.parts:
+        assert 1 <= part.count < 10_000
+    assert planned.shards >= planned.primaries.count
+
+
+def test_more_of_anything_never_takes_less() -> None:
+    """Of users, messages, bytes."""
+    costs, base = load(KEPT), Load(1_000_000, 50_000.0)
+    cores = sum(plan(base, costs).cores.values())
+    for more in (replace(base, users=2_000_000), replace(base, messages_per_s=100_000.0), replace(base, durable=1.0)):
+        assert sum(plan(more, costs).cores.values()) > cores
+
+
+def test_script_answers() -> None:
+    """`scripts/capacity --json` is JSON, and names what breaks first."""
+    words = [sys.executable, str(ROOT / "scripts" / "capacity"), "--users", "50000", "--messages", "2000", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    answer = msgspec.json.decode(done.stdout)
+    assert answer["load"]["users"] == 50_000
+    assert answer["breaks_first"]["at_times"] > 1
