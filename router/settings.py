@@ -216,7 +216,9 @@ class Settings(BaseModel):
     probe_quiet_ms: Ms = Field(2_000, description="A node channel quiet for this long is probed: the edge publishes to itself.")
     probe_timeout_ms: Ms = Field(3_000, description="A probe not back by then means the edge is deaf: it subscribes anew.")
     connect_timeout_s: Seconds = Field(
-        5.0, description="How long a client has for the handshake, that of TLS included, and then for its connect frame."
+        5.0,
+        description="How long a client has for the handshake, that of TLS included, and then for its connect frame. Centrifugo "
+        "gives 10.",
     )
     handshake_max_bytes: Bytes = Field(
         16_384,
@@ -230,8 +232,12 @@ class Settings(BaseModel):
     token_notice_s: Annotated[float, Field(ge=0, le=1e9)] = Field(
         30.0, description="How long before its token ends a session is told, to send a newer one; 0 tells nobody."
     )
-    close_timeout_s: Seconds = Field(5.0, description="How long a closing handshake may take before the socket is cut.")
-    frame_max_bytes: Bytes = Field(65_536, description="Longest frame from a client; a longer one closes with 4505.")
+    close_timeout_s: Seconds = Field(
+        5.0, description="How long a closing handshake may take before the socket is cut. websockets gives 10."
+    )
+    frame_max_bytes: Bytes = Field(
+        65_536, description="Longest frame from a client; a longer one closes with 4505. Centrifugo's message_size_limit."
+    )
     send_buffer_max_bytes: Bytes = Field(
         5_242_880,
         description="Most bytes waiting for one connection; more closes it with 4002 at once. One publish "
@@ -281,13 +287,13 @@ class Settings(BaseModel):
     )
     bytes_s_max: Annotated[int, Field(ge=0)] = Field(
         262_144,
-        description="Most bytes a second from one client (256 KiB), ten seconds' worth at once; beyond it the session closes "
-        "with 4005. 0 is no limit.",
+        description="Most bytes a second from one client (four of the longest frames), ten seconds' worth at once; beyond it the "
+        "session closes with 4005. 0 is no limit.",
     )
     sessions_user_max: Count = Field(
         100,
         description="Most sessions of one user on one edge; one more closes with 4007. Those of one device count as one while "
-        "the newer one replaces the older.",
+        "the newer one replaces the older. Centrifugo's user_connection_limit is none.",
     )
     subscriptions_session_max: Count = Field(128, description="Most topics that one session hears at a time, as in Centrifugo.")
     subscriptions_user_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
