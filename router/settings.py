@@ -287,8 +287,8 @@ class Settings(BaseModel):
     )
     bytes_s_max: Annotated[int, Field(ge=0)] = Field(
         262_144,
-        description="Most bytes a second from one client (four of the longest frames), ten seconds' worth at once; beyond it the "
-        "session closes with 4005. 0 is no limit.",
+        description="Most bytes a second from one client (four of the longest frames), ten seconds' worth at once; beyond it "
+        "the session closes with 4005. 0 is no limit.",
     )
     sessions_user_max: Count = Field(
         100,
