@@ -130,7 +130,9 @@ class Connection(asyncio.Protocol):
     def _queue(self, data: bytes) -> None:
         """Have bytes wait for a turn behind what waits already, and those that come next in the kernel."""
         waits, self._rest = bool(self._rest), self._rest + data
-        if not waits:
+        if self._wire.is_undecided and len(self._rest) > self._host.settings.handshake_max_bytes:
+            self._go_on()  # a crowd could have the edge keep this much of each
+        elif not waits:
             self._host.turns.take(self._go_on)
         if self._rest:
             self._transport.pause_reading()
@@ -464,6 +466,7 @@ class Connection(asyncio.Protocol):
     def _disconnect(self, close: Closing, detail: str) -> None:
         if self._wire.state is WireState.OPEN:
             self._wire.send_close(close.code, close.reason(detail))
+            self._wire.await_close()
         self._pump()
 
     def _pump(self) -> None:

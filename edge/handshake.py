@@ -34,6 +34,9 @@ SUBPROTOCOL: Final = Subprotocol("pushway.v1")
 
 _BEARER: Final = "bearer"
 
+_CLOSING_MAX_BYTES: Final = 1_024
+"""Longest frame that is taken in behind a close of ours."""
+
 _HELLO_OF_TLS: Final = 0x16
 """The first byte of a client that speaks TLS (RFC 8446 section 5.1); no request begins with it."""
 
@@ -197,6 +200,14 @@ class Handshake(ServerProtocol, _AnswerFirst):
         if code == CloseCode.MESSAGE_TOO_BIG:
             code, reason = Close.TOO_LARGE.code, Close.TOO_LARGE.reason(f"{self.max_message_size} bytes are allowed")
         super().fail(code, reason)
+
+    def await_close(self) -> None:
+        """Keep little of what comes now that a close has been sent.
+
+        Whoever sends more than a close and what was under way is waited for no longer. Else thousands who are sent away could
+        each have half a frame of 64 KiB kept.
+        """
+        self.max_fragment_size = _CLOSING_MAX_BYTES
 
     def let_go(self) -> None:
         """The socket is gone: keep no parser and no exception, the frames of which lead back here."""

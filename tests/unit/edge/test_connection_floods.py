@@ -101,6 +101,15 @@ async def test_a_client_that_was_closed_is_held_to_the_limits_too(desk: Desk) ->
     assert not socket.reading
 
 
+async def test_who_is_closed_and_goes_on_with_a_long_frame_is_waited_for_no_longer(desk: Desk) -> None:
+    """Nothing of the frame is kept: the edge ends its side, and the rest is for nobody."""
+    connection, socket = await desk.live("alice")
+    socket.say("{")
+    assert (socket.close_code, socket.ended) == (4504, "")
+    connection.data_received(Frame(Opcode.TEXT, b" " * 60_000).serialize(mask=True)[:50])
+    assert socket.ended == "eof"
+
+
 async def test_a_request_longer_than_allowed_is_told_so_and_read_no_further(desk: Desk) -> None:
     """However many lines it has, of which none is too long."""
     before = failed()
