@@ -48,6 +48,7 @@ async def test_states_say_where_shards_are(cluster: ClusterRedis) -> None:
     await cluster.set(KEYS[1].lease("collect"), "me.abc 17")
     await cluster.xadd(KEYS[2].intake(), {"to": "user:a"})
     found = await read_shards(cluster, Settings(shards=SHARDS))
+    assert not any(state.away for state in found), [state.away for state in found]
     assert [state.slot for state in found] == [slot_of(keys.base) for keys in KEYS]
     assert [state.primary for state in found] == [str(await cluster.primary_of(keys.out())) for keys in KEYS]
     assert [state.collect for state in found] == ["", "me.abc", "", "", "", ""]
@@ -73,6 +74,8 @@ async def test_what_is_planned_can_be_typed(cluster: ClusterRedis) -> None:
             await anyio.sleep(0.1)
     assert set(Counter(await _owners(cluster)).values()) == {SHARDS // len(ids)}
     assert [await cluster.get(keys.out()) for keys in KEYS] == [b"%d" % keys.shard for keys in KEYS]
+    for keys in KEYS:
+        await cluster.delete(keys.out())
 
 
 async def _owners(cluster: ClusterRedis) -> list[Address]:

@@ -112,6 +112,7 @@ def _tokens(edge: Edge, trap: Trap) -> list[str]:
 
 async def test_no_token_but_a_good_one_lets_anybody_in(edge: Edge, trap: Trap) -> None:
     """By header and by frame; no address in a token is asked, and a good one is as good as before."""
+    before = trap.visits
     for token in _tokens(edge, trap):
         async with edge.open() as client:
             await client.send(type="connect", token=token)
@@ -119,7 +120,7 @@ async def test_no_token_but_a_good_one_lets_anybody_in(edge: Edge, trap: Trap) -
         if token.isascii() and token.strip() == token and len(token) < 8_000:
             async with edge.open(token) as client:
                 assert (await client.closed())[0] in TURNED_AWAY, token[:200]
-    assert trap.visits == 0
+    assert trap.visits == before
     async with edge.session("alice"):
         pass
 
