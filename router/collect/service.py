@@ -45,6 +45,8 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         SetupError: when Redis or MongoDB answers and is not fit, or there are no API keys and the API is to be served.
     """
     keys = ApiKeys(settings) if settings.api_port else None
+    # Before anything else is met: whoever sees it ready calls its API, which opens last.
+    health.set("lease", ok=False, why="no lease has been asked for yet")
     async with (
         open_redis(settings) as redis,
         open_mongo(settings) as mongo,
@@ -58,7 +60,6 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
         if keys is not None:
             stores = Stores(redis, inbox, Cursors(mongo, settings), Subscriptions(mongo, settings), later)
             await _open_api(tasks, settings, health, stores, keys, stop)
-        health.set("lease", ok=False, why="no lease has been asked for yet")
         worker = make_worker_id(settings.worker)
 
         def place(shard: int) -> Place:

@@ -150,7 +150,7 @@ async def test_a_child_that_does_not_become_ready_is_given_up(plan: Plan, monkey
     monkeypatch.setattr(module, "READY_TIMEOUT_S", 0.2)
     bad = _stand_in("collect", "import time; time.sleep(600)")
     with pytest.RaisesGroup(pytest.RaisesExc(ChildFailed, match="collect is not ready"), flatten_subgroups=True):
-        await _run(replace(plan, servers=(), core=(bad,)))
+        await _run(replace(plan, servers=(), core=(bad,), edges=()))
 
 
 async def test_a_named_server_that_does_not_answer_is_told_without_its_password(
