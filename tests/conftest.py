@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +15,23 @@ from tests.servers import DebianRedis, EmbeddedValkey, Process, Store
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_LONG_FIRST: Final = ("chaos", "attacks", "hosts", "e2e", "bench", "integration")
+"""Folders whose files take longest, from two minutes to seconds; those of all others are over at once."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long files where several processes share them out: the last to end would be waited for by all the others.
+
+    Within a folder the order stays random; a run in one process mixes the folders too.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.nodeid.split("/")[1]
+    return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
 
 
 @pytest.fixture(scope="session")
