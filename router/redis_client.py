@@ -7,7 +7,7 @@ script that was cut off may have run, and only its caller knows how to find out.
 from __future__ import annotations
 
 from ssl import SSLContext
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -22,6 +22,7 @@ from router.errors import SetupError
 from router.keys import config_key
 from router.redis_url import read_url
 from router.refusals import asked_with, explained, is_refusal
+from router.replies import Replies
 from router.sentinels import open_watched
 from router.settings import Settings
 from router.timed_redis import TimedRedis
@@ -63,13 +64,17 @@ class _ToPrimary(AbstractConnection):
         # to a user. What the driver calls them depends on its version.
         self.driver_info = self.lib_name = self.lib_version = None
         self._sent = b""
+        self._replies: Replies | None = None
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401 - the driver's signature
         self._sent = (command if type(command) is bytes else b"".join(command[:_HEAD_PARTS]))[:_HEAD_MAX]
+        if type(command) is bytes and not check_health and self._replies is None and self._writer is not None:
+            # Of a connection that somebody keeps for himself (router/own_connection.py).
+            self._replies = Replies(self._writer.transport, cast(float, self.socket_timeout))
         try:
-            if type(command) is bytes and len(command) <= _AT_ONCE_MAX and not check_health and self._writer is not None:
-                # Of a connection that somebody keeps for himself (router/own_connection.py), and that has nothing else under
-                # way: it goes into the socket at once. The driver would time the write, which costs as much as the write.
+            if self._replies is not None and self._writer is not None and len(command) <= _AT_ONCE_MAX:
+                # It has nothing else under way, so this goes into the socket at once. The driver would time the write, which
+                # costs as much as the write.
                 self._writer.write(command)
             else:
                 await super().send_packed_command(command, check_health=check_health)
@@ -80,7 +85,9 @@ class _ToPrimary(AbstractConnection):
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the driver's signature
         try:
-            return await super().read_response(*args, **kwargs)
+            if self._replies is None:
+                return await super().read_response(*args, **kwargs)
+            return await self._next(self._replies)
         except ReadOnlyError:
             await self.disconnect(nowait=True)
             raise
@@ -88,6 +95,21 @@ class _ToPrimary(AbstractConnection):
             if not is_refusal(exc):
                 raise
             raise explained(exc, getattr(self, "username", None), asked_with(self._sent)) from None
+
+    async def _next(self, replies: Replies) -> Any:  # noqa: ANN401 - a command's reply
+        """Return the next reply; whatever comes in its place but an error of the command ends the connection."""
+        try:
+            reply = await replies.next()
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the driver's signature
+        self._replies = None
+        await super().disconnect(*args, **kwargs)
 
 
 class _Trusting(AbstractConnection):
