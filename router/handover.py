@@ -5,10 +5,9 @@ To cut work off anywhere loses nothing either, but what was in hand is then done
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from anyio import CancelScope
+import asyncio
+from types import TracebackType
+from typing import cast
 
 
 class Handover:
@@ -16,7 +15,7 @@ class Handover:
 
     def __init__(self) -> None:
         self.asked = False
-        self._idle: CancelScope | None = None
+        self._idle = _Idle()
 
     def begin(self) -> None:
         """Note that the shard has been taken: nobody wants it back yet."""
@@ -25,17 +24,41 @@ class Handover:
     def ask(self) -> None:
         """Ask the work to end with its present turn, which is now where it waits."""
         self.asked = True
-        if self._idle is not None:
-            self._idle.cancel()
+        self._idle.leave()
 
-    @contextmanager
-    def idle(self) -> Iterator[None]:
+    def idle(self) -> _Idle:
         """Wait in this block with nothing in hand: it is left when the shard is asked for."""
-        scope = self._idle = CancelScope()
-        try:
-            with scope:
-                if self.asked:
-                    scope.cancel()
-                yield
-        finally:
-            self._idle = None
+        if self.asked:
+            # Not before it has begun: a task that is cancelled and then waits for nothing is cut off wherever it waits next.
+            asyncio.get_running_loop().call_soon(self._idle.leave)
+        return self._idle
+
+
+class _Idle:
+    """A block that one task at a time waits in, and can be made to leave.
+
+    It is entered for every message that comes alone, for which a cancel scope is dear: it takes twice as long as waking a task.
+    This is what `asyncio.timeout` does, without the time.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._left = False
+        self._cancelling = 0
+
+    def leave(self) -> None:
+        """Have whoever waits in it leave it."""
+        if self._task is not None and not self._left:
+            self._left = True
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._left, self._cancelling = False, self._task.cancelling()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> bool:
+        task, self._task = self._task, None
+        if task is None or not self._left:
+            return False
+        # Who is cancelled from outside as well stays so.
+        return task.uncancel() <= self._cancelling and kind is asyncio.CancelledError

@@ -69,3 +69,26 @@ async def test_cancellation_passes() -> None:
             await anyio.sleep_forever()
         raise AssertionError
     assert scope.cancelled_caught
+
+
+async def test_who_does_not_wait_is_not_cut_off() -> None:
+    """Asked for, and with news at hand: the block ends by itself, and nothing behind it is cancelled."""
+    handover = Handover()
+    handover.ask()
+    for _ in range(2):
+        with handover.idle():
+            pass
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_asked_for_and_cancelled() -> None:
+    """In the same moment: it is cancelled at the latest where it waits next."""
+    handover = Handover()
+    with anyio.CancelScope() as scope:
+        with handover.idle():
+            handover.ask()
+            scope.cancel()
+            await anyio.sleep_forever()
+        await anyio.lowlevel.checkpoint()
+        raise AssertionError
+    assert scope.cancelled_caught
