@@ -183,7 +183,7 @@ def _redis_url(request: Request) -> str:
 
 
 def _mongo_url(request: Request) -> str:
-    # Directly: the store calls itself a replica set of one, and would have the driver look for others.
+    # Directly: there is no other server, so the driver need not look for one.
     return request.mongo_url or f"mongodb://{HOST}:{request.mongo_port}/?directConnection=true"
 
 
