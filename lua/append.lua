@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  lease    string: "<owner> <token>"
 -- KEYS[2]  in       stream, group `collect`
--- KEYS[3]  out      stream: field `line`
+-- KEYS[3]  out      stream: field `line`, one or more payload lines separated by newlines
 -- KEYS[4]  pending  hash: "<target> <id>" → seq
 -- KEYS[5]  era      hash: era
 -- KEYS[6…] seq      hash of each target: given, handed, era
@@ -18,7 +18,7 @@
 --
 -- Each list is one text: thousands of values one by one cost Redis and the caller more than the work.
 --
--- Returns the length of `out`.
+-- Returns the length of `out`, in entries.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(lines + ids + fields).
 --
 -- redis-cli --eval lua/append.lua 'push:{0}:lease:collect' 'push:{0}:in' 'push:{0}:out' 'push:{0}:pending' 'push:{0}:era' , "$(redis-cli get 'push:{0}:lease:collect')" 0 604800000 '' '' 'user:a - - - {"type":"message","to":"user:a","id":"1","ts":0,"text":"hi"}' ''
@@ -29,6 +29,9 @@ local FIRST_TARGET = 6
 
 -- Values in one command: unpack fails at 8,000.
 local CHUNK = 4000
+
+-- What an entry of `out` carries at most, unless one line alone is longer.
+local ENTRY_LINES, ENTRY_BYTES = 32, 32768
 
 -- Returns the parts of a text.
 local function parts_of(text, pattern)
@@ -59,11 +62,25 @@ else
   end)
 end
 
-local from = 1
+-- An entry costs more than a line, so lines share entries. `count` of them stand from `begin` to before `from`. A line of many,
+-- the only one that begins with an m, has an entry of its own.
+local function put(first, last)
+  redis.call('XADD', out, '*', 'line', string.sub(lines, first, last))
+end
+local LETTER_M = string.byte('m')
+local begin, from, count = 1, 1, 0
 while from <= #lines do
   local stop = string.find(lines, '\n', from, true) or #lines + 1
-  redis.call('XADD', out, '*', 'line', string.sub(lines, from, stop - 1))
+  local is_many = string.byte(lines, from) == LETTER_M
+  if count > 0 and (is_many or count == ENTRY_LINES or stop - begin > ENTRY_BYTES) then
+    put(begin, from - 2)
+    begin, count = from, 0
+  end
+  count = is_many and ENTRY_LINES or count + 1
   from = stop + 1
+end
+if count > 0 then
+  put(begin, #lines)
 end
 
 -- The era that stands there, though Redis may have changed since: a head of an era that is over counts for nothing.

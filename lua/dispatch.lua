@@ -9,29 +9,30 @@
 -- append-only file, only to drop it in the same call. The group's position tells how far dispatch has come, for people and for
 -- lua/forget.lua's caller.
 --
--- Contents: reading; looking up and grouping; lines of many; traces; the fast lane, whose functions are made only for a call that needs them;
--- the call itself: read and group, publish, report, tell and trim.
+-- Contents: reading; looking up and grouping; lines of many; traces; the dead; the fast lane, whose functions are made only for a
+-- call that needs them; the lane of finished lines; the call itself: read and group, publish, report, tell and trim.
 --
 -- KEYS[1] lease        string: "<owner> <token>"
--- KEYS[2] stream       `out`: one field `line`, a payload line: <target> <prev> <seq> <opts> <frame>; or one of many users:
---                      many - - <opts> <target>,<prev>,<seq>,… <rest of the frame>; see "Lines of many" below
+-- KEYS[2] stream       `out`: one field `line`, payload lines separated by newlines, as they hold none: <target> <prev> <seq>
+--                      <opts> <frame>; or alone one of many users: many - - <opts> <target>,<prev>,<seq>,… <rest of the frame>;
+--                      see "Lines of many" below
 --                      `fast`: what producers append, of which the line is made here; see "The fast lane" below
 -- KEYS[3] nodes        sorted set: node → expiry, Unix ms, of its heartbeat
 -- KEYS[4] offline      stream, capped
 -- KEYS[5] trace        stream, capped: an event a stage of each line whose opts hold `trace=1`
--- KEYS[6] dead         stream, capped: entries of `fast` that are at fault, whole, as bury.lua writes them
+-- KEYS[6] dead         stream, capped: what is at fault, as bury.lua writes it: an entry of `fast`, a line of `out`
 -- ARGV[1] held         what the lease must say
--- ARGV[2] max          most entries to take, which bounds the look-ups too: one target an entry; and most targets of lines of
---                      many, unless the first alone has more
+-- ARGV[2] max          most lines to take, which bounds the look-ups too: one target a line. They end with an entry, which may
+--                      pass it; an entry of `fast` is a line. And most targets of lines of many, unless the first alone has more
 -- ARGV[3] read_first   how many of them to read at first: nobody knows an entry's size before it is read
 -- ARGV[4] read_max     about how many bytes to take
 -- ARGV[5] publish_max  most bytes to publish to one channel: Redis cuts off a subscriber that is 32 MB behind, and still
---                      counts it as reached. No more do lines of many become, all their frames together, unless the first
---                      alone has more
+--                      counts it as reached. No more do lines of many become, all their frames together. Either unless the first
+--                      entry alone has more
 -- ARGV[6] offline_max  about how many offline reports are kept
 -- ARGV[7] trace_max    about how many trace events are kept
--- ARGV[8] lane         'out' or 'fast': which of the two the stream is. What follows is for `fast` alone, which needs it all
--- ARGV[9] dead_max     about how many dead letters are kept
+-- ARGV[8] lane         'out' or 'fast': which of the two the stream is
+-- ARGV[9] dead_max     about how many dead letters are kept. What follows is for `fast` alone, which needs it all
 -- ARGV[10] shards      how many there are
 -- ARGV[11] body_max    longest body or text, bytes
 -- ARGV[12] age_max     how long after it was appended a message is handed on, ms
@@ -39,16 +40,15 @@
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved, more}. `done` entries, the first of
 -- those taken, are deleted; the rest are the first that the next call finds. The first of those taken had waited for `waited` ms
--- in the stream. When an entry of `out` is at fault, what precedes it is done, and its id and what is wrong with
--- it come in failed_id and failed_text ('' otherwise). One of `fast` is done with by then: `dead` are in the dead-letter
--- stream, failed_id and failed_text tell of the last of them, and what surrounds them goes on. `expired` were dropped because
--- their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …} each, for the
--- caller to append to that shard's `fast`. Lines of many stood for `more` messages than there were of them.
+-- in the stream. What is at fault, an entry of `fast` or a line of `out`, harms nothing that surrounds it: `dead` are in the
+-- dead-letter stream, failed_id (the entry) and failed_text tell of the last of them, and are '' otherwise. `expired` were
+-- dropped because their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …}
+-- each, for the caller to append to that shard's `fast`. What is done stood for `more` messages than there were entries.
 -- Errors: FENCED when the lease is not the caller's; NOGROUP, from Redis, when stream or group is missing; likewise an
 -- ACL failure, when the caller may not read routes or publish.
 -- Cost: O(targets × log(nodes of a user) + bytes); of `fast` with several shards, also some 10 µs a target that has no route.
 --
--- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 10 1048576 1048576 10000 10000 out
+-- redis-cli --eval lua/dispatch.lua 'push:{0}:lease:dispatch' 'push:{0}:out' 'push:{0}:nodes' 'push:{0}:offline' 'push:{0}:trace' 'push:{0}:dead' , "$(redis-cli get 'push:{0}:lease:dispatch')" 100 10 1048576 1048576 10000 10000 out 10000
 local lease, stream, nodes, offline, trace, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local held, max, read_first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local read_max, publish_max = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -91,16 +91,38 @@ local function size_of(fields)
   return bytes
 end
 
--- Reads entries up to max, and up to the one that passes read_max.
+-- The lines of all entries read, by number; and of each entry, the number of its last. In `fast` an entry is a line.
+local lines, last_of = {}, {}
+
+-- Adds the lines of an entry to those behind `n`, and returns how many there are then.
+local function split(text, n)
+  local from, stop = 1, string.find(text, '\n', 1, true)
+  while stop do
+    n = n + 1
+    lines[n] = string.sub(text, from, stop - 1)
+    from = stop + 1
+    stop = string.find(text, '\n', from, true)
+  end
+  lines[n + 1] = from > 1 and string.sub(text, from) or text
+  return n + 1
+end
+
+-- Reads entries up to the one with which there are max lines, and up to the one that passes read_max.
 local function take()
-  local taken, count, bytes, start, want = {}, 0, 0, '-', math.min(read_first, max)
+  local taken, count, total, bytes, start, want = {}, 0, 0, 0, '-', math.min(read_first, max)
   while want > 0 do
     local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', want)
     for at = 1, #entries do
       count = count + 1
       taken[count] = entries[at]
       bytes = bytes + size_of(entries[at][2])
-      if bytes >= read_max then
+      if is_fast then
+        total = count
+      else
+        total = split(entries[at][2][2], total)
+        last_of[count] = total
+      end
+      if bytes >= read_max or total >= max then
         return taken
       end
     end
@@ -109,20 +131,20 @@ local function take()
     end
     start = '(' .. entries[want][1]
     local fitting = math.ceil((read_max - bytes) * count / bytes)
-    want = math.min(want * READ_GROWTH, READ_MOST, fitting, max - count)
+    want = math.min(want * READ_GROWTH, READ_MOST, fitting, math.ceil((max - total) * count / total))
   end
   return taken
 end
 
 ---- Looking up and grouping ---------------------------------------------------------------------------------------------------
 
--- A payload is what one channel gets: its lines, the entries they come from, their bytes. `node` is nil where the channel is a
--- topic's or everybody's.
+-- A payload is what one channel gets: its lines, their numbers, their bytes. `node` is nil where the channel is a topic's or
+-- everybody's.
 local payloads = {}
 local function payload_of(channel, node)
   local payload = payloads[channel]
   if not payload then
-    payload = {node = node, lines = {}, entries = {}, count = 0, bytes = 0}
+    payload = {node = node, lines = {}, numbers = {}, count = 0, bytes = 0}
     payloads[channel] = payload
   end
   return payload
@@ -148,33 +170,33 @@ local function look_up(target)
   elseif target == 'all' or string.find(target, '^topic:.') then
     found[1] = payload_of(base .. target)
   else
-    return nil, 'not a target: ' .. target
+    return nil, 'not a target: ' .. string.sub(target, 1, 64)
   end
   payloads_of[target] = found
   return found
 end
 
--- Adds a line to payloads. Returns whether all have room for it.
+-- Tells whether every payload has room for so many bytes more. The first of a call always finds it.
+local fullest = 0
+local function has_room(bytes)
+  return fullest == 0 or fullest + bytes <= publish_max
+end
+
+-- Adds a line, whose number is n, to payloads.
 local reports, traced = {}, {}
-local function add(at, line, found)
+local function add(n, line, found)
   local length, size = #found, #line
   if length == 0 then
-    reports[at] = 'no_route'
-    return true
-  end
-  for i = 1, length do
-    local bytes = found[i].bytes
-    if bytes > 0 and bytes + size > publish_max then
-      return false
-    end
+    reports[n] = 'no_route'
   end
   for i = 1, length do
     local payload = found[i]
-    local n = payload.count + 1
-    payload.lines[n], payload.entries[n], payload.count = line, at, n
-    payload.bytes = payload.bytes + size + 1
+    local place, bytes = payload.count + 1, payload.bytes + size + 1
+    payload.lines[place], payload.numbers[place], payload.count, payload.bytes = line, n, place, bytes
+    if bytes > fullest then
+      fullest = bytes
+    end
   end
-  return true
 end
 
 -- Tells whether a line's opts ask for a trace. The frame is the first thing in a line that begins with a brace, and opts that
@@ -197,10 +219,10 @@ local function is_traced(line, space)
   return string.find(';' .. opts .. ';', ';trace=1;', 1, true) ~= nil
 end
 
--- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the entry is at fault
--- (nil where a payload is full).
+-- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the line is at fault (nil
+-- where it is for the next call, which only one that is `alone` in its entry ever is).
 local MANY, group_many = 'many', nil
-local function group(at, line)
+local function group(n, line, alone)
   local space = string.find(line, ' ', 1, true)
   if not space then
     return false, 'not a payload line'
@@ -208,19 +230,17 @@ local function group(at, line)
   local target = string.sub(line, 1, space - 1)
   local found, err = payloads_of[target], nil
   if not found then
-    if target == MANY then
-      return group_many(at, line)
+    if target == MANY and alone then
+      return group_many(n, line)
     end
     found, err = look_up(target)
     if not found then
       return false, err
     end
   end
-  if not add(at, line, found) then
-    return false
-  end
+  add(n, line, found)
   if is_traced(line, space) then
-    traced[#traced + 1] = {at = at, payloads = found}
+    traced[#traced + 1] = {number = n, payloads = found}
   end
   return true
 end
@@ -231,7 +251,7 @@ end
 --
 --   many - - <opts> user:a,<prev>,<seq>,user:b,<prev>,<seq>,… "id":…,"ts":…,"body":…}
 --
--- Each node gets one such line, with the places of its own users. wide[at] is what is needed for reports.
+-- Each node gets one such line, with the places of its own users. wide[n] is what is needed for reports of line n.
 local wide, looked, reportable, more = {}, 0, 0, 0
 
 -- Returns what a line of many says, or nil and what is wrong with it.
@@ -252,7 +272,7 @@ local function read_many(line)
 end
 
 -- Adds a line of many to the payloads of its users' nodes. Returns as `group` does.
-function group_many(at, line)
+function group_many(number, line)
   local many, err = read_many(line)
   if not many then
     return false, err
@@ -260,7 +280,7 @@ function group_many(at, line)
   local targets, numbers, count = many.targets, many.numbers, many.count
   -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
   local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
-  if at > 1 and (looked + count > max or reportable + frames > publish_max) then
+  if number > 1 and (looked + count > max or reportable + frames > publish_max) then
     return false
   end
   local parts = {}
@@ -268,7 +288,7 @@ function group_many(at, line)
     -- A route that cannot be read is this user's own trouble, and none of the others'.
     local found = payloads_of[targets[i]] or look_up(targets[i]) or {}
     if #found == 0 then
-      many.reasons[i], reports[at] = 'no_route', 'no_route'
+      many.reasons[i], reports[number] = 'no_route', 'no_route'
     end
     for _, payload in ipairs(found) do
       local part = parts[payload] or {}
@@ -287,19 +307,11 @@ function group_many(at, line)
       end
       part.line = head .. table.concat(places, ',') .. ' ' .. many.rest
     end
-    if payload.bytes > 0 and payload.bytes + #part.line > publish_max then
-      reports[at] = nil
-      return false
-    end
-  end
-  for payload, part in pairs(parts) do
-    local n = payload.count + 1
-    payload.lines[n], payload.entries[n], payload.count = part.line, at, n
-    payload.bytes = payload.bytes + #part.line + 1
+    add(number, part.line, {payload})
     payload.parts = payload.parts or {}
-    payload.parts[n] = part
+    payload.parts[payload.count] = part
   end
-  wide[at], looked, reportable, more = many, looked + count, reportable + frames, more + count - 1
+  wide[number], looked, reportable, more = many, looked + count, reportable + frames, more + count - 1
   return true
 end
 
@@ -330,6 +342,19 @@ local function tell_line(line, stage, field, value)
   tell(id, target, stage, now_us, unpack(more))
 end
 
+---- The dead ------------------------------------------------------------------------------------------------------------------
+
+-- unpack fails at 8,000 values; an entry with more fields than fit is kept as one JSON array.
+local MAX_VALUES = 7000
+
+-- Writes a dead letter: why, where from, and the fields of the entry.
+local dead_count, last_dead = 0, nil
+local function keep_dead(id, reason, fields)
+  local kept = #fields > MAX_VALUES and {'fields', cjson.encode(fields)} or fields
+  redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', 'reason', reason, 'source', stream, 'entry', id, unpack(kept))
+  dead_count, last_dead = dead_count + 1, {id = id, reason = reason}
+end
+
 ---- The fast lane -------------------------------------------------------------------------------------------------------------
 
 -- A producer appends here what is transient, in the shard of its one target, and this makes the line of it:
@@ -348,7 +373,7 @@ end
 --
 -- read_fast and all that belongs to it stand within a function, because making them costs a call as much as several entries.
 local own_shard = tonumber(string.match(stream, '{(%d+)}'))
-local dead_count, expired_count, moved, last_dead = 0, 0, {}, nil
+local expired_count, moved = 0, {}
 
 -- What of a frame is the same for all that was appended in one millisecond.
 local stamp, opts_and_to, ts_and_body
@@ -402,9 +427,6 @@ local function make_rules()
   local CARRIED_MAX, CARRIED_MAX_CHARS = 16, 1024
   local ID_MAX_CHARS = 128
   local CONTENT_MAX = 16000000
-
-  -- unpack fails at 8,000 values; an entry with more fields than fit is kept as one JSON array.
-  local MAX_VALUES = 7000
 
   local C1_CONTROL = '\194[\128-\159]'
   -- What Unicode calls white space beyond ASCII and C1: U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F and
@@ -668,10 +690,8 @@ local function make_rules()
   function bury(id, fields, reason)
     -- First, because Redis allows it when memory is full, and the XADD behind it is then allowed too.
     redis.call('XACK', stream, GROUP, id)
-    local kept = #fields > MAX_VALUES and {'fields', cjson.encode(fields)} or fields
-    redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', 'reason', reason, 'source', stream, 'entry', id, unpack(kept))
+    keep_dead(id, reason, fields)
     redis.call('XDEL', stream, id)
-    dead_count, last_dead = dead_count + 1, {id = id, reason = reason}
     tell_end(id, fields, 'dead', reason)
   end
 
@@ -731,9 +751,12 @@ local function hand_fast(at, entry)
   local id, fields = entry[1], entry[2]
   local line, found = read_plain(id, fields)
   if line then
-    -- From here on it is an entry like those of `out`.
-    fields[2] = line
-    return add(at, line, found)
+    if not has_room(#line) then
+      return false
+    end
+    lines[at] = line
+    add(at, line, found)
+    return true
   end
   if not read_fast then
     make_rules()
@@ -742,12 +765,39 @@ local function hand_fast(at, entry)
   if not entry[2] then
     return true
   end
-  local grouped, err = group(at, entry[2][2])
+  line = entry[2][2]
+  if not has_room(#line) then
+    return false
+  end
+  lines[at] = line
+  local _, err = group(at, line, false)
   if err then
     bury(id, fields, tostring(err))
-    return true
   end
-  return grouped
+  return true
+end
+
+---- The lane of finished lines ------------------------------------------------------------------------------------------------
+
+-- What is at fault in `out`: {at, text, why}, the entry and the line alone. It is buried once its neighbours are published.
+local faults = {}
+
+-- Adds the lines of an entry to payloads, all of them or none. Returns whether that could be done.
+local function hand_out(at, entry)
+  local first, last, text = (last_of[at - 1] or 0) + 1, last_of[at], entry[2][2]
+  if not has_room(#text) then
+    return false
+  end
+  for n = first, last do
+    local grouped, err = group(n, lines[n], first == last)
+    if err then
+      faults[#faults + 1] = {at = at, text = lines[n], why = tostring(err)}
+    elseif not grouped then
+      return false
+    end
+  end
+  more = more + last - first
+  return true
 end
 
 ---- The call: read and group --------------------------------------------------------------------------------------------------
@@ -762,24 +812,12 @@ end
 -- The first write: it fails where the group is missing, before anything is done. Redis allows it when memory is full, and those
 -- behind it are then allowed too.
 redis.call('XGROUP', 'SETID', stream, GROUP, taken[1][1])
-local done, failed_id, failed_text = 0, '', ''
+local done, hand = 0, is_fast and hand_fast or hand_out
 for at = 1, #taken do
-  local grouped, err
-  if is_fast then
-    grouped = hand_fast(at, taken[at])
-  else
-    grouped, err = group(at, taken[at][2][2])
-  end
-  if not grouped then
-    if err then
-      failed_id, failed_text = taken[at][1], err
-    end
+  if not hand(at, taken[at]) then
     break
   end
   done = at
-end
-if last_dead then
-  failed_id, failed_text = last_dead.id, last_dead.reason
 end
 ---- The call: publish ---------------------------------------------------------------------------------------------------------
 
@@ -790,16 +828,16 @@ local function judge_node(payload, heard)
   if not payload.lapsed and heard > 0 then
     return
   end
-  for n, at in ipairs(payload.entries) do
-    local many, dropped = wide[at], nil
-    reports[at] = payload.lapsed and 'node_lapsed' or 'nobody_listening'
+  for place, number in ipairs(payload.numbers) do
+    local many, dropped = wide[number], nil
+    reports[number] = payload.lapsed and 'node_lapsed' or 'nobody_listening'
     if many then
       dropped = {}
-      for i, place in ipairs(payload.parts[n]) do
-        many.reasons[place], dropped[i] = reports[at], many.targets[place]
+      for i, of_many in ipairs(payload.parts[place]) do
+        many.reasons[of_many], dropped[i] = reports[number], many.targets[of_many]
       end
     else
-      dropped = {string.match(taken[at][2][2], '^(user:%S+)')}
+      dropped = {string.match(lines[number], '^(user:%S+)')}
     end
     if payload.lapsed and heard == 0 then
       for _, target in ipairs(dropped) do
@@ -851,33 +889,37 @@ local function report_many(many)
   end
 end
 
-for at = 1, is_fast and 0 or done do
-  local reason = reports[at]
-  if reason and wide[at] then
-    report_many(wide[at])
+for number = 1, last_of[done] or 0 do
+  local reason = reports[number]
+  if reason and wide[number] then
+    report_many(wide[number])
   elseif reason then
-    local target, seq, opts, frame = string.match(taken[at][2][2], '^(%S+) %S+ (%S+) (%S+) (.*)$')
+    local target, seq, opts, frame = string.match(lines[number], '^(%S+) %S+ (%S+) (%S+) (.*)$')
     report(target, seq, opts, reason, frame)
   end
 end
 
 for _, message in ipairs(traced) do
-  local fields, names = taken[message.at][2], {}
-  local line = fields[2]
+  local line, names = lines[message.number], {}
   for i, payload in ipairs(message.payloads) do
     names[i] = payload.node
   end
-  if fields.appended then
-    tell(unpack(fields.appended))
+  local appended = is_fast and taken[message.number][2].appended
+  if appended then
+    tell(unpack(appended))
   end
   if #message.payloads > 0 then
     tell_line(line, 'dispatched', 'nodes', table.concat(names, ','))
   end
-  if reports[message.at] then
-    tell_line(line, 'offline', 'why', reports[message.at])
+  if reports[message.number] then
+    tell_line(line, 'offline', 'why', reports[message.number])
   end
 end
 
+for _, fault in ipairs(faults) do
+  local fields = taken[fault.at][2]
+  keep_dead(taken[fault.at][1], fault.why, fault.text == fields[2] and fields or {'line', fault.text})
+end
 if done > 1 then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL.
   redis.call('XTRIM', stream, 'MINID', '=', taken[done][1])
@@ -887,4 +929,8 @@ if done > 0 then
   redis.call('XDEL', stream, taken[done][1])
 end
 local waited = math.max(0, now_ms - tonumber(string.match(taken[1][1], '^%d+')))
+local failed_id, failed_text = '', ''
+if last_dead then
+  failed_id, failed_text = last_dead.id, last_dead.reason
+end
 return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved, more}

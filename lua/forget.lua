@@ -1,12 +1,13 @@
 -- Takes a person out of the next entries of a stream: removes those that are addressed to nobody else.
 --
 -- Of the others, dead letters and trace events, whose place in the stream means nothing, are replaced by the same without the
--- person. So is a line of many in `out`: a session that misses it there reads the inbox, or gets it late where it is transient.
+-- person. So are lines in `out` that share an entry or are of many: a session that misses one there reads the inbox, or gets it
+-- late where it is transient.
 -- An entry of `in` is kept: collect has to bring it to its other targets, in its place in their order. One of `fast` is kept too:
 -- it breaks a rule, and what is left of it would not.
 --
--- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of `line`, or the places of
---                   a line of many; of `events`, whose first field is `event`, by `user`
+-- KEYS[1] stream    any of a shard's streams: addressed by `to` (comma-separated), or by the first word of each line in `line`, or
+--                   the places of a line of many; of `events`, whose first field is `event`, by `user`
 -- ARGV[1] target    user:<id>
 -- ARGV[2] from      '-', or '(' and the id that a call has returned
 -- ARGV[3] until     the last id to look at, or '+'
@@ -58,6 +59,22 @@ local function without_place(line)
   return named, others[1] and head .. table.concat(others, ',') .. rest or nil
 end
 
+-- Tells whether payload lines name the target, and returns those without it; nil when there is nobody else.
+local function without_lines(text)
+  local named, others = false, {}
+  for line in string.gmatch(text, '[^\n]+') do
+    local here, left = false, line
+    if string.sub(line, 1, #target + 1) == target .. ' ' then
+      here, left = true, nil
+    elseif string.sub(line, 1, 5) == 'many ' then
+      here, left = without_place(line)
+    end
+    named = named or here
+    others[#others + 1] = left
+  end
+  return named, others[1] and table.concat(others, '\n') or nil
+end
+
 -- Tells whether the fields name the target, and returns them without it; nil when there is nobody else.
 local function judge(fields)
   local named, rest, alone = false, {}, true
@@ -68,10 +85,8 @@ local function judge(fields)
       value = ''
     elseif of_presence and name == 'user' and 'user:' .. value == target then
       return true
-    elseif name == 'line' and string.sub(value, 1, #target + 1) == target .. ' ' then
-      return true
-    elseif name == 'line' and string.sub(value, 1, 5) == 'many ' then
-      local here, others = without_place(value)
+    elseif name == 'line' then
+      local here, others = without_lines(value)
       named = named or here
       alone = alone and others == nil
       value = others or ''

@@ -35,7 +35,7 @@ _MAX_VALUES: Final = 7_000
 _PAGE: Final = 100
 _STREAM_ID: Final = re.compile(r"(?:(\d+)/)?(\d+-\d+)")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
-_LINE: Final = re.compile(rb"(?:user:\S+|topic:\S+|all) \S+ \S+ \S+ \{.*\}", re.DOTALL)
+_LINE: Final = re.compile(rb"(?:user:\S+|topic:\S+|all) \S+ \S+ \S+ \{.*\}")
 
 
 @dataclass(frozen=True, slots=True)

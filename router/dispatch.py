@@ -70,7 +70,7 @@ class Lane(StrEnum):
 
 
 _BATCH_SIZE: Final = metrics.BATCH_SIZE.labels("dispatch")
-_DEAD: Final = metrics.DEAD.labels(source="fast")
+_DEAD: Final = {lane: metrics.DEAD.labels(source=lane) for lane in Lane}
 _WAIT_SECONDS: Final = {lane: metrics.LATENCY_SECONDS.labels(f"{lane}_wait") for lane in Lane}
 
 
@@ -88,16 +88,16 @@ class Dispatched:
 
     Attributes:
         taken: entries read.
-        done: how many of them, from the first, are published and deleted, or done with as the last three say.
+        done: how many of them, from the first, are published and deleted, or done with as `dead`, `expired` and `moved` say.
         published: lines published, one a node and message.
         offline: reports added to the offline stream.
-        failed_id: the entry that failed, or "". On the fast lane it is the last of the dead.
+        failed_id: the entry of the last of the dead, or "".
         failure: what was wrong with it.
         waited_ms: how long the first entry had waited in the stream, by Redis' clock.
-        dead: entries moved to the dead-letter stream by the script.
+        dead: dead letters: entries of `fast`, or lines of entries of `out`.
         expired: entries dropped because their time was over.
         moved: entries that are for the caller to append to their shards; they are in Redis no longer.
-        more: how many messages more than one the lines of many stood for that are done.
+        more: how many messages more than one the entries stood for that are done.
     """
 
     taken: int
@@ -129,7 +129,6 @@ class Outlet:
         self._own = OwnConnection(redis, self._lease)
         self._calls: dict[tuple[str, int, Lane, bool], bytes] = {}
         self._wait = pack(redis, *self._waiting())
-        self._bury = redis.register_script(lua.source("bury"))
         self._forward = redis.register_script(lua.source("forward"))
         self._dead = Capped(redis, keys.dead(), settings.dead_max_bytes)
         self._offline = Capped(redis, keys.offline(), settings.offline_max_bytes, settings.offline_max_bytes // _LOOKS_A_STREAM)
@@ -219,11 +218,12 @@ class Outlet:
         # which Redis serves nobody else. No node is sent more than that in one call, either.
         read_max = settings.read_max_bytes if lane is Lane.OUT else min(settings.read_max_bytes, publish_max)
         read_first = max(1, min(_READ_FIRST, read_max // settings.body_max_bytes))
-        limits = [read_first, read_max, publish_max, settings.offline_max, settings.trace_max]
+        kept = [settings.offline_max, settings.trace_max]
+        limits: list[str | int] = [read_first, read_max, publish_max, *kept, lane, settings.dead_max]
         if lane is Lane.OUT:
-            return [*limits, lane]
-        rules = [settings.dead_max, settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
-        return [*limits, lane, *rules, int(settings.retention_s)]
+            return limits
+        rules = [settings.shards, settings.body_max_bytes, settings.transient_max_age_ms]
+        return [*limits, *rules, int(settings.retention_s)]
 
     async def move(self, moved: Sequence[Moved]) -> None:
         """Append to other shards' `fast`, in order. None costs nothing.
@@ -239,18 +239,6 @@ class Outlet:
         for shard, args in by_shard.items():
             keys = Keys(self._settings.prefix, shard)
             await self._forward(keys=[keys.fast(), keys.pending()], args=args)
-
-    async def bury(self, held: str, entry_id: str, reason: str) -> None:
-        """Move an entry that fails again and again to the dead-letter stream.
-
-        Raises:
-            Fenced: when the lease is not ours.
-            RedisError: when Redis is away.
-        """
-        names = [self._lease, self._keys.out(), self._keys.dead()]
-        with fencing():
-            await self._bury(keys=names, args=[held, GROUP, self._settings.dead_max, entry_id, reason])
-        await self._dead.grew(1)
 
     async def hold(self, result: Dispatched) -> None:
         """Hold what a call has added to for people to its bytes.
@@ -292,21 +280,8 @@ class Dispatcher:
         result = await self._outlet.dispatch(held, self._batch_max, lane, ring=ring)
         _count(lane, result)
         await self._outlet.hold(result)
-        if lane is Lane.FAST:
-            await self._settle_fast(result)
-        elif result.failed_id:
-            await self._bury(held, result)
-
-    async def _bury(self, held: str, result: Dispatched) -> None:
-        """Take a failing entry out of the way of those behind it. What fails is the entry's own: an outage raises instead."""
-        await self._outlet.bury(held, result.failed_id, result.failure)
-        metrics.DEAD.labels(source="out").inc()
-        log.warning("entry_died", entry=result.failed_id, reason=result.failure)
-
-    async def _settle_fast(self, result: Dispatched) -> None:
-        """Tell of the entries that died, and append elsewhere what belongs elsewhere."""
         if result.dead:
-            log.warning("fast_entries_died", count=result.dead, entry=result.failed_id, reason=result.failure)
+            log.warning("entries_died", stream=lane, count=result.dead, entry=result.failed_id, reason=result.failure)
         if result.moved:
             await self._outlet.move(result.moved)
             metrics.MOVED.inc(len(result.moved))
@@ -322,7 +297,7 @@ def _count(lane: Lane, result: Dispatched) -> None:
     if lane is Lane.FAST:
         metrics.FAST.inc(handed_on)
     # A figure costs a lock, and these hardly ever move.
-    for figure, count in ((metrics.OFFLINE, result.offline), (metrics.EXPIRED, result.expired), (_DEAD, result.dead)):
+    for figure, count in ((metrics.OFFLINE, result.offline), (metrics.EXPIRED, result.expired), (_DEAD[lane], result.dead)):
         if count:
             figure.inc(count)
 

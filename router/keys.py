@@ -21,7 +21,10 @@ class Keys:
         return f"{self.base}in"
 
     def out(self) -> str:
-        """Stream: field `line`, a finished payload line. Collect appends, dispatch (group `dispatch`) reads and trims."""
+        """Stream: field `line`, finished payload lines separated by newlines, or a line of many alone.
+
+        Collect appends, dispatch (group `dispatch`) reads and trims.
+        """
         return f"{self.base}out"
 
     def fast(self) -> str:

@@ -127,8 +127,8 @@ class Settings(BaseModel):
     )
     batch_max: Annotated[int, Field(ge=1, le=3_500)] = Field(
         2_048,
-        description="Most entries one call takes from a stream, and about how many targets. Batches fill by themselves under "
-        "load; a single message never waits for one. Lua's unpack fails at 8,000 values, hence the limit.",
+        description="Most entries one call takes from a stream, and about how many lines and targets. Batches fill by "
+        "themselves under load; a single message never waits for one. Lua's unpack fails at 8,000 values, hence the limit.",
     )
     read_max_bytes: Bytes = Field(16_777_216, description="Most bytes one call takes from a stream (16 MiB).")
     publish_max_bytes: Bytes = Field(
@@ -144,7 +144,9 @@ class Settings(BaseModel):
         "Longer than any replica lags behind its primary.",
     )
     out_high_water: Count = Field(
-        100_000, description="Collect pauses while this many entries wait in out: dispatch is behind or away."
+        10_000,
+        description="Collect pauses while this many entries wait in out: dispatch is behind or away. One has up to 32 lines, "
+        "of 32 KiB together.",
     )
     dead_max: Count = Field(10_000, description="About how many dead letters are kept; the oldest go first.")
     dead_max_bytes: Bytes = Field(

@@ -327,7 +327,8 @@ class Workshop:
 
     async def lines(self, shard: int = 0) -> list[str]:
         """Return the lines in a shard's `out`."""
-        return [fields[b"line"].decode() for _, fields in await self.redis.xrange(self.keys(shard).out())]
+        entries = await self.redis.xrange(self.keys(shard).out())
+        return [line for _, fields in entries for line in fields[b"line"].decode().split("\n")]
 
     async def dead(self, shard: int = 0) -> list[dict[str, str]]:
         """Return a shard's dead letters."""

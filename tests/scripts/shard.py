@@ -144,6 +144,10 @@ class Shard:
 
     async def lines_out(self) -> list[str]:
         """Return the lines in `out`."""
+        return [line for text in await self.texts_out() for line in text.split("\n")]
+
+    async def texts_out(self) -> list[str]:
+        """Return what the entries in `out` hold: a line, or several."""
         return [fields[b"line"].decode() for _, fields in await self.redis.xrange(self.keys.out())]
 
     async def entries(self, stream: str) -> list[dict[str, str]]:

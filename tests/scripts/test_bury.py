@@ -7,7 +7,7 @@ import json
 import pytest
 
 from router.streams import NEW
-from tests.scripts.shard import HELD, Shard, line
+from tests.scripts.shard import HELD, Shard
 
 pytestmark = pytest.mark.anyio
 
@@ -73,13 +73,3 @@ async def test_dead_letters_are_capped(shard: Shard) -> None:
     kept = [entry["entry"] for entry in await shard.entries(shard.keys.dead())]
     assert 200 <= len(kept) < 400
     assert kept == ids[-len(kept) :]
-
-
-async def test_entries_of_out_are_buried_likewise(shard: Shard) -> None:
-    """Dispatch's dead letters name `out` as their source."""
-    first, second = await shard.put_out("malformed", line("user:a", 1))
-    await shard.outlet.dispatch(HELD, 10)
-    await shard.outlet.bury(HELD, first, "not a payload line")
-    (dead,) = await shard.entries(shard.keys.dead())
-    assert dead == {"reason": "not a payload line", "source": shard.keys.out(), "entry": first, "line": "malformed"}
-    assert await shard.ids(shard.keys.out()) == [second]

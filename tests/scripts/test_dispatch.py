@@ -143,6 +143,57 @@ async def test_budget_of_one_node_counts_for_all_nodes_of_a_line(shard: Shard) -
         assert sorted(await ear.heard()) == [(EDGE_1, first), (EDGE_1, second), (EDGE_2, second)]
 
 
+async def test_entry_of_several_lines(shard: Shard) -> None:
+    """Each goes where it belongs, in their order; the counts are of entries, and `more` of the lines beyond."""
+    await shard.route("a", "edge.1")
+    await shard.route("b", "edge.1", "edge.2")
+    lines = [line(target, seq) for seq, target in enumerate(["user:a", "user:b", "topic:news", "user:a", "all", "user:b"])]
+    await shard.put_out("\n".join(lines[:3]), lines[3], "\n".join(lines[4:]))
+    async with shard.listening(EDGE_1, EDGE_2, ALL, NEWS) as ear:
+        result = await shard.outlet.dispatch(HELD, 10)
+        heard = dict(await ear.heard())
+    assert (result.taken, result.done, result.more, result.published) == (3, 3, 3, 8)
+    expected = {EDGE_1: (0, 1, 3, 5), EDGE_2: (1, 5), ALL: (4,), NEWS: (2,)}
+    assert heard == {channel: "\n".join(lines[at] for at in places) for channel, places in expected.items()}
+    assert await shard.ids(shard.keys.out()) == []
+
+
+async def test_publish_budget_takes_entries_whole(shard: Shard) -> None:
+    """One whose lines may not all fit is left to the next call, with all of them: none is published twice."""
+    await shard.route("a", "edge.1")
+    await shard.route("b", "edge.2")
+    users = ["user:a", "user:b", "user:a"]
+    lines = [line(user, None, text=f"{number}" + "x" * 200) for number, user in enumerate(users * 4)]
+    await shard.put_out(*("\n".join(lines[at : at + 3]) for at in range(0, 12, 3)))
+    small = shard.with_settings(publish_max_bytes=2 * len("\n".join(lines[:3])))
+    async with shard.listening(EDGE_1, EDGE_2) as ear:
+        results = [await small.outlet.dispatch(HELD, 100)]
+        while results[-1].taken:
+            results.append(await small.outlet.dispatch(HELD, 100))
+        heard = await ear.heard()
+    assert [(result.taken, result.done, result.more) for result in results] == [(4, 2, 4), (2, 2, 4), (0, 0, 0)]
+    for channel, user in ((EDGE_1, "user:a"), (EDGE_2, "user:b")):
+        published = [part for name, payload in heard if name == channel for part in payload.split("\n")]
+        assert published == [text for text in lines if text.startswith(user)]
+
+
+async def test_entry_larger_than_the_budget_goes_alone(shard: Shard) -> None:
+    """All its lines at once, as one that is longer would."""
+    lines = [line("topic:news", seq, text="x" * 400) for seq in range(5)]
+    await shard.put_out(lines[0], "\n".join(lines[1:4]), lines[4])
+    small = shard.with_settings(publish_max_bytes=600)
+    async with shard.listening(NEWS) as ear:
+        assert [(await small.outlet.dispatch(HELD, 100)).done for _ in range(3)] == [1, 1, 1]
+        assert [payload for _, payload in await ear.heard()] == [lines[0], "\n".join(lines[1:4]), lines[4]]
+
+
+async def test_lines_of_a_call_are_bounded(shard: Shard) -> None:
+    """A call ends with the entry that has the last of so many lines; about as many are read."""
+    await shard.put_out(*("\n".join(line("topic:news", seq) for seq in range(32)) for _ in range(100)))
+    results = [await shard.outlet.dispatch(HELD, 1_000) for _ in range(4)]
+    assert [(result.taken, result.done, result.more) for result in results] == [(32, 32, 992)] * 3 + [(4, 4, 124)]
+
+
 async def test_line_larger_than_the_budget_goes_alone(shard: Shard) -> None:
     """A line that no budget holds stops nothing."""
     lines = [line("topic:news", 1), line("topic:news", 2, text="x" * 3_000), line("topic:news", 3)]

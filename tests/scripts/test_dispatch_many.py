@@ -105,10 +105,10 @@ async def test_broken_route_is_its_users_own_trouble(shard: Shard) -> None:
 
 @pytest.mark.parametrize("text", ["many - - - topic:t,1,2 {}", "many - - -"])
 async def test_line_that_is_none_is_at_fault(shard: Shard, text: str) -> None:
-    """What precedes it is done, and nothing of it is published."""
+    """It is a dead letter, and nothing of it is published."""
     _, wrong = await shard.put_out(line("user:a", 1), text)
     result = await shard.outlet.dispatch(HELD, 10)
-    assert (result.done, result.failed_id) == (1, wrong)
+    assert (result.done, result.published, result.dead, result.failed_id) == (2, 0, 1, wrong)
     assert result.failure in {"not a user: topic:t", "not a payload line"}
 
 

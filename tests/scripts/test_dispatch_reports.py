@@ -9,6 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from router.dispatch import Outlet
+from router.lines import build_many, build_place
+from router.stored import make_body
 from tests.scripts.shard import HELD, Shard, line, now_ms
 
 pytestmark = pytest.mark.anyio
@@ -112,47 +114,64 @@ MALFORMED = [b"", b"nospace", b" ", b"nobody:x 1 2 - {}", b"user: 1 2 - {}", b"a
 
 
 @pytest.mark.parametrize("bad", MALFORMED, ids=repr)
-async def test_malformed_line_stops_at_itself(shard: Shard, bad: bytes) -> None:
-    """What precedes it is published and deleted, it is named; once it is buried its neighbours go on."""
-    before, after = line("topic:news", 1), line("topic:news", 2)
-    ids = await shard.put_out(before, bad, after)
+@pytest.mark.parametrize("joined", [False, True])
+async def test_malformed_line_dies_alone(shard: Shard, bad: bytes, joined: bool) -> None:
+    """It is a dead letter that says why, in an entry of its own or not; its neighbours go out in the same call."""
+    before, after = line("topic:news", 1).encode(), line("topic:news", 2).encode()
+    texts = [b"\n".join((before, bad, after))] if joined else [before, bad, after]
+    ids = await shard.put_out(*texts)
     async with shard.listening("push:{0}:topic:news") as ear:
         result = await shard.outlet.dispatch(HELD, 10)
-        assert (result.taken, result.done, result.failed_id) == (3, 1, ids[1])
-        assert result.failure
-        assert await shard.ids(shard.keys.out()) == ids[1:]
-        await shard.outlet.bury(HELD, result.failed_id, result.failure)
-        rest = await shard.outlet.dispatch(HELD, 10)
-        assert (rest.taken, rest.done, rest.failed_id) == (1, 1, "")
-        assert [payload for _, payload in await ear.heard()] == [before, after]
-    (dead,) = await shard.redis.xrange(shard.keys.dead())
-    assert dead[1][b"line"] == bad
+        assert [payload.encode() for _, payload in await ear.heard()] == [b"\n".join((before, after))]
+    assert (result.done, result.dead, result.failed_id) == (len(texts), 1, ids[0 if joined else 1])
+    assert result.done + result.more - result.dead == result.published == 2
+    assert await shard.ids(shard.keys.out()) == []
+    ((_, dead),) = await shard.redis.xrange(shard.keys.dead())
+    assert dead.pop(b"reason").decode(errors="replace") == result.failure
+    assert dead == {b"source": shard.keys.out().encode(), b"entry": result.failed_id.encode(), b"line": bad}
 
 
-async def test_broken_route_stops_at_its_first_message(shard: Shard) -> None:
+async def test_broken_route_fails_its_users_messages(shard: Shard) -> None:
     """A route key of another type fails the user's message with what Redis said; others before and behind go out."""
     await shard.redis.set(shard.keys.route("broken"), "by hand")
     ids = await shard.put_out(line("topic:news", 1), line("user:broken", 2), line("topic:news", 3))
     result = await shard.outlet.dispatch(HELD, 10)
-    assert (result.taken, result.done, result.published, result.failed_id) == (3, 1, 1, ids[1])
+    assert (result.taken, result.done, result.published, result.dead, result.failed_id) == (3, 3, 2, 1, ids[1])
     assert result.failure.startswith("WRONGTYPE")
-    await shard.outlet.bury(HELD, result.failed_id, result.failure)
-    assert (await shard.outlet.dispatch(HELD, 10)).done == 1
 
 
-async def test_several_failing_entries_go_one_after_the_other(shard: Shard) -> None:
-    """Each call names the first that fails; nothing good is lost between them."""
+async def test_several_failing_lines(shard: Shard) -> None:
+    """All are dead letters, in their order; the last of them is named, and nothing good is lost between them."""
     good = [line("topic:news", seq) for seq in range(4)]
-    await shard.put_out("bad", good[0], "bad", "bad", good[1], good[2], "bad", good[3], "bad")
+    entries = [["bad0"], [good[0], "bad1", "bad2", good[1]], [good[2], "bad3"], [good[3]], ["bad4"]]
+    ids = await shard.put_out(*("\n".join(lines) for lines in entries))
     async with shard.listening("push:{0}:topic:news") as ear:
-        buried = 0
-        while (result := await shard.outlet.dispatch(HELD, 100)).taken:
-            if result.failed_id:
-                await shard.outlet.bury(HELD, result.failed_id, result.failure)
-                buried += 1
-        heard = "\n".join(payload for _, payload in await ear.heard()).split("\n")
-    assert buried == 5
-    assert heard == good
+        result = await shard.outlet.dispatch(HELD, 100)
+        assert [payload for _, payload in await ear.heard()] == ["\n".join(good)]
+    assert (result.done, result.dead, result.failed_id) == (5, 5, ids[-1])
+    letters = [(letter["entry"], letter["line"]) for letter in await shard.entries(shard.keys.dead())]
+    assert letters == [(ids[at], f"bad{n}") for n, at in enumerate((0, 1, 1, 2, 4))]
+
+
+async def test_line_of_many_among_others_is_at_fault(shard: Shard) -> None:
+    """It needs an entry of its own: how much becomes of it is known only once its users have been looked up."""
+    many = build_many([build_place("user:a", 1, 2)], "-", make_body("m", 7, '"text":"hi"').rest)
+    await shard.put_out(f"{many}\n{line('topic:news', 1)}")
+    result = await shard.outlet.dispatch(HELD, 100)
+    assert (result.done, result.published, result.dead) == (1, 1, 1)
+
+
+async def test_lines_of_an_entry_are_reported_one_by_one(shard: Shard) -> None:
+    """Each for its own reason, whoever stands beside it."""
+    await shard.route("here", "edge.1")
+    await shard.route("lapsed", "edge.2", node_ms=-1)
+    targets = ["user:gone", "user:here", "user:lapsed", "topic:news", "user:gone"]
+    await shard.put_out("\n".join(line(target, seq) for seq, target in enumerate(targets)))
+    async with shard.listening("push:{0}:node:edge.1"):
+        result = await shard.outlet.dispatch(HELD, 10)
+    assert (result.done, result.offline) == (1, 3)
+    reports = [(report["to"], report["seq"], report["reason"]) for report in await shard.entries(shard.keys.offline())]
+    assert reports == [("user:gone", "0", "no_route"), ("user:lapsed", "2", "node_lapsed"), ("user:gone", "4", "no_route")]
 
 
 async def test_line_with_several_fields_or_another_name(shard: Shard) -> None:

@@ -33,7 +33,6 @@ CALLS: dict[str, Call] = {
     "see to node": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).see_to_node(held),
     "say offline": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).say(held),
     "check online": lambda shard, held: Leaving(shard.redis, shard.keys, shard.settings).check(held, 0),
-    "bury out": lambda shard, held: shard.outlet.bury(held, "1-0", "no"),
 }
 
 

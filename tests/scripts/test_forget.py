@@ -63,6 +63,14 @@ async def test_lines_go_by_their_first_word(shard: Shard) -> None:
     assert await shard.lines_out() == kept
 
 
+async def test_lines_that_share_an_entry_go_alone(shard: Shard) -> None:
+    """The others stay, in their order; an entry of nobody else goes."""
+    mine, others = line("user:a", 4), [line("user:ab", 1), line("user:b", 2, text="user:a "), line("all", 3)]
+    await shard.put_out("\n".join((mine, *others[:2], mine, others[2])), f"{mine}\n{mine}", "\n".join(others))
+    assert await forget(shard, shard.keys.out()) == ["", 1, 1, 0, ""]
+    assert await shard.texts_out() == ["\n".join(others)] * 2
+
+
 async def test_lines_of_many_lose_a_place(shard: Shard) -> None:
     """The others keep theirs; a line of nobody else goes, and a content that names the person is another's message."""
     rest = make_body("m", 7, '"text":"user:a,1,2 "').rest

@@ -11,6 +11,7 @@ import copy
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import fakeredis
@@ -239,10 +240,10 @@ class Shard:
     # -- dispatch and sessions -----------------------------------------------------------------------------------------
 
     def dispatch(self, count: int, *, acknowledged: bool = True) -> int:
-        """Publish the first lines of `out`, and say how many; they stay where dispatch dies before it acknowledges them."""
+        """Publish the first entries of `out`, and say how many; they stay where dispatch dies before it acknowledges them."""
         entries: Any = self.run(self.redis.xrange(self.keys.out(), count=count))
         for entry_id, fields in entries:
-            for line in ordinary(fields[b"line"].decode()):
+            for line in chain.from_iterable(map(ordinary, fields[b"line"].decode().split("\n"))):
                 target, prev, seq, _ = line.split(" ", 3)
                 if seq != TRANSIENT:
                     self._publish(target, int(prev), int(seq))
