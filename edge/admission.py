@@ -18,7 +18,6 @@ from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
-from websockets.http11 import Request
 
 from edge.catch_up import CatchUp
 from edge.closes import Close
@@ -28,7 +27,6 @@ from edge.feed import Hearing
 from edge.feeds import Feeds
 from edge.forwarded import Proxies
 from edge.gate import Gate
-from edge.handshake import read_bearer
 from edge.heads import Heads
 from edge.ledger import Waiter
 from edge.places import Places
@@ -37,6 +35,7 @@ from edge.replaced import Replaced, come, tell
 from edge.revocations import Judge, closing
 from edge.sessions import Sessions, TooManySessions
 from edge.standing import Standing
+from edge.upgrade import Asked, read_bearer
 from edge.watching import Watching
 from router.auth.bearer import NOBODY, Bearer
 from router.auth.tokens import Claims
@@ -135,7 +134,7 @@ class Admission:
         """A socket is there."""
         self.connections.add(connection)
 
-    def requested(self, connection: Connection, request: Request) -> None:
+    def requested(self, connection: Connection, request: Asked) -> None:
         """Keep of a request what a judge of tokens is told."""
         if self._told is not None:
             self._bearers[connection] = read_bearer(request, connection.peer, self._told)

@@ -29,11 +29,13 @@ from edge.feed import Feed
 from edge.forwarded import HEADER
 from edge.frames import QUIET_PING, ping_frame
 from edge.gate import Refusal, address_of
-from edge.handshake import Failure, Handshake, read_upgrade
+from edge.handshake import Failure, Handshake
 from edge.host import Host, ask
 from edge.liveness import NEVER, Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
 from edge.session import Session, State
+from edge.upgrade import read_upgrade
+from edge.usual_request import UsualRequest
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
 from router.metrics import CLOSES, CONNECTIONS, HANDSHAKES_FAILED
@@ -175,6 +177,9 @@ class Connection(asyncio.Protocol):
         self._count_in(0, size)
 
     def _receive(self, data: bytes) -> None:
+        if self._wire.is_undecided and (request := self._wire.read_at_once(data)) is not None:
+            self._request(request)
+            return
         self._wire.receive_data(data)
         for event in self._wire.events_received():
             if isinstance(event, Request):
@@ -395,11 +400,11 @@ class Connection(asyncio.Protocol):
 
     # -- from the wire to the session --------------------------------------------------------------------------------
 
-    def _request(self, request: Request) -> None:
+    def _request(self, request: Request | UsualRequest) -> None:
         if self.is_through_proxy:
             self._peer = self._host.proxies.client_of(self._peer, request.headers.get_all(HEADER))
             self._admit()
-        self._wire.send_response(self._wire.answer(request))
+        self._wire.reply(request)
         self._pump()
         if self._refusal is not None:
             self.close(*self._refusal)
@@ -407,7 +412,8 @@ class Connection(asyncio.Protocol):
             self._host.requested(self, request)
             self._act(self.session.upgraded(read_upgrade(request, self._wire.offered)))
         self._peer = self._address  # one text less for each connection of IPv6
-        self._receive(b"")
+        if self._wire.reader.buffer:
+            self._receive(b"")
 
     def _frame(self, frame: Frame) -> None:
         self._count_in(1, 0)

@@ -1,6 +1,7 @@
-"""The handshake: websockets' protocol with our refusals, and what a request says of the client.
+"""The handshake: websockets' protocol with our refusals.
 
-Owns which requests are upgraded. Knows nothing of sessions: what the facts of a request mean is theirs to say.
+Owns which requests are upgraded; what they say of the client is `edge.upgrade`. Most are read by `edge.usual_request` instead,
+which takes none that is not taken here.
 
 A balancer in front has read the same bytes and gone by what it understood. So whatever two readers could understand differently
 is refused: a path that needs to be put in order before it is ours, a second Host, an address within the request line that
@@ -12,27 +13,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl
+from uuid import UUID
 
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from edge import usual_request
 from edge.closes import Close
-from router.auth.bearer import Bearer
-
-PATH: Final = "/v1/connect"
-SUBPROTOCOL: Final = Subprotocol("pushway.v1")
-
-_BEARER: Final = "bearer"
+from edge.upgrade import PATH, SUBPROTOCOL, only
+from edge.usual_request import UsualRequest
 
 _CLOSING_MAX_BYTES: Final = 1_024
 """Longest frame that is taken in behind a close of ours."""
@@ -52,6 +48,9 @@ _QUIET: Final = logging.getLogger("pushway.websockets")
 _QUIET.setLevel(logging.CRITICAL + 1)
 
 
+_NO_NAME: Final = UUID(int=0)
+
+
 class Failure(Enum):
     """Why a socket never became a WebSocket, as it is counted."""
 
@@ -67,25 +66,6 @@ class Failure(Enum):
     """It was longer than it may be."""
     UNANNOUNCED = "unannounced"
     """A trusted balancer did not begin with the PROXY protocol, and was to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """What a client said of itself in the request.
-
-    Attributes:
-        token: the bearer token; None where there is no Authorization header, "" where it holds no such token.
-        query: the parameters of the address; of a repeated one the last.
-        subprotocols: what it offers, in its order.
-        origin: of the page that connects; None where it is no page.
-        host: by which name and port the client reached the edge; "" where it does not say.
-    """
-
-    token: str | None
-    query: Mapping[str, str]
-    subprotocols: tuple[str, ...]
-    origin: str | None = None
-    host: str = ""
 
 
 class _AnswerFirst(Protocol):
@@ -114,6 +94,8 @@ class Handshake(ServerProtocol, _AnswerFirst):
 
     def __init__(self, frame_max_bytes: int) -> None:
         super().__init__(max_size=frame_max_bytes, logger=_QUIET)
+        self.id = _NO_NAME  # its own is drawn for its logs, and kept
+        self._begun = False
         self.offered: tuple[str, ...] = ()
         # What websockets cannot make out ends here without another word.
         self.failure: Failure | None = Failure.MALFORMED
@@ -159,12 +141,24 @@ class Handshake(ServerProtocol, _AnswerFirst):
         self.send_eof()
         yield from self.discard()
 
-    def answer(self, request: Request) -> Response:
-        """Return the answer to a request: 101 on the one path there is, else a line that helps.
+    def read_at_once(self, data: bytes) -> UsualRequest | None:
+        """Return the request, if these bytes are the first, and a usual one. Otherwise give them to `receive_data`."""
+        begun, self._begun = self._begun, True
+        return None if begun else usual_request.read(data)
 
-        Send it at once, then call `receive_data` with no bytes: frames may have come with the request.
-        """
-        host = _only(request.headers, "Host")
+    def reply(self, request: Request | UsualRequest) -> None:
+        """Answer a request, at once. Then call `receive_data` with no bytes where `reader` has some, frames mostly."""
+        if isinstance(request, Request):
+            self.send_response(self.answer(request))
+            return
+        self.offered = request.offered
+        self.writes.append(request.answer())
+        self.state = State.OPEN
+        self._upgraded()
+
+    def answer(self, request: Request) -> Response:
+        """Return the answer to a request: 101 on the one path there is, else a line that helps."""
+        host = only(request.headers, "Host")
         if not host:  # RFC 9112 section 3.2: one, and not more
             return self.reject(HTTPStatus.BAD_REQUEST, "One Host header is expected.\n")
         target = _origin_form(request.path, host)
@@ -182,11 +176,14 @@ class Handshake(ServerProtocol, _AnswerFirst):
         """
         super().send_response(response)
         if self.state is State.OPEN:
-            self.failure = None
-            # Not begun: it would read on at once what came behind the request, before anybody has heard of that.
-            self.parser = Protocol.parse(self)
+            self._upgraded()
         else:
             self.failure = Failure.TOO_LARGE if response.status_code in _TOO_LARGE else Failure.REFUSED
+
+    def _upgraded(self) -> None:
+        self.failure = None
+        # Not begun: it would read on at once what came behind the request, before anybody has heard of that.
+        self.parser = Protocol.parse(self)
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Choose ours; else echo the client's first, without which a browser would not let anyone read the close code."""
@@ -215,29 +212,6 @@ class Handshake(ServerProtocol, _AnswerFirst):
         self.parser_exc = self.handshake_exc = None
 
 
-def read_upgrade(request: Request, offered: tuple[str, ...]) -> Upgrade:
-    """Return the facts of a request that was answered with 101."""
-    headers = request.headers
-    return Upgrade(
-        _bearer(headers.get_all("Authorization")),
-        _query(request),
-        offered,
-        _only(headers, "Origin"),
-        _only(headers, "Host") or "",
-    )
-
-
-def read_bearer(request: Request, address: str, wanted: Sequence[str]) -> Bearer:
-    """Return what a judge of tokens is told of a request: headers named `wanted`, those that come more than once as one."""
-    values = {name.lower(): request.headers.get_all(name) for name in wanted}
-    return Bearer(address, {name: ", ".join(said) for name, said in values.items() if said}, _query(request))
-
-
-def _query(request: Request) -> dict[str, str]:
-    """Return the parameters of the address; what is no UTF-8 comes as lone surrogates, which no id may hold."""
-    return dict(parse_qsl(request.path.partition("?")[2], keep_blank_values=True, errors="surrogateescape"))
-
-
 def _origin_form(target: str, host: str) -> str | None:
     """Return path and query of a request line's target; None where it is neither those alone nor a whole address of this host.
 
@@ -250,16 +224,3 @@ def _origin_form(target: str, host: str) -> str | None:
         return target
     address = _ADDRESS.fullmatch(target)
     return address[2] if address and address[1].lower() == host.lower() else None
-
-
-def _only(headers: Headers, name: str) -> str | None:
-    """Return a header; "" where it comes more than once, which no browser sends."""
-    values = headers.get_all(name)
-    return None if not values else values[0] if len(values) == 1 else ""
-
-
-def _bearer(values: Sequence[str]) -> str | None:
-    if not values:
-        return None
-    scheme, _, token = values[0].partition(" ")
-    return token.strip() if len(values) == 1 and scheme.lower() == _BEARER else ""

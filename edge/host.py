@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from websockets.http11 import Request
-
 from edge.actions import CatchUp, FindCursor, FindStanding, Forgo, Hear, Leave, MoveCursor, Prove, Register, Watch
 from edge.feed import Hearing
 from edge.forwarded import Proxies
 from edge.gate import Gate
 from edge.position import Position
+from edge.upgrade import Asked
 from router.crowd import Turns
 from router.cursors import CursorKey
 from router.settings import Settings
@@ -35,7 +34,7 @@ class Host(Protocol):
     def opened(self, connection: Connection) -> None:
         """A socket is there."""
 
-    def requested(self, connection: Connection, request: Request) -> None:
+    def requested(self, connection: Connection, request: Asked) -> None:
         """A request was answered with 101; its facts are the session's, but for what a judge of tokens may ask for."""
 
     def verify(self, connection: Connection, token: str) -> None:

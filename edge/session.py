@@ -64,13 +64,13 @@ from edge.client_frames import (
 from edge.closes import Close, Closing
 from edge.feed import Feed
 from edge.frames import Bye, Error, Extended, Pong, ServerFrame, Unsubscribed, Welcome, encode
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.origins import is_allowed
 from edge.places import Places, own_cursor
 from edge.position import Outlet, Position
 from edge.rivals import Rivals
 from edge.term import in_frame
 from edge.token_life import TokenLife
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from edge.wishes import merged, with_topic, without_topic
 from router.cursors import CursorKey
 from router.settings import Settings

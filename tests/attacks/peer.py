@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 import anyio
 
-from edge.handshake import PATH, SUBPROTOCOL
+from edge.upgrade import PATH, SUBPROTOCOL
 
 Address = tuple[str, int]
 

@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 from websockets.http11 import Request
 
 from edge.connection import Connection
-from edge.handshake import Upgrade
 from edge.host import Host
 from edge.session import Session
+from edge.upgrade import Upgrade
 from router.settings import Settings
 
 FRAME_MAX_BYTES: Final = 200

@@ -14,7 +14,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from edge.closes import Close
-from edge.handshake import PATH
+from edge.upgrade import PATH
 from tests.fuzz.inputs import cut
 from tests.fuzz.lone_edge import FRAME_MAX_BYTES, Lone
 

@@ -13,8 +13,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from edge.client_frames import BadFrame, query_options
-from edge.handshake import PATH, read_bearer
 from edge.origins import is_allowed
+from edge.upgrade import PATH, read_bearer
 from tests.fuzz.inputs import cut
 from tests.fuzz.lone_edge import Lone
 
@@ -32,8 +32,16 @@ _GOOD: Final = (
     "Sec-WebSocket-Protocol: other, pushway.v1\r\nOrigin: http://edge\r\nAuthorization: Bearer a.b.c\r\n\r\n"
 ).encode()
 
+_USUAL: Final = _GOOD.replace(b"other, ", b"")
+
 SEEDS: Final = (
     b"\x00" + _GOOD,
+    b"\x00" + _USUAL,
+    b"\x01" + _USUAL.replace(b"Host: edge:8002", b"Host: edge\r\nhost: edge"),
+    b"\x02" + _USUAL.replace(b"topics=a,b", b"topics=#a"),
+    b"\x03" + _USUAL.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    b"\x04" + _USUAL.replace(b"Host", b"Content-Length: 1\r\nHost"),
+    b"\x05" + _USUAL.replace(b": 13", b": 13 "),
     b"\x01" + _GOOD + b"\x81\x82\x00\x00\x00\x00{}",
     b"\x02" + _GOOD.replace(b"GET", b"POST"),
     b"\x03" + _GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"),

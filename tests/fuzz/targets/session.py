@@ -12,8 +12,8 @@ from edge.actions import Action, Actions, Disconnect, FindCursor, Hear, Register
 from edge.closes import Close
 from edge.feed import Feed
 from edge.frames import text_frame
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.session import Session, State
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.settings import Settings
 from router.targets import ALL
 from tests.unit.edge.outlets import KeptOutlet, feed

@@ -25,11 +25,11 @@ from edge.actions import Action, Actions, FindCursor, MoveCursor, Register, Send
 from edge.actions import CatchUp as Behind
 from edge.catch_up import CatchUp
 from edge.delivery import Delivery
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.heads import READERS, Heads
 from edge.position import Position
 from edge.resync import Resync
 from edge.session import Session
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.collapse import Ahead, collapsed, latest_ends
 from router.errors import PushwayError
 from router.lines import build_frame, build_line

@@ -19,9 +19,9 @@ from edge.actions import (
     Send,
 )
 from edge.closes import Closing
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.places import Places
 from edge.session import Session
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.cursors import CursorKey
 from router.settings import Settings
 from router.targets import ALL

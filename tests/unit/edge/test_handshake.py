@@ -5,7 +5,8 @@ from __future__ import annotations
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
-from edge.handshake import PATH, Handshake
+from edge.handshake import Handshake
+from edge.upgrade import PATH
 
 REQUEST = (
     f"GET {PATH} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -17,9 +17,9 @@ from edge.actions import (
     Watch,
 )
 from edge.closes import Close
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
 from edge.session import Session
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.cursors import CursorKey
 from router.targets import ALL
 from tests.unit.edge.outlets import feed

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.actions import Challenge, FindCursor, Prove
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.ledger import Ledger, Write
 from edge.replaced import Replaced, come, hear, tell
 from edge.session import Session, State
 from edge.sessions import Sessions
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.settings import Settings
 from tests.unit.edge.outlets import KeptOutlet, feed
 

@@ -19,9 +19,9 @@ from edge.actions import (
     Verify,
 )
 from edge.closes import Close
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.position import Verdict
 from edge.session import Session, State
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from tests.unit.edge.outlets import feed
 from tests.unit.edge.stages import (
     NODE,

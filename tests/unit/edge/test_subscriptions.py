@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.actions import FIND_STANDING, Actions, CatchUp, FindCursor, Forgo, Hear, Leave, MoveCursor
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.session import Session
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.cursors import CursorKey
 from router.grants import covers
 from router.settings import Settings

@@ -15,8 +15,8 @@ from edge.actions import (
 )
 from edge.closes import Close
 from edge.frames import Expiring, encode
-from edge.handshake import SUBPROTOCOL, Upgrade
 from edge.session import Session, State
+from edge.upgrade import SUBPROTOCOL, Upgrade
 from router.settings import Settings
 from tests.unit.edge.outlets import KeptOutlet
 from tests.unit.edge.stages import (
