@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import anyio
 
@@ -161,16 +163,23 @@ class Peer:
         self._first = await self.hear()
         return self._first is not None and self._first[0] == TEXT
 
-    async def ending(self, answer: bool = True) -> Ending:
-        """Read on until the edge ends the connection, and say how; answer its close frame."""
+    async def ending(self, answer: bool = True, heard: Callable[[dict[str, Any]], None] | None = None) -> Ending:
+        """Read on until the edge ends the connection, and say how; answer its close frame.
+
+        Args:
+            answer: whether to answer its close frame.
+            heard: is told of each frame that it has said.
+        """
         try:
-            while (heard := self._first or await self.hear()) is not None:
+            while (came := self._first or await self.hear()) is not None:
                 self._first = None
-                if heard[0] == CLOSE:
+                if came[0] == CLOSE:
                     if answer:
                         with suppress(OSError):
-                            await self.say(frame(CLOSE, heard[1][:2]))
-                    return Ending(code=int.from_bytes(heard[1][:2], "big"))
+                            await self.say(frame(CLOSE, came[1][:2]))
+                    return Ending(code=int.from_bytes(came[1][:2], "big"))
+                if heard is not None and came[0] == TEXT:
+                    heard(json.loads(came[1]))
         except OSError:
             pass
         return Ending(status=self.status if self.status != 101 else None)
@@ -191,13 +200,20 @@ class Peer:
 
     async def answer(self) -> Ending:
         """Return what the edge says to what is no WebSocket: a status, or nothing before it ends the connection."""
-        try:
+        words = (await self.answers()).split(b" ", 2)
+        return Ending(status=int(words[1])) if len(words) > 1 else Ending()
+
+    @property
+    def said(self) -> bytes:
+        """What has been read of an answer so far."""
+        return self._read
+
+    async def answers(self) -> bytes:
+        """Return all that is said until the other end ends the connection."""
+        with suppress(OSError):
             while await self._more():
                 pass
-        except OSError:
-            return Ending()
-        words = self._read.split(b" ", 2)
-        return Ending(status=int(words[1])) if len(words) > 1 else Ending()
+        return self._read
 
     async def cut_off(self, until: anyio.Event) -> Ending:
         """Read nothing until the edge has reset the connection, or for as long as that is wished."""
@@ -206,6 +222,11 @@ class Peer:
                 break
             await anyio.sleep(_LOOK_S)
         return Ending()
+
+    def finish(self) -> None:
+        """Say that nothing more comes; nothing happens where the other end has gone."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
 
     def close(self, *, reset: bool = False) -> None:
         """Close the socket; with `reset` the kernel forgets the connection at once."""

@@ -8,7 +8,7 @@ from typing import Final
 from rich.table import Table
 
 from tests.attacks.stand import Outcome
-from tests.attacks.target import Attack
+from tests.attacks.target import GOT_IN, Attack
 
 FLOOR_MIB: Final = 16.0
 """What an edge grows by in any case while its allocator finds room: several attacks of a second reach it with nothing held."""
@@ -67,5 +67,9 @@ def faults(outcome: Outcome, attack: Attack) -> Iterator[str]:
         yield f"the edge wrote {outcome.log_lines} lines"
     if strange := set(outcome.codes) - attack.codes:
         yield f"the edge closed with {sorted(strange)}"
+    if let_in := {what: count for what, count in outcome.seen.items() if what.startswith(GOT_IN)}:
+        yield in_words(let_in)
+    if missing := [what for what in attack.reached if not outcome.seen.get(what)]:
+        yield f"the attack did not get as far as {missing}"
     if not any(name.startswith(attack.counted) for name in outcome.rose):
         yield f"none of {attack.counted} rose"

@@ -9,25 +9,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
+import jwt
 import msgspec
+from anyio.from_thread import start_blocking_portal
+from redis.asyncio import Redis
 
 from router.auth.keyfile import load_or_make
 from router.auth.tokens import Claims, TokenRules, issue
 from router.keys import Keys
 from router.timed_redis import TimedRedis
+from tests.attacks.doors import Doors
 from tests.attacks.figures import Memory, Served, begin_peak, counters, peak_mib, resident_mib, rises
 from tests.attacks.honest import Ready, Wanted
+from tests.attacks.lures import Lures
 from tests.attacks.target import MANY, ONE, Attack, Target
-from tests.stack import Stack
+from tests.integration.hostile.test_tokens import forgeries
+from tests.issuers import forge_hmac, pem
+from tests.stack import API_KEY, Stack
 
 HONEST: Final = 500
 
@@ -94,10 +102,18 @@ class Stand:
         folder: for all data and logs.
         honest: how many clients.
         settings: settings that shall be neither what `GUARD` says nor the default.
+        callback: the edge asks a service of the attacker's who the bearer of a token is.
     """
 
-    def __init__(self, folder: Path, *, honest: int = HONEST, settings: Mapping[str, Any] | None = None) -> None:
-        self.stack = Stack(folder, edges=1, settings={**GUARD, **(settings or {})})
+    def __init__(
+        self, folder: Path, *, honest: int = HONEST, settings: Mapping[str, Any] | None = None, callback: bool = False
+    ) -> None:
+        self._closing = ExitStack()
+        self._lures = Lures()
+        portal = self._closing.enter_context(start_blocking_portal())
+        self._closing.enter_context(portal.wrap_async_context_manager(self._lures.run()))
+        way = {"auth_by": "http", "auth_callback_url": self._lures.service_url} if callback else {}
+        self.stack = Stack(folder, edges=1, settings={**GUARD, **way, **(settings or {})})
         self._honest = [f"honest-{number}" for number in range(honest)]
         self._clients: subprocess.Popen[str]
         self._attackers: list[str] = []
@@ -110,15 +126,62 @@ class Stand:
     @asynccontextmanager
     async def target(self, sources: Sequence[str] = ONE, scale: float = 1.0) -> AsyncIterator[Target]:
         """Yield the edge as an attack's target."""
-        settings = self.stack.settings
         port = int(self.stack.edge_urls[0].rpartition(":")[2].partition("/")[0])
-        stream = Keys(settings.prefix, 0).intake()
-        async with TimedRedis.from_url(settings.redis_url, protocol=2) as redis:
+        async with TimedRedis.from_url(self.stack.settings.redis_url, protocol=2) as redis:
+            yield Target(HOST, port, self._attackers, self._doors(redis), sources, scale)
 
-            async def append(fields: Mapping[str, str]) -> None:
-                await redis.xadd(stream, dict(fields.items()))
+    def _doors(self, redis: Redis) -> Doors:
+        settings = self.stack.settings
+        keys = Keys(settings.prefix, 0)
 
-            yield Target(HOST, port, self._attackers, append, sources, scale)
+        async def append(fields: Mapping[str, str]) -> None:
+            await redis.xadd(keys.intake(), dict(fields.items()))
+
+        async def append_fast(fields: Mapping[str, str]) -> None:
+            await redis.xadd(keys.fast(), dict(fields.items()))
+
+        async def dead() -> int:
+            newest = await redis.xrevrange(keys.dead(), count=1)
+            return int((await redis.xinfo_stream(keys.dead()))["entries-added"]) if newest else 0
+
+        return Doors(
+            append=append,
+            append_fast=append_fast,
+            dead=dead,
+            api_port=settings.api_port,
+            api_key=API_KEY,
+            sign=self._sign,
+            forgeries=(*forgeries(settings, self._lures.trap_url), *self._worthless()),
+            trap_url=self._lures.trap_url,
+        )
+
+    def _sign(self, user: str, **claims: object) -> str:
+        settings = self.stack.settings
+        key, now = load_or_make(settings.auth_key_file), int(time.time())
+        usual = {"iss": settings.token_issuer, "aud": settings.token_audience, "sub": user, "jti": user, "topics": ["*"]}
+        said = usual | {"iat": now, "exp": now + _TOKEN_TTL_S} | claims
+        kept = {name: value for name, value in said.items() if value is not None}
+        return jwt.encode(kept, key.private, algorithm="EdDSA", headers={"kid": key.kid})
+
+    def _worthless(self) -> Iterator[str]:
+        """Yield tokens that are signed well and hold for somebody else, or not now; and one whose secret is the public key."""
+        now = int(time.time())
+        other: dict[str, tuple[object, ...]] = {
+            "exp": (now - 3_600, None),
+            "nbf": (now + 3_600,),
+            "iat": (now + 3_600,),
+            "jti": (None,),
+            "aud": ("other", None),
+            "iss": ("https://other.example", None),
+        }
+        for name, values in other.items():
+            yield from (self._sign("mallory", **{name: value}) for value in values)
+        settings = self.stack.settings
+        key = load_or_make(settings.auth_key_file)
+        said = {"iss": settings.token_issuer, "aud": settings.token_audience, "sub": "m", "jti": "j", "exp": now + 600}
+        raw = key.private.public_key().public_bytes_raw()
+        for secret in (raw, pem(key.private), urlsafe_b64encode(raw)):
+            yield forge_hmac({"alg": "HS256", "kid": key.kid}, said, secret)
 
     async def quiet(self, seconds: float) -> Served:
         """Return how the honest are served while nobody attacks."""
@@ -131,8 +194,11 @@ class Stand:
 
         It takes longer on a machine so busy that the attack has not shown by then.
         """
+        if attack.prepare is not None:
+            for target in targets:
+                await attack.prepare(target)
         await anyio.to_thread.run_sync(self._window)
-        metrics, lines = await self._metrics(), self._log_lines()
+        metrics, lines, visits = await self._metrics(), self._log_lines(), self._lures.visits
         before_mib, cpu_s, began_s = resident_mib(self.edge_pid), self._cpu_s(), time.monotonic()
         begin_peak(self.edge_pid)
         until = anyio.Event()
@@ -146,6 +212,8 @@ class Stand:
         cpu = (self._cpu_s() - cpu_s) / took_s
         served = await anyio.to_thread.run_sync(self._window)
         await self._settle(metrics)
+        if self._lures.visits > visits:
+            targets[0].got_in("whom the attacker named was asked")
         memory = Memory(before_mib=before_mib, peak_mib=peak_mib(self.edge_pid), after_mib=resident_mib(self.edge_pid))
         return Outcome(
             attack=attack.name,
@@ -238,6 +306,7 @@ class Stand:
         self._clients.kill()
         self._clients.wait()
         self.stack.__exit__(kind, exc, trace)
+        self._closing.close()
 
 
 SPREADS: Final[Mapping[str, Sequence[str]]] = {"one": ONE, "many": MANY}

@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import cycle
 from typing import Any, Final
+from uuid import uuid4
 
 import anyio
+import httpx
 
+from tests.attacks.doors import Doors
 from tests.attacks.peer import Ending, Peer
 
 ONE: Final = ("127.0.2.1",)
@@ -26,8 +29,12 @@ ONE: Final = ("127.0.2.1",)
 MANY: Final = tuple(f"127.0.{net}.{host}" for net in range(3, 7) for host in range(1, 251))
 """Where one from a thousand addresses does."""
 
+GOT_IN: Final = "got in: "
+"""How what an attacker has seen begins, where it is what nobody must be able to do."""
+
 _BEAT_S: Final = 0.01
 _AT_ONCE: Final = 512
+_API_TIMEOUT_S: Final = 10
 
 
 class NotLoopback(ValueError):
@@ -43,11 +50,12 @@ class Target:
         port: its port.
         tokens: good ones, of users that the attacker may be; the honest are others.
         sources: the addresses that the attack comes from, in turn.
-        append: appends an entry to `in`, as a producer would whose messages an attacker may hear.
+        doors: what else of Pushway an attacker reaches.
         scale: how large the attack is to be, 1 being what the script does; tests make it smaller.
 
     Attributes:
         seen: what came of the connections, as the attacker sees it.
+        own: a name that nobody else has.
 
     Raises:
         NotLoopback: for a host on another machine.
@@ -56,10 +64,11 @@ class Target:
     host: str
     port: int
     tokens: Sequence[str]
-    append: Callable[[Mapping[str, str]], Awaitable[None]]
+    doors: Doors
     sources: Sequence[str] = ONE
     scale: float = 1.0
     seen: Counter[str] = field(default_factory=Counter)
+    own: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
         if not ip_address(self.host).is_loopback:
@@ -75,6 +84,19 @@ class Target:
         """Return the next good token."""
         return next(self._tokens)
 
+    async def append(self, fields: Mapping[str, str]) -> None:
+        """Append an entry to `in`, as a producer would whose messages an attacker may hear."""
+        await self.doors.append(fields)
+
+    @asynccontextmanager
+    async def api(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Yield a client of the API, with a good key, from the next address."""
+        transport = httpx.AsyncHTTPTransport(local_address=next(self._from))
+        headers = {"authorization": f"Bearer {self.doors.api_key}", "content-type": "application/json"}
+        url = f"http://{self.host}:{self.doors.api_port}"
+        async with httpx.AsyncClient(transport=transport, base_url=url, headers=headers, timeout=_API_TIMEOUT_S) as http:
+            yield http
+
     async def peer(self, **how: int) -> Peer:
         """Return a connection from the next address.
 
@@ -84,7 +106,16 @@ class Target:
         self.seen["connects"] += 1
         return await Peer.dial((next(self._from), 0), (self.host, self.port), **how)
 
-    async def guest(self, query: str = "", **how: int) -> Peer | None:
+    async def dial(self, port: int) -> Peer:
+        """Return a connection from the next address to another door.
+
+        Raises:
+            OSError: when it is refused.
+        """
+        self.seen["connects"] += 1
+        return await Peer.dial((next(self._from), 0), (self.host, port))
+
+    async def guest(self, query: str = "", *, token: str | None = None, **how: int) -> Peer | None:
         """Return a connection that has come in with a good token; None where it was not let in, which is counted.
 
         Raises:
@@ -93,7 +124,7 @@ class Target:
         peer = await self.peer(**how)
         with ExitStack() as closing:
             closing.enter_context(peer)
-            if await peer.welcomed(self.token(), query):
+            if await peer.welcomed(token or self.token(), query):
                 closing.pop_all()
                 return peer
             self.note(await peer.ending())
@@ -102,6 +133,23 @@ class Target:
     def note(self, ending: Ending) -> None:
         """Count how a connection ended."""
         self.seen[str(ending)] += 1
+
+    def got_in(self, what: str) -> None:
+        """Count what nobody must be able to do."""
+        self.seen[GOT_IN + what] += 1
+
+    async def listen(self, user: str) -> None:
+        """Be a user whom nobody may send anything to, until cancelled: what comes got in."""
+
+        def judge(said: Mapping[str, Any]) -> None:
+            if said["type"] == "message":
+                self.got_in(f"a message to {user}")
+
+        peer = await self.guest(token=self.doors.sign(user))
+        if peer is not None:
+            with peer:
+                self.seen["listeners"] += 1
+                await peer.ending(heard=judge)
 
     async def hold(self, count: int, one: Callable[[], Awaitable[None]], until: anyio.Event) -> None:
         """Keep `count` (scaled) of `one` going at a time until told to stop: one that ends is followed by another."""
@@ -133,7 +181,7 @@ class Target:
     async def _attempt(self, one: Callable[[], Awaitable[None]]) -> None:
         try:
             await one()
-        except OSError as exc:
+        except (OSError, httpx.TransportError) as exc:
             self.seen[type(exc).__name__] += 1
             await anyio.sleep(_BEAT_S)
 
@@ -164,6 +212,9 @@ class Attack:
         memory_mib: most that the edge may grow by, at the scale 1, beside `floor_mib`.
         because: where that figure comes from.
         seconds_min: the shortest time in which it shows.
+        reached: what its doors answer it with; each is seen, or it was not there.
+        prepare: what has to stand there before it begins.
+        callback: the edge asks a service of the attacker's who the bearer of a token is (`auth_by` `http`).
     """
 
     name: str
@@ -175,3 +226,6 @@ class Attack:
     memory_mib: float
     because: str
     seconds_min: float = 1.0
+    reached: tuple[str, ...] = ()
+    prepare: Callable[[Target], Coroutine[Any, Any, None]] | None = None
+    callback: bool = False

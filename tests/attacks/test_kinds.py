@@ -7,7 +7,7 @@ same for longer and at full size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from unittest.mock import AsyncMock
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,13 +26,16 @@ SETTINGS = {"connect_timeout_s": 1.0, "close_timeout_s": 1.0}
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """Yield the stand that all attacks of this file share."""
-    with Stand(tmp_path_factory.mktemp("attacks"), settings=SETTINGS) as made:
+def stand(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """Yield the stand that all attacks of this file share, but for those on the service that an edge asks."""
+    with Stand(tmp_path_factory.mktemp("attacks"), settings=SETTINGS, callback=request.param) as made:
         yield made
 
 
-@pytest.mark.parametrize("name", KINDS)
+CASES = [(attack.callback, name) for name, attack in KINDS.items()]
+
+
+@pytest.mark.parametrize(("stand", "name"), CASES, indirect=["stand"], ids=KINDS, scope="module")
 async def test_kind(stand: Stand, name: str) -> None:
     """No honest client is disconnected or misses a message; memory, close codes, metrics and log are as they are said to be."""
     attack = KINDS[name]
@@ -47,4 +50,4 @@ async def test_kind(stand: Stand, name: str) -> None:
 def test_no_other_machine() -> None:
     """There is no attack on a host that is not this one."""
     with pytest.raises(NotLoopback, match=r"192\.0\.2\.1 is not this machine"):
-        Target("192.0.2.1", 80, ["token"], AsyncMock())
+        Target("192.0.2.1", 80, ["token"], Mock())

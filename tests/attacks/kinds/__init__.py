@@ -9,6 +9,7 @@ from tests.attacks.kinds import (
     bad_tokens,
     bombs,
     bursts,
+    callback_answers,
     connects,
     dear_tokens,
     fat_handshakes,
@@ -17,12 +18,20 @@ from tests.attacks.kinds import (
     half_frames,
     half_open,
     hostile_producer,
+    hostile_subscriber,
+    json_bombs,
     malformed,
+    odd_ids,
+    operators,
     oversized,
     slow_handshakes,
     slow_readers,
     slow_replays,
+    smuggled_posts,
+    smuggled_upgrades,
+    ssrf,
     subscribes,
+    token_confusion,
 )
 from tests.attacks.target import Attack
 
@@ -33,6 +42,8 @@ _ALL: Final = (
     *(frames.FRAMES, frames.PINGS, frames.PONGS, frames.FRAGMENTS, frames.BELOW),
     *(malformed.ATTACK, dear_tokens.ATTACK, hostile_producer.ATTACK),
     *(oversized.ATTACK, bombs.ATTACK, subscribes.ATTACK),
+    *(smuggled_upgrades.ATTACK, smuggled_posts.ATTACK, odd_ids.ATTACK, operators.ATTACK, json_bombs.ATTACK),
+    *(token_confusion.ATTACK, ssrf.ATTACK, hostile_subscriber.ATTACK, callback_answers.ATTACK),
 )
 
 KINDS: Final[Mapping[str, Attack]] = {attack.name: attack for attack in _ALL}

@@ -48,7 +48,7 @@ async def _listen(target: Target) -> None:
     with peer:
         while (heard := await peer.hear()) is not None:
             if json.loads(heard[1] or b"{}").get("type") == "message":
-                target.seen["forged"] += 1
+                target.got_in("a forged message")
 
 
 ATTACK: Final = Attack(

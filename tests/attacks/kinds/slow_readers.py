@@ -11,7 +11,7 @@ import anyio
 from tests.attacks.peer import TEXT, frame
 from tests.attacks.target import Attack, Target
 
-AT_A_TIME: Final = 200
+AT_A_TIME: Final = 1_000
 A_SECOND: Final = 40
 BODY_BYTES: Final = 60_000
 _RECEIVE_BYTES: Final = 4_096
@@ -39,7 +39,7 @@ async def run(target: Target, until: anyio.Event) -> None:
 
 ATTACK: Final = Attack(
     name="slow-readers",
-    about=f"{AT_A_TIME} subscribers of a topic with {A_SECOND} messages of 60 KB a second, who read nothing",
+    about=f"{AT_A_TIME:,} subscribers of a topic with {A_SECOND} messages of 60 KB a second, who read nothing",
     limits=("send_buffer_soft_bytes", "send_buffer_soft_s", "send_buffer_max_bytes", "close_timeout_s"),
     run=run,
     codes=frozenset({"4001", "4002", "4005", "4007"}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Final
-from uuid import uuid4
 
 import anyio
 
@@ -17,15 +16,19 @@ _RECEIVE_BYTES: Final = 4_096
 _AFTER_S: Final = 5.0
 
 
-async def run(target: Target, until: anyio.Event) -> None:
-    """Store much, then keep so many who have missed all of it and do not read."""
-    topic = f"replay-{uuid4().hex}"
+async def store(target: Target) -> None:
+    """Have so much retained. Who attacks an edge cannot do that, so it is there before."""
     body = json.dumps("x" * BODY_BYTES)
     for _ in range(target.many(STORED)):
-        await target.append({"to": f"topic:{topic}", "body": body})
+        await target.append({"to": f"topic:{target.own}", "body": body})
+
+
+async def run(target: Target, until: anyio.Event) -> None:
+    """Keep so many who have missed all of it and do not read."""
+    query = f"?topics={target.own}&since=topic:{target.own}:0"
 
     async def one() -> None:
-        guest = await target.guest(f"?topics={topic}&since=topic:{topic}:0", receive_bytes=_RECEIVE_BYTES)
+        guest = await target.guest(query, receive_bytes=_RECEIVE_BYTES)
         if guest is not None:
             with guest:
                 with anyio.move_on_after(_AFTER_S):
@@ -44,4 +47,5 @@ ATTACK: Final = Attack(
     counted=("pushway_replayed_total",),
     memory_mib=250.0,
     because="a send buffer of 1 MiB each, and a fifth for the allocator",
+    prepare=store,
 )

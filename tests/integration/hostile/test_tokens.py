@@ -73,10 +73,10 @@ def _part(said: object) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _headers(trap: Trap) -> list[dict[str, Any]]:
+def _headers(url: str) -> list[dict[str, Any]]:
     """Return what is added to a header; where it replaces the key or the algorithm, that is another one."""
     return [
-        *({name: trap.url} for name in ("jku", "x5u")),
+        *({name: url} for name in ("jku", "x5u")),
         {"jku": "file:///etc/passwd", "kid": "../../../../etc/passwd"},
         {"jwk": json.loads(json.dumps(jwk(RSA_KEY, kid="own")))},
         {"x5c": ["MIIB"], "x5t": "AAAA"},
@@ -92,15 +92,15 @@ def _headers(trap: Trap) -> list[dict[str, Any]]:
     ]
 
 
-def _tokens(edge: Edge, trap: Trap) -> list[str]:
-    """Return tokens of which none may let anybody in."""
-    key, now = load_or_make(edge.settings.auth_key_file), int(time.time())
+def forgeries(settings: Settings, url: str) -> list[str]:
+    """Return tokens of which none may let anybody in; some name an address, which nobody is to ask."""
+    key, now = load_or_make(settings.auth_key_file), int(time.time())
     said = {"iss": "pushway", "aud": "pushway", "sub": "mallory", "jti": "j", "iat": now, "exp": now + 600}
     good = jwt.encode(said, key.private, algorithm="EdDSA", headers={"kid": key.kid})
     _, body, signature = good.split(".")
     return [
         # With the signature of another header: whatever the header asks for, it is not signed.
-        *(f"{_part({'alg': 'EdDSA', 'kid': key.kid, 'typ': 'JWT'} | more)}.{body}.{signature}" for more in _headers(trap)),
+        *(f"{_part({'alg': 'EdDSA', 'kid': key.kid, 'typ': 'JWT'} | more)}.{body}.{signature}" for more in _headers(url)),
         *(f"{_part({'alg': 'none', 'kid': key.kid})}.{body}.{end}" for end in ("", signature, "AA")),
         *(sign(said, RSA_KEY, "RS256", kid=key.kid), sign(said, ED_KEY, "EdDSA", kid=key.kid), sign(said, ED_KEY, "EdDSA")),
         *(f"{good}.{signature}", f"{good}..", f".{good}", f"{good}A", good[:-1], good.replace(".", ".."), f"{good} {good}"),
@@ -113,7 +113,7 @@ def _tokens(edge: Edge, trap: Trap) -> list[str]:
 async def test_no_token_but_a_good_one_lets_anybody_in(edge: Edge, trap: Trap) -> None:
     """By header and by frame; no address in a token is asked, and a good one is as good as before."""
     before = trap.visits
-    for token in _tokens(edge, trap):
+    for token in forgeries(edge.settings, trap.url):
         async with edge.open() as client:
             await client.send(type="connect", token=token)
             assert (await client.closed())[0] in TURNED_AWAY, token[:200]
@@ -159,7 +159,7 @@ async def test_other_ways_let_nobody_in_either(valkey_server: EmbeddedValkey, tm
             sign(payload(), ED_KEY, "EdDSA", kid="x", jku=trap.url),
             sign(payload(), ED_KEY, "EdDSA", jwk=json.loads(json.dumps(jwk(ED_KEY)))),
             jwt.encode(payload(), "", algorithm="none"),
-            *_tokens(edge, trap)[:8],
+            *forgeries(edge.settings, trap.url)[:8],
         ]
         for token in forged:
             async with edge.open(token) as client:
