@@ -63,13 +63,14 @@ class Api:
 async def serving(site: Site) -> AsyncIterator[Api]:
     """Yield the API of a site."""
     settings = site.settings.model_copy(update={"api_key": KEY})
-    port, stop = free_ports(), anyio.Event()
+    port = free_ports()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         inbox, cursors = Inbox(mongo, settings), Cursors(mongo, settings)
         stores = Stores(redis, inbox, cursors, Subscriptions(mongo, settings), Later(mongo, settings))
         app = api_app(settings, Health(), stores, Append(redis, inbox, settings), Keyring(settings.api_key))
-        await tasks.start(serve_http, app, "127.0.0.1", port, stop)
+        await tasks.start(serve_http, app, "127.0.0.1", port, anyio.Event())
         api = Api(site, f"http://127.0.0.1:{port}", cursors)
         yield api
         await api.client.aclose()
-        stop.set()
+        # Cut off: that an HTTP server ends calmly takes it a tenth of a second, and is tested once, elsewhere.
+        tasks.cancel_scope.cancel()

@@ -71,16 +71,16 @@ class AppendSite:
 async def appending_to(site: Site, **changes: Any) -> AsyncIterator[AppendSite]:  # noqa: ANN401 - settings
     """Yield the site with an API of its own connections; nobody collects unless the test lets an owner work."""
     settings = site.settings.model_copy(update={"api_key": KEY} | changes)
-    port, stop = free_ports(), anyio.Event()
+    port = free_ports()
     async with open_mongo(settings) as mongo, open_redis(settings) as redis, anyio.create_task_group() as tasks:
         app = http_app(ABOUT, {POST_MESSAGES: Append(redis, Inbox(mongo, settings), settings).post}, keyring=Keyring(KEY))
-        await tasks.start(serve_http, app, "127.0.0.1", port, stop)
+        await tasks.start(serve_http, app, "127.0.0.1", port, anyio.Event())
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", trust_env=False, headers=headers, timeout=60
         ) as client:
             yield AppendSite(site, client)
-        stop.set()
+        tasks.cancel_scope.cancel()  # see api_site.py
 
 
 @asynccontextmanager

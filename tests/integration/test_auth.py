@@ -50,15 +50,15 @@ async def _auth(folder: Path, **changes: object) -> AsyncIterator[tuple[Settings
         "mongo_url": mongo_urls[-1],
         "mongo_database": f"auth_{port}",
     }
-    settings, health, stop = Settings.model_validate(values | changes), Health(), anyio.Event()
+    settings, health = Settings.model_validate(values | changes), Health()
     with anyio.fail_after(TIMEOUT_S):
         async with anyio.create_task_group() as tg:
-            tg.start_soon(serve, settings, health, stop)
+            tg.start_soon(serve, settings, health, anyio.Event())
             while not health.ready:  # noqa: ASYNC110 - readiness is asked for, as a balancer would
                 await anyio.sleep(0.005)
             async with httpx.AsyncClient(base_url=settings.auth_url, headers=AUTHORIZED) as client:
                 yield settings, client
-            stop.set()
+            tg.cancel_scope.cancel()  # see api_site.py
 
 
 @pytest.fixture
