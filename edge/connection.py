@@ -33,6 +33,7 @@ from edge.handshake import Failure, Handshake
 from edge.host import Host, ask
 from edge.liveness import NEVER, Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
+from edge.sender import Sender
 from edge.session import Session, State
 from edge.upgrade import read_upgrade
 from edge.usual_request import UsualRequest
@@ -46,49 +47,40 @@ _SLICE_BYTES: Final = 2_048
 """How much is looked at in one go: 340 of the smallest frames, which take some milliseconds. A client rarely says as much."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sender):
     """A client's connection to this edge, and the outlet of its session's position.
 
     Attributes:
         session: the state machine that decides.
-        out: message frames of the chunk in hand.
     """
 
     __slots__ = (
         "_address",
         "_challenge",
-        "_choked_at_s",
         "_deadline_s",
         "_deaf",
         "_heard_at_s",
         "_host",
         "_nothing_before_s",
-        "_open",
         "_peer",
         "_pinged_at_s",
         "_refusal",
         "_rest",
         "_taken",
         "_text",
-        "_transport",
         "_wire",
-        "out",
         "session",
     )
 
     def __init__(self, host: Host) -> None:
+        super().__init__()
         self._host = host
         self._wire = Handshake(host.settings.frame_max_bytes)
-        self._transport: asyncio.Transport
         self._text: bytearray | None = None
         self._challenge = b""
-        # What the protocol's state says, for the hot path: the protocol's own attributes are many and far apart in memory.
-        self._open = False
         self._heard_at_s = self._pinged_at_s = time.monotonic()
         self._deadline_s = self._heard_at_s + host.settings.connect_timeout_s
         self._nothing_before_s = 0.0
-        # Since when more waits than may for long; NEVER while that is not so.
-        self._choked_at_s = NEVER
         self._address = self._peer = ""
         self._refusal: Refusal | None = None
         self._taken = NOTHING
@@ -96,7 +88,6 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._deaf = False
         self.session = Session(host.settings, host.node, self)
-        self.out: list[bytes] = []
 
     # -- called by the event loop ------------------------------------------------------------------------------------
 
@@ -230,18 +221,13 @@ class Connection(asyncio.Protocol):
         self.session.let_go()
 
     def pause_writing(self) -> None:
-        """More than `send_buffer_soft_bytes` wait for this client, after an attempt to send them."""
-        self._choked_at_s = time.monotonic()
+        """More than `send_buffer_soft_bytes` wait for this client: the sweep is to look at it."""
         self._nothing_before_s = 0.0
-        self._mind_backlog()
+        super().pause_writing()
 
-    def resume_writing(self) -> None:
-        """It has taken most of that."""
-        self._choked_at_s = NEVER
-
-    def _mind_backlog(self) -> None:
-        if self.backlog_bytes > self._host.settings.send_buffer_max_bytes:
-            self.close(Close.SLOW_CONSUMER)
+    @property
+    def _backlog_max_bytes(self) -> int:
+        return self._host.settings.send_buffer_max_bytes
 
     @property
     def peer(self) -> str:
@@ -249,16 +235,6 @@ class Connection(asyncio.Protocol):
         return self._peer
 
     # -- called by delivery and catch-up -----------------------------------------------------------------------------
-
-    @property
-    def backlog_bytes(self) -> int:
-        """How much waits in this process to be sent."""
-        return self._transport.get_write_buffer_size()
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return not self._open
 
     @property
     def names(self) -> Collection[str]:
@@ -269,20 +245,6 @@ class Connection(asyncio.Protocol):
         """Put a frame into `out`, unless it passes this session by."""
         if not exclude or exclude not in self.session.names:
             self.out.append(frame)
-
-    def flush(self) -> int:
-        """Write the frames in `out` in one go, and return how many those were."""
-        count, data = len(self.out), b"".join(self.out)
-        self.out.clear()
-        self.write(data)
-        return count
-
-    def write(self, data: bytes) -> None:
-        """Write frames, unless the closing handshake has begun."""
-        if self._open:
-            self._transport.write(data)
-            if self._choked_at_s is not NEVER:
-                self._mind_backlog()
 
     def overfull(self) -> None:
         """More waits for the head than may."""
