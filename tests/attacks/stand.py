@@ -49,6 +49,9 @@ _CLIENTS_AN_ADDRESS: Final = 2
 _ATTACKERS: Final = 2_000
 _TOKEN_TTL_S: Final = 3_600
 _SETTLED_S: Final = 0.5
+_PREPARED_S: Final = 2.0
+"""How long the store may take to have on its disk what an attack needs there; the honest wait for that, attacked or not."""
+
 _SHOWN_S: Final = 20.0
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -183,8 +186,12 @@ class Stand:
         for secret in (raw, pem(key.private), urlsafe_b64encode(raw)):
             yield forge_hmac({"alg": "HS256", "kid": key.kid}, said, secret)
 
-    async def quiet(self, seconds: float) -> Served:
-        """Return how the honest are served while nobody attacks."""
+    async def quiet(self, seconds: float, attack: Attack | None = None, targets: Sequence[Target] = ()) -> Served:
+        """Return how the honest are served while nobody attacks, with all there that the attack needs."""
+        if attack is not None and attack.prepare is not None:
+            for target in targets:
+                await attack.prepare(target)
+            await anyio.sleep(_PREPARED_S)
         await anyio.to_thread.run_sync(self._window)
         await anyio.sleep(seconds)
         return await anyio.to_thread.run_sync(self._window)
@@ -194,9 +201,6 @@ class Stand:
 
         It takes longer on a machine so busy that the attack has not shown by then.
         """
-        if attack.prepare is not None:
-            for target in targets:
-                await attack.prepare(target)
         await anyio.to_thread.run_sync(self._window)
         metrics, lines, visits = await self._metrics(), self._log_lines(), self._lures.visits
         before_mib, cpu_s, began_s = resident_mib(self.edge_pid), self._cpu_s(), time.monotonic()

@@ -39,8 +39,8 @@ CASES = [(attack.callback, name) for name, attack in KINDS.items()]
 async def test_kind(stand: Stand, name: str) -> None:
     """No honest client is disconnected or misses a message; memory, close codes, metrics and log are as they are said to be."""
     attack = KINDS[name]
-    quiet = await stand.quiet(0.5)
     async with stand.target(ONE, SCALE) as one, stand.target(MANY, SCALE) as many:
+        quiet = await stand.quiet(0.5, attack, (one, many))
         outcome = await stand.undergo(attack, (one, many), SECONDS, quiet)
     assert list(faults(outcome, attack)) == [], outcome
     assert outcome.seen["connects"] > 0
