@@ -10,6 +10,7 @@ from ssl import SSLContext
 from typing import Any, ClassVar, Final, cast
 from urllib.parse import urlsplit
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -65,6 +66,14 @@ class _ToPrimary(AbstractConnection):
         self.driver_info = self.lib_name = self.lib_version = None
         self._sent = b""
         self._replies: Replies | None = None
+
+    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 - the driver's signature
+        """Return a command in the protocol: in one go, where the driver would make a new text for every argument."""
+        try:
+            return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
+        except (AttributeError, TypeError):  # a name in bytes; what the driver alone can write, or refuses
+            packed: list[bytes] = super().pack_command(*args)
+            return packed
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: ANN401 - the driver's signature
         self._sent = (command if type(command) is bytes else b"".join(command[:_HEAD_PARTS]))[:_HEAD_MAX]
