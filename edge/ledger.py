@@ -42,8 +42,8 @@ class Ledger:
     """What is to be written of one shard's routes.
 
     Args:
-        renew_s: longest time from a route's write to its renewal. Each is drawn between about half of it and the whole, so that
-            routes written in one burst (Redis is back) are not renewed in one.
+        renew_s: longest time from a route's write to its renewal. Each is drawn between about three quarters of it and the
+            whole, so that routes written in one burst (Redis is back) are not renewed in one.
         draw: returns a number from 0 to 1.
     """
 
@@ -104,7 +104,7 @@ class Ledger:
         self._in_hand.pop(user, None)
         known = self._due_s.pop(user, None) is not None
         if held:
-            due_s = self._moment_before(now_s + self._renew_s * (1 + self._draw()) / 2)
+            due_s = self._moment_before(now_s + self._renew_s * (3 + self._draw()) / 4)
             self._due_s[user] = due_s
             heapq.heappush(self._heap, (due_s, user))
         return known

@@ -104,8 +104,8 @@ def test_a_burst_is_not_renewed_in_one() -> None:
     ledger = Ledger(RENEW_S, lambda: next(draws))
     for n in range(1_000):
         assert ledger.done(str(n), 0.0, held=True) is False
-    assert ledger.take(RENEW_S / 2 - 0.01, 1_000) == []
-    in_the_middle = len(ledger.take(RENEW_S * 3 / 4, 1_000))
+    assert ledger.take(RENEW_S * 0.73, 1_000) == []
+    in_the_middle = len(ledger.take(RENEW_S * 7 / 8, 1_000))
     assert 400 < in_the_middle < 600
     assert len(ledger.take(RENEW_S, 1_000)) == 1_000 - in_the_middle
 
@@ -119,7 +119,7 @@ def test_renewals_come_due_together() -> None:
     while (now_s := ledger.next_renewal_s) < math.inf:
         ledger.take(now_s, 1_000)
         moments += 1
-    assert 30 < moments < 60
+    assert 15 < moments < 30
 
 
 def test_a_removed_route_is_not_renewed() -> None:
