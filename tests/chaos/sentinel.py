@@ -47,8 +47,10 @@ class ReplicatedRedis(DebianRedis):
     def __init__(self, folder: Path, *options: str, port: int | None = None, primary_port: int | None = None) -> None:
         super().__init__(folder, *options, port=port)
         replica_of = () if primary_port is None else ("--replicaof", "127.0.0.1", str(primary_port))
+        # Otherwise a primary lets its replica wait for 5 s, in case another one comes.
+        replicating = ("--repl-diskless-sync-delay", "0", *replica_of)
         self._config = folder / "redis.conf"
-        self._config.write_text(_as_file([*redis_options(self.port, folder), *options, *replica_of]), encoding="utf-8")
+        self._config.write_text(_as_file([*redis_options(self.port, folder), *options, *replicating]), encoding="utf-8")
 
     def command(self) -> list[str]:
         """Return the command line."""

@@ -108,11 +108,10 @@ def test_wire(lan: Lan) -> None:
     a, b, c = lan.hosts
     assert arrives(a, b)  # each knows the other's hardware address now
     lan.wire.set(out_ms=200, in_ms=50)
-    there_s, back_s = travel_s(a, b), travel_s(b, a)
-    assert there_s is not None
-    assert there_s >= 0.2
-    assert back_s is not None
-    assert 0.05 <= back_s < there_s
+    # The quickest of several: each waits for its turn on a busy machine, beside its time on the wire.
+    there_s, back_s = (min(travel_s(*way) or float("inf") for _ in range(5)) for way in ((a, b), (b, a)))
+    assert 0.2 <= there_s < float("inf")
+    assert 0.05 <= back_s < 0.2
     lan.wire.set(out_loss=1)
     assert not arrives(a, b)
     assert arrives(b, a)

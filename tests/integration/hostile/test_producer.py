@@ -188,6 +188,8 @@ async def test_the_fast_lane_is_as_hard(site: Site) -> None:
                 got = await pubsub.get_message(timeout=1.0)
                 if got and got["type"] == "smessage":
                     heard += got["data"].split(b"\n")
+            # Room is made behind the batch that has been published.
+            while await _memory_of_dead(site) > DEAD_MAX_BYTES:  # noqa: ASYNC110 - Redis'
+                await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert [line.partition(b'"text":"')[2].rstrip(b'"}').decode() for line in heard] == [f"m{number}" for number in range(100)]
-    assert await _memory_of_dead(site) <= DEAD_MAX_BYTES
