@@ -17,19 +17,19 @@ from functools import partial
 from sys import intern
 from typing import Final, cast
 
-import structlog
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF
 from websockets.protocol import State as WireState
 
 from edge.actions import Action, Actions, Await, Challenge, Disconnect, Send, Verify
-from edge.closes import Close, Closing, counted_as, is_breach
+from edge.closes import Close, Closing
+from edge.ends import tell_end
 from edge.feed import Feed
 from edge.forwarded import HEADER
 from edge.frames import QUIET_PING, ping_frame
 from edge.gate import Refusal, address_of
-from edge.handshake import Failure, Handshake
+from edge.handshake import Handshake
 from edge.host import Host, ask
 from edge.liveness import NEVER, Due, Pulse
 from edge.pace import NOTHING, counted, is_too_fast
@@ -39,9 +39,7 @@ from edge.upgrade import read_upgrade
 from edge.usual_request import UsualRequest
 from router.auth.tokens import Claims
 from router.cursors import CursorKey
-from router.metrics import CLOSES, CONNECTIONS, HANDSHAKES_FAILED
-
-log = structlog.get_logger(__name__)
+from router.metrics import CONNECTIONS
 
 _SLICE_BYTES: Final = 2_048
 """How much is looked at in one go: 340 of the smallest frames, which take some milliseconds. A client rarely says as much."""
@@ -212,7 +210,7 @@ class Connection(Sender):
         self._wire.data_to_send()
         self._open = False
         self._leave()
-        self._tell_end()
+        tell_end(self._wire, self._address or self._peer)
         CONNECTIONS.dec()
         self._host.gate.leave(self._address)
         self._host.closed(self)
@@ -455,18 +453,6 @@ class Connection(Sender):
     def _leave(self) -> None:
         self._act(self.session.left())
         self._host.left(self)
-
-    def _tell_end(self) -> None:
-        """Count why the connection ended, and tell of what an operator may want to end for good."""
-        if failure := self._wire.failure:
-            HANDSHAKES_FAILED.labels(reason=failure.value).inc()
-            if failure is not Failure.LEFT:
-                log.info("handshake_failed", key=failure.value, address=self._address or self._peer)
-        elif self._wire.close_sent is not None and not self._wire.close_rcvd_then_sent:
-            code = self._wire.close_sent.code
-            CLOSES.labels(code=counted_as(code)).inc()
-            if is_breach(code):
-                log.info("client_sent_away", key=str(code), address=self._address)
 
 
 def _time_ns() -> bytes:
