@@ -290,7 +290,7 @@ class Dispatcher:
 def _count(lane: Lane, result: Dispatched) -> None:
     if not result.taken:
         return
-    _BATCH_SIZE.observe(result.taken)
+    _BATCH_SIZE.observe(result.done + result.more)
     _WAIT_SECONDS[lane].observe(result.waited_ms / 1000)
     handed_on = result.done + result.more - result.dead - result.expired - len(result.moved)
     metrics.DISPATCHED.inc(handed_on)

@@ -137,12 +137,15 @@ LATENCY_SECONDS: Final = Histogram(
 )
 BATCH_SIZE: Final = Histogram(
     "pushway_batch_size",
-    "Entries a batch of collect or dispatch, frames a chunk of the edge. Does load fill the batches, as it should?",
+    "Entries a batch of collect, messages one of dispatch, frames a chunk of the edge. Does load fill the batches, as it "
+    "should?",
     ["stage"],
     buckets=SIZES,
 )
 DEAD: Final = Counter(
-    "pushway_dead", "Entries moved to the dead-letter stream. Does somebody append what breaks a rule?", ["source"]
+    "pushway_dead",
+    "Entries, of `out` lines, moved to the dead-letter stream. Does somebody append what breaks a rule?",
+    ["source"],
 )
 
 ACCEPTED: Final = Counter("pushway_accepted", "Messages stored in MongoDB, one a target. How much is accepted?")
