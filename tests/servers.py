@@ -7,7 +7,6 @@ A restart keeps port and data. All calls block, and are quick enough to be made 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -15,6 +14,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -32,6 +32,40 @@ _POLL_S = 0.02
 # Below the range that the kernel gives to outgoing connections (from 32768): such a port could be taken by any
 # connection between a server's stop and its restart.
 _PORTS = range(15_000, 32_000)
+_SLICE = 1_000
+"""Ports of one process of tests."""
+
+
+class _Ports:
+    """The ports that this process of tests may choose from, and no other one on the machine.
+
+    A port is free from the moment it is chosen until its server listens, and while that is restarted. So two processes share no
+    slice of them, and one goes through its slice from end to end before it chooses a port again.
+    """
+
+    def __init__(self) -> None:
+        self._claim = socket.socket(socket.AF_UNIX)
+        self._range = self._own_slice()
+        self._next = self._range.start
+
+    def free(self, count: int) -> int:
+        for _ in range(2 * len(self._range)):
+            first = self._next if self._next + count <= self._range.stop else self._range.start
+            self._next = first + 1
+            if all(port_is_free(port) for port in range(first, first + count)):
+                self._next = first + count
+                return first
+        raise AssertionError(f"no {count} free ports in a row from {self._range.start} to {self._range.stop - 1}")
+
+    def _own_slice(self) -> range:
+        for first in range(_PORTS.start, _PORTS.stop, _SLICE):
+            try:
+                # A name of the kernel's, without a file; it goes with the process.
+                self._claim.bind(f"\0pushway-test-ports-{first}")
+            except OSError:
+                continue
+            return range(first, first + _SLICE)
+        return _PORTS  # more processes than slices: as well as it goes
 
 
 def port_is_free(port: int) -> bool:
@@ -45,14 +79,14 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+@cache
+def _ports() -> _Ports:
+    return _Ports()
+
+
 def free_ports(count: int = 1) -> int:
-    """Return the first of `count` free ports in a row."""
-    # A generator of its own, seeded by the system: pytest-randomly seeds the shared one, and runs side by side would agree.
-    choose = random.SystemRandom().randrange
-    while True:
-        first = choose(_PORTS.start, _PORTS.stop - count)
-        if all(port_is_free(port) for port in range(first, first + count)):
-            return first
+    """Return the first of `count` free ports in a row, which no other process of tests chooses."""
+    return _ports().free(count)
 
 
 def _runs(pid: int) -> bool:
