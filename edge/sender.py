@@ -1,8 +1,6 @@
 """The sending side of a client's socket: finished frames in, one write a chunk out, and what waits when the client is slow.
 
-It is what the hot path touches of a connection (`edge.delivery`, `edge.feed`), a thousand of them for one message to all, when
-none of them is in the processor's caches any more. So these few attributes are a base of `edge.connection.Connection`: those of
-a base come first in an object, side by side.
+It is all that the hot path touches of a connection (`edge.delivery`, `edge.feed`); `edge.connection` is built on it.
 
 It decides nothing but when a client is too slow, and knows neither the protocol nor the session.
 """
@@ -45,13 +43,8 @@ class Sender(asyncio.Protocol):
 
     def flush(self) -> int:
         """Write the frames in `out` in one go, and return how many those were."""
-        out = self.out
-        count = len(out)
-        if count == 1:  # as mostly
-            data = out.pop()
-        else:
-            data = b"".join(out)
-            out.clear()
+        count, data = len(self.out), b"".join(self.out)
+        self.out.clear()
         self.write(data)
         return count
 
