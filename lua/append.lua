@@ -1,8 +1,8 @@
--- Moves a finished batch on in one step: its lines into `out`, its heads forward, its seqs forgotten, its entries
--- acknowledged and trimmed off `in`. Whoever reads Redis sees all of it or nothing.
+-- Moves a finished batch on in one step: its lines into `out`, its heads forward, its seqs forgotten, its entries off `in`.
+-- Whoever reads Redis sees all of it or nothing.
 --
 -- KEYS[1]  lease    string: "<owner> <token>"
--- KEYS[2]  in       stream, group `collect`
+-- KEYS[2]  in       stream; the position of its group `collect` follows what is done
 -- KEYS[3]  out      stream: field `line`, one or more payload lines separated by newlines
 -- KEYS[4]  pending  hash: "<target> <id>" → seq
 -- KEYS[5]  era      hash: era
@@ -114,18 +114,16 @@ for before, head in string.gmatch(heads, '(%S+) (%S+)') do
 end
 
 local ids = parts_of(id_list, '%S+')
-local acknowledged = 0
-in_slices(ids, function(...)
-  acknowledged = acknowledged + redis.call('XACK', intake, 'collect', ...)
-end)
-if trim and #ids > 0 and acknowledged == #ids then
-  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL: the next id cannot be
-  -- computed, because a producer may choose ids up to 2^64 and a number of Lua's is exact to 2^53.
-  redis.call('XTRIM', intake, 'MINID', '=', ids[#ids])
-  redis.call('XDEL', intake, ids[#ids])
-elseif #ids > 0 then
-  -- Not all were pending: Redis has lost the end of the stream since they were taken (a failover), and what stands below the
-  -- last of them now may be new.
+local last = ids[#ids]
+if trim and last and redis.call('XDEL', intake, last) == 1 then
+  -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL; and that has told that the
+  -- last of them still stood there, so that what stands before it was taken: ids only rise.
+  redis.call('XTRIM', intake, 'MINID', '=', last)
+  -- Where the group is missing, take.lua has it made.
+  redis.pcall('XGROUP', 'SETID', intake, 'collect', last)
+elseif last then
+  -- With trim, Redis has lost the end of the stream since they were taken (a failover), and what stands below the last of them
+  -- now may be new.
   in_slices(ids, function(...)
     redis.call('XDEL', intake, ...)
   end)

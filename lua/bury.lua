@@ -1,4 +1,4 @@
--- Moves entries that could not be accepted to the dead-letter stream, whole, and acknowledges them.
+-- Moves entries that could not be accepted to the dead-letter stream, whole.
 --
 -- KEYS[1]  lease   string: "<owner> <token>"
 -- KEYS[2]  stream  where the entries are

@@ -5,13 +5,14 @@
 --
 -- KEYS[1]   lease    string: "<owner> <token>"
 -- KEYS[2]   pending  hash: "<target> <id>" → seq
--- KEYS[3]   era      hash: server, era, recovered
+-- KEYS[3]   era      hash: server, era, recovered, taken
 -- KEYS[4…]  seq      hash of each target of the batch: given, handed, era
 -- ARGV[1]   held     what the lease must say
 -- ARGV[2]   idle_ms  life of a seq hash that is begun here, in milliseconds
 -- ARGV[3]   era      the era that the caller knows, by number
 -- ARGV[4]   floors   for each target: - or the newest seq that MongoDB has of it; separated by spaces
 -- ARGV[5]   items    a line for each message, in order: which target (1, 2, …), a space, its field in `pending`
+-- ARGV[6]   taken    the last entry of the batch in hand, noted in `era` for whoever takes it again; '' where none of `in` is
 --
 -- The items are one text, and so are the places: thousands of values one by one cost Redis and the caller more than the work.
 --
@@ -22,9 +23,9 @@
 -- number of a message whose target's seq key is broken, as the text says, and whose place counts for nothing.
 -- Errors: FENCED when the lease is not the caller's. Cost: O(targets + messages).
 --
--- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 1 0 '1 user:a my-id'
+-- redis-cli --eval lua/sequence.lua 'push:{0}:lease:collect' 'push:{0}:pending' 'push:{0}:era' 'push:{0}:seq:user:a' , "$(redis-cli get 'push:{0}:lease:collect')" 604800000 1 0 '1 user:a my-id' ''
 local lease, pending, era_key = KEYS[1], KEYS[2], KEYS[3]
-local held, idle_ms, era, floors, items = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local held, idle_ms, era, floors, items, taken = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local FIRST_TARGET = 4
 
 -- Values in one command: unpack fails at 8,000.
@@ -75,6 +76,10 @@ for n = 1, #KEYS - FIRST_TARGET + 1 do
 end
 if #cold > 1 then
   return cold
+end
+
+if taken ~= '' then
+  redis.call('HSET', era_key, 'taken', taken)
 end
 
 local fields, owners = {}, {}

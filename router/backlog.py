@@ -31,11 +31,13 @@ class Stream:
         name: the last part of its key, for the label.
         key: its key.
         group: who is to be done with its entries; "" where that is nobody, and only its length says anything.
+        in_hand: key of the hash that has a field for each message in hand; "" where there is none.
     """
 
     name: str
     key: str
     group: str = ""
+    in_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Waiting:
 
     Attributes:
         entries: its length.
-        pending: how many of them are taken and not acknowledged.
+        pending: how many messages are in hand.
         oldest_s: the age of the first.
     """
 
@@ -100,7 +102,7 @@ class Backlog:
             pipe.time()
             for stream in self._streams:
                 pipe.xlen(stream.key)
-                pipe.xpending(stream.key, stream.group or "-")
+                _ = pipe.hlen(stream.in_hand) if stream.in_hand else pipe.xpending(stream.key, stream.group or "-")
                 pipe.xrange(stream.key, count=1)
             time, *replies = await pipe.execute(raise_on_error=False)
         for reply in (time, *replies):
@@ -126,7 +128,8 @@ class Backlog:
 
 
 def read_waiting(reply: Sequence[Any], now_ms: int) -> Waiting:
-    """Return what XLEN, XPENDING and XRANGE with COUNT 1 say together; an error of the second says that there is no group."""
-    length, pending, first = reply
+    """Return what XLEN, HLEN or XPENDING, and XRANGE with COUNT 1 say together; XPENDING fails where there is no group."""
+    length, in_hand, first = reply
+    pending = 0 if isinstance(in_hand, Exception) else in_hand if isinstance(in_hand, int) else in_hand["pending"]
     oldest_ms = int(first[0][0].partition(b"-")[0]) if first else now_ms
-    return Waiting(length, 0 if isinstance(pending, Exception) else pending["pending"], max(0, now_ms - oldest_ms) / 1000)
+    return Waiting(length, pending, max(0, now_ms - oldest_ms) / 1000)

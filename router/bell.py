@@ -1,39 +1,54 @@
-"""Waiting for news on streams without taking anything from them.
+"""Waiting for what is appended to a stream, without taking anything from it.
 
-A worker takes entries only through a script that checks its lease (lua/take.lua says why), and a script cannot block. So it
-waits here first, with a plain XREAD that belongs to no group: harmless whoever is left waiting.
+A script cannot block, so a worker waits with a plain XREAD that belongs to no group: harmless whoever is left waiting. It
+begins at the beginning, because what stands in the stream is what is still to be done, and it brings what rings. So a message
+that comes alone is not asked for once more; and of many, each costs Redis less than to read it in a script.
+
+Nobody has looked at the lease meanwhile. Whoever goes on with what came shows the lease before anything is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from router.own_connection import OwnConnection, pack
 from router.settings import Settings
 
-_START = b"0-0"
+_BRINGS_FIRST: Final = 32
+"""Entries that come with a ring when nobody knows how long they are; as many are weighed to know."""
+
+_GROWTH: Final = 8
+"""How many times as many come with a ring behind one that brought as many as it could."""
+
+_SUDDEN: Final = 8
+"""How many times the budget of a batch a ring may bring where entries are suddenly of the longest."""
 
 
 class Bell:
-    """Tells when a stream has an entry that was not there before.
-
-    The worker trims what it is done with, so whatever stands in a stream behind the last ring is news.
+    """Tells what stands in a stream, as soon as anything does.
 
     Args:
         redis: whose encoding is used.
         connection: the worker's own, which its writes go over too: they find out where it leads to a server that is no longer
             the primary.
-        streams: keys of the streams, all of one shard.
-        settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`.
+        stream: its key.
+        settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`; and the budget of a batch.
     """
 
-    def __init__(self, redis: Redis, connection: OwnConnection, streams: Sequence[str], settings: Settings) -> None:
+    def __init__(self, redis: Redis, connection: OwnConnection, stream: str, settings: Settings) -> None:
         self._redis = redis
         self._connection = connection
+        self._stream = stream
         self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
-        self._positions = dict.fromkeys(streams, _START)
+        self._budget_bytes = settings.read_max_bytes
+        longest = max(1, settings.read_max_bytes // settings.body_max_bytes)
+        self._first = min(_BRINGS_FIRST, longest, settings.batch_max)
+        self._most = min(_SUDDEN * longest, settings.batch_max)
+        self._brings = self._first
+        self._usual_call = self._pack(self._first, self._wait_ms)
 
     def call(self, most_ms: int | None = None) -> bytes:
         """Return what asks for news, to be sent right behind a write that may be the last; `wait` is to follow it.
@@ -43,13 +58,17 @@ class Bell:
         """
         if most_ms == 0:
             return b""
-        wait_ms = self._wait_ms if most_ms is None else min(self._wait_ms, most_ms)
-        streams = self._positions
-        return pack(self._redis, "XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", *streams, *streams.values())
+        if most_ms is None and self._brings == self._first:
+            return self._usual_call
+        return self._pack(self._brings, self._wait_ms if most_ms is None else min(self._wait_ms, most_ms))
 
-    async def wait(self, most_ms: int | None = None) -> Sequence[str]:
-        """Return the streams that have news; or all of them after the longest wait without any: look at them in either case.
+    def _pack(self, count: int, wait_ms: int) -> bytes:
+        return pack(self._redis, "XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", self._stream, "0-0")
 
+    async def wait(self, most_ms: int | None = None) -> Sequence[Any]:
+        """Return the first entries of the stream as soon as there are any: ids, and fields and values in turn.
+
+        There are none after the longest wait: look in either case, which finds out whether the server is still the primary.
         `most_ms`, as of `call`, counts where that has not been sent already.
 
         Raises:
@@ -57,13 +76,21 @@ class Bell:
         """
         if not self._connection.owed:
             if most_ms == 0:
-                return list(self._positions)
+                return ()
             await self._connection.send(self.call(most_ms), 1)
         reply = await self._connection.receive()
-        if not reply:
-            # From the start again: a stream that Redis lost counts from lower ids than we remember.
-            self._positions = dict.fromkeys(self._positions, _START)
-            return list(self._positions)
-        rung = {stream.decode(): entries[0][0] for stream, entries in reply}
-        self._positions.update(rung)
-        return list(rung)
+        entries: Sequence[Any] = reply[0][1] if reply else ()
+        self._expect(entries)
+        return entries
+
+    def _expect(self, entries: Sequence[Any]) -> None:
+        """Have the next ring bring more than this one did, if it fits the budget."""
+        count = len(entries)
+        if count <= self._first // 2:
+            self._brings = self._first
+            return
+        weighed = entries[-_BRINGS_FIRST:]
+        size = sum([len(part) for _, flat in weighed for part in flat])
+        fitting = self._budget_bytes * len(weighed) // size
+        wanted = count * (_GROWTH if count >= self._brings else 2)
+        self._brings = max(self._first, min(wanted, fitting, self._most))

@@ -7,9 +7,13 @@ sure, runs it again; where nothing is left, nothing is done.
 Theory of operation. There are three things that a pass cannot remove: a message that collect has taken and not stored yet; an
 entry of `in` that is addressed to others too, and stays in its place in their order; a session whose edge has not heard the
 kick, or is still writing its last acks. So passes follow each other. Between two of them everything that collect had taken when
-the pass looked, and every entry kept for others, has to be through (taken, and no longer pending in the group), and no live
+the pass looked, and every entry kept for others, has to be through, and no live
 route may be left; what came of it, the next pass finds. Two passes in a row that find nothing are the end, half a second
 apart where anything has been found before.
+
+What collect has in hand is seen nowhere, since its entry has just been removed. But the position of its group moves behind
+each batch, and to the end of the stream where nothing stands in it: once it has come as far as the stream had when the pass
+looked, or has moved at all, the batch of that moment is through. (An earlier version's entries in hand are pending there.)
 
 What may come after that: messages and sessions that are new (whoever is to be gone must be given no messages and no tokens),
 and what a process still has in hand that was frozen or cut off all the while, and is let go on. Another run removes it.
@@ -100,7 +104,8 @@ class _Mark:
         stream: its key.
         role: `collect` or `dispatch`; the group's name too.
         lease: held while somebody may have a batch.
-        taken: the last id that was taken.
+        position: how far it had come.
+        last: the last id that the stream had given, "" where nothing of it is ever in hand.
         kept: the last entry that is addressed to others too, or "".
         kept_count: how many those are.
     """
@@ -108,7 +113,8 @@ class _Mark:
     stream: str
     role: str
     lease: str
-    taken: str
+    position: str
+    last: str
     kept: str
     kept_count: int
 
@@ -232,8 +238,9 @@ class Forgetting:
 
     async def _scan_for_others(self, keys: Keys, name: str, stream: str, role: str) -> _Mark:
         kept, last_kept = await self._scan(name, stream, _KEEP)
-        # Asked behind the scan: what had been taken when it looked is not above this.
-        return _Mark(stream, role, keys.lease(role), await self._last_taken(stream, role), last_kept, kept)
+        # Asked behind the scan: what was in hand when it looked is not above this.
+        last = await self._last_given(stream) if stream == keys.intake() else ""
+        return _Mark(stream, role, keys.lease(role), await self._position(stream, role), last, last_kept, kept)
 
     async def _scan(self, name: str, stream: str, shared: str) -> tuple[int, str]:
         """Look through what a stream holds now; return how many entries were kept for others, and the last one's id."""
@@ -289,19 +296,25 @@ class Forgetting:
 
     async def _unsettled(self, mark: _Mark) -> str:
         """Return why a batch may still bring something of the person, or ""."""
-        if mark.kept and _as_numbers(await self._last_taken(mark.stream, mark.role)) < _as_numbers(mark.kept):
+        if mark.kept and await self._redis.xrange(mark.stream, mark.kept, mark.kept):
             return f"{mark.kept_count} entries of {mark.stream} are addressed to others too: {mark.role} has to take them first"
         if not mark.kept and not await self._redis.exists(mark.lease):
-            # Nobody has a batch. Whoever comes next takes what is pending, and finds of that what is still in the stream.
+            # Nobody has a batch. Whoever comes next finds what is still in the stream.
             return ""
-        last = max(mark.taken, mark.kept, key=_as_numbers)
-        in_hand = await self._is_pending(mark.stream, mark.role, last)
+        position = await self._position(mark.stream, mark.role)
+        has_moved = position != mark.position or _as_numbers(position) >= _as_numbers(mark.last)
+        in_hand = not has_moved or await self._is_pending(mark.stream, mark.role, max(mark.last, mark.kept, key=_as_numbers))
         return f"{mark.role} has not finished its batch of {mark.stream}: is it running?" if in_hand else ""
 
-    async def _last_taken(self, stream: str, group: str) -> str:
-        """Return the last id of a stream that the group has taken; "" where it has never been there."""
+    async def _position(self, stream: str, group: str) -> str:
+        """Return the id up to which a group's reader has come; "" where it has never been there."""
         groups = await _unless_missing(self._redis.xinfo_groups(stream))
         return next((found["last-delivered-id"].decode() for found in groups if found["name"] == group.encode()), "")
+
+    async def _last_given(self, stream: str) -> str:
+        """Return the last id that a stream has given, whether the entry still stands there or not; "" where there is none."""
+        found = await _unless_missing(self._redis.xinfo_stream(stream))
+        return found["last-generated-id"].decode() if found else ""
 
     async def _is_pending(self, stream: str, group: str, last: str) -> bool:
         """Tell whether any entry up to this id has been taken and is not acknowledged."""

@@ -121,7 +121,7 @@ STREAM_ENTRIES: Final = Gauge(
 )
 STREAM_PENDING: Final = Gauge(
     "pushway_stream_pending",
-    "Entries taken and not acknowledged. Is a batch in hand, and does it end?",
+    "Messages that have their seq and are not in out yet. Is a batch in hand, and does it end?",
     ["stream", "shard"],
 )
 STREAM_OLDEST_SECONDS: Final = Gauge(

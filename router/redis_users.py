@@ -135,7 +135,7 @@ _MEMBERS: Final = (
 )
 
 _FORGET: Final = (
-    Grant("xrange xrevrange xpending xinfo|groups", reads="in fast out dead offline trace events"),
+    Grant("xrange xrevrange xpending xinfo|groups xinfo|stream", reads="in fast out dead offline trace events"),
     Grant("xdel xadd", writes="in fast out dead offline trace events"),
     Grant("exists", reads="lease:*"),
     Grant("hkeys", reads="pending"),
@@ -151,9 +151,9 @@ COLLECT: Final = RedisUser(
         _SCRIPTS,
         *_SET_UP,
         *_lease("collect"),
-        Grant("xread xreadgroup xrange xpending xlen", reads="in"),
+        Grant("xread xrange xpending xlen", reads="in"),
         Grant("xlen", reads="out fast"),
-        Grant("xgroup|create xack xdel xtrim", writes="in"),
+        Grant("xgroup|create xgroup|setid xautoclaim xack xdel xtrim", writes="in"),
         # What belongs to another shard, and what comes over HTTP.
         Grant("xadd", writes="in fast out dead trace"),
         *_held_to_bytes("dead"),

@@ -72,22 +72,24 @@ async def _read_shard(redis: Redis, keys: Keys) -> ShardState:
 
 
 async def _ask(redis: Redis, keys: Keys, slot: int, primary: str | None) -> ShardState:
-    streams = ((keys.intake(), "collect"), (keys.out(), "dispatch"), (keys.fast(), "dispatch"))
+    lanes = (keys.out(), keys.fast())
     async with client_at(redis, keys.base).pipeline(transaction=False) as pipe:
         for role in ROLES:
             pipe.get(keys.lease(role))
-        pipe.hlen(keys.pending())
         pipe.time()
-        for stream, group in streams:
+        pipe.xlen(keys.intake())
+        pipe.hlen(keys.pending())
+        pipe.xrange(keys.intake(), count=1)
+        for stream in lanes:
             pipe.xlen(stream)
-            pipe.xpending(stream, group)
+            pipe.xpending(stream, "dispatch")
             pipe.xrange(stream, count=1)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
     for reply in replies:
         # A group that is not there yet is an answer like any other.
         if isinstance(reply, Exception) and not str(reply).startswith("NOGROUP"):
             raise reply
-    collect, dispatch, pending, (seconds, micros), *looks = replies
+    collect, dispatch, (seconds, micros), *looks = replies
     now_ms = (seconds * 1_000_000 + micros) // 1_000
     intake, out, fast = (read_waiting(look, now_ms) for look in zip(*[iter(looks)] * _LOOKS_A_STREAM, strict=True))
-    return ShardState(keys.shard, slot, primary, holder_of(collect), holder_of(dispatch), intake, out, fast, pending)
+    return ShardState(keys.shard, slot, primary, holder_of(collect), holder_of(dispatch), intake, out, fast, intake.pending)

@@ -14,10 +14,10 @@ import lua
 from router.errors import Fenced
 
 TAKEN_BEFORE: Final = "0"
-"""Take what was taken before and not acknowledged."""
+"""Take what may have been in hand before, and is not done."""
 
 NEW: Final = ">"
-"""Take what nobody has taken yet."""
+"""Take whatever stands there."""
 
 
 @contextmanager

@@ -84,6 +84,11 @@ class Plan:
     waiting: list[Waiting] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
 
+    @property
+    def goes_elsewhere(self) -> bool:
+        """Whether anything is to be changed by what does not look at the lease."""
+        return bool(self.waiting or self.transient.forwards or self.durable.forwards)
+
 
 def plan_batch(
     entries: Sequence[Entry], shard: int, now_ms: int, settings: Settings, time_is_up: Callable[[], bool] = lambda: False

@@ -29,6 +29,9 @@ from router.trace import TraceEvent, Tracer
 
 GROUP: Final = "collect"
 
+_READ_FIRST: Final = 32
+"""Entries that take.lua reads before it knows how long they are, unless so many of the longest pass its budget."""
+
 
 class Place(msgspec.Struct, frozen=True, gc=False):
     """A message's place in its target's order."""
@@ -68,6 +71,11 @@ class Cold:
     targets: tuple[str, ...]
 
 
+def read_entries(reply: Sequence[Any]) -> list[Entry]:
+    """Return entries as they come from Redis: an id, and fields and values in turn."""
+    return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
+
+
 class Intake:
     """Collect's calls to Redis for one shard.
 
@@ -95,26 +103,38 @@ class Intake:
         self._confirm_era = redis.register_script(lua.source("era_confirm"))
 
     async def take(self, held: str, start: str) -> list[Entry]:
-        """Take the next entries of `in`, `TAKEN_BEFORE` or `NEW`.
+        """Take the first entries of `in`: `TAKEN_BEFORE` those that may have been given seqs before, `NEW` any.
+
+        Nothing changes by that: what is not brought to its end is found again.
 
         Raises:
             Fenced: when the lease is not ours.
-            RedisError: when Redis is away; what was taken is found with `TAKEN_BEFORE`.
+            RedisError: when Redis is away.
         """
         settings = self._settings
-        args = [held, GROUP, start, settings.batch_max, settings.read_max_bytes]
+        read_first = max(1, min(_READ_FIRST, settings.read_max_bytes // settings.body_max_bytes))
+        args = [held, start, settings.batch_max, read_first, settings.read_max_bytes]
         stream = self._keys.intake()
-        keys = [self._lease, stream]
+        keys = [self._lease, stream, self._keys.era()]
         try:
             reply = await self._call("take", self._take, keys, args)
         except ResponseError as exc:
             if not str(exc).startswith("NOGROUP"):
                 raise
             reply = await take_from_group(self._redis, self._take, stream, GROUP, keys, args)
-        return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
+        return read_entries(reply)
 
-    async def sequence(self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int]) -> Given | Cold:
+    async def sequence(
+        self, held: str, era: Era, items: Sequence[Item], floors: dict[str, int], taken: str = ""
+    ) -> Given | Cold:
         """Give each item its place, or tell which targets need a floor first; a second call gives the same places.
+
+        Args:
+            held: the lease.
+            era: in which the shard has been recovered.
+            items: what is to be placed.
+            floors: target → newest seq that MongoDB has.
+            taken: the last entry of `in` that is in hand, so that `TAKEN_BEFORE` finds it again; "" where none is.
 
         Raises:
             Fenced: when the lease is not ours.
@@ -128,7 +148,7 @@ class Intake:
         some_items = "\n".join([f"{numbers[item.target]} {item.id}" for item in items])
         names = self._keys
         keys = [self._lease, names.pending(), names.era(), *map(names.seq, numbers)]
-        args: list[Any] = [held, self._idle_ms, era.number, some_floors, some_items]
+        args: list[Any] = [held, self._idle_ms, era.number, some_floors, some_items, taken]
         what, *reply = await self._call("sequence", self._sequence, keys, args)
         if what == b"lost":
             raise Forgetful(f"Redis is not the one of era {era.number}")
@@ -160,7 +180,7 @@ class Intake:
             held: the lease.
             lines: payload lines for `out`, in order.
             heads: target → its highest seq among them.
-            entry_ids: entries of `in` to acknowledge and remove, ascending.
+            entry_ids: entries of `in` to remove, ascending.
             item_ids: fields of `pending` to forget; None for all there are.
             trim: whether every entry up to the last of `entry_ids` is done with.
             before: target → its head as `sequence` told it. It has not moved since; of a target that is not in it Redis looks.
@@ -168,7 +188,7 @@ class Intake:
 
         Raises:
             Fenced: when the lease is not ours.
-            RedisError: when Redis is away; if it had been done, the entries are no longer found with `TAKEN_BEFORE`.
+            RedisError: when Redis is away; if it had been done, the entries are no longer found.
         """
         names, known = self._keys, before or {}
         moved = {target: head for target, head in heads.items() if known.get(target) != head}
@@ -185,6 +205,15 @@ class Intake:
         length: int = await self._call("append", self._append, keys, args, then)
         return length
 
+    async def show(self, held: str) -> None:
+        """Show the lease, ahead of what changes anything without looking at it.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away.
+        """
+        await self.append(held, lines=(), heads={}, entry_ids=(), item_ids=(), trim=False)
+
     async def _call(self, name: str, script: AsyncScript, keys: list[str], args: list[Any], then: bytes = b"") -> Any:  # noqa: ANN401 - a script's reply
         """Call a script over the connection that is kept."""
         packed = pack(self._redis, "EVALSHA", script.sha, len(keys), *keys, *args)
@@ -193,7 +222,9 @@ class Intake:
             try:
                 return await self.connection.receive()
             except NoScriptError:
-                # The driver's way, which loads it.
+                # The driver's way, which loads it. What was sent behind has been answered before that, and counts for nothing.
+                if then:
+                    await self.connection.receive()
                 return await script(keys=keys, args=args)
 
     async def begin_era(self, held: str, last: Era) -> tuple[Era, bool]:

@@ -2,25 +2,29 @@
 
 Theory of operation. A batch goes through the same steps always: take, bury what breaks the contract, pass on what is
 transient, give seqs, store, append. Nothing is remembered here from one try to the next. Whatever goes wrong, wherever, the
-owner forgets the batch and takes again what it had taken and not acknowledged; the steps it had done already answer the same
-as before, because
+owner forgets the batch and takes again what still stands in `in`, up to the last entry that may have been given seqs; the steps
+it had done already answer the same as before, because
 
-- `pending` remembers the seqs given,
+- `pending` remembers the seqs given, and `era` up to which entry,
 - MongoDB refuses an `_id` that it has, and tells what it has stored under it,
-- append.lua does all of its work or nothing, and acknowledges in the same step.
+- append.lua does all of its work or nothing, and removes the entries in the same step.
+
+What stands in `in` is what is to be done: nothing else remembers what was taken. So the bell may bring a batch as well as
+take.lua, and saves a call where messages come one by one. It does not look at the lease, as every other step does that changes
+anything, but for two: what is forwarded and what is kept until its time. Before those the lease is shown.
 
 An entry to thousands makes as many items, so what is to be stored goes through in slices of `batch_max`, each placed, stored
-and appended before the next; the last one's append acknowledges the entries. An owner that is cut off between two leaves what
+and appended before the next; the last one's append removes the entries. An owner that is cut off between two leaves what
 has been appended as a repetition for the next one, and no call to Redis or MongoDB is longer than that of an ordinary batch.
 
 What has waited for its time (`at`) comes through beside: a batch of what is due, between two batches of `in`, so that neither
 waits for more than one of the other. It takes the same steps, but for its beginning and its end: it is taken in hand in
-MongoDB's `later`, in place of being taken from `in`, and removed from there last, in place of being acknowledged. Here too
+MongoDB's `later`, in place of being taken from `in`, and removed from there last. Here too
 whatever was done already answers as before, and what had gone out goes out once more with the seq it has.
 
 One batch is in hand at a time, of either kind, and it is brought to its end before anything else is given a seq. Else a message
 that is stored and not in `out` would stay behind a head that has passed it, and no session would look for it. So nothing that
-is due is begun before all that was taken from `in` is acknowledged. After a failure nothing is found there then, and what was
+is due is begun before all that was in hand of `in` is done. After a failure nothing is found there then, and what was
 in hand of `later` comes next, whatever the clock says.
 
 Before anything is taken again, the shard is recovered if Redis has changed, and the era found that seqs are given in
@@ -34,7 +38,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import structlog
@@ -44,7 +48,7 @@ from router.bell import Bell
 from router.collect.batch import Item, Part, Plan, append_again, due_items, plan_batch
 from router.collect.entries import Entry, Message
 from router.collect.eras import NONE_YET, Eras
-from router.collect.intake import Broken, Cold, Forgetful, Given, Intake, Place
+from router.collect.intake import Broken, Cold, Forgetful, Given, Intake, Place, read_entries
 from router.collect.joined import Lines
 from router.collect.recovery import Recovery
 from router.collect.schedule import Schedule
@@ -107,6 +111,9 @@ class Owner:
         self._clock_ms = clock_ms
         self._recovery = Recovery(shard, intake, inbox, eras, settings, self._mind_high_water)
         self._era = NONE_YET
+        # What the bell has brought; and the last entry of the batch in hand, "" where none of it is of `in`.
+        self._rung: Sequence[Any] = ()
+        self._taken = ""
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost or the shard is asked for, then return."""
@@ -114,25 +121,27 @@ class Owner:
 
     async def _turn(self, held: str, start: str) -> str:
         """Bring one batch through, or wait for one; return where to take from next."""
+        rung, self._rung = self._rung, ()
         if start == TAKEN_BEFORE:
+            rung = ()
             self._schedule.forget()
             self._era = await self._recovery.run(held)
         try:
             if start == NEW:
                 await self._pass_due(held)
-            entries = await self._intake.take(held, start)
+            entries = read_entries(rung) or await self._intake.take(held, start)
             # A full batch is hardly the last, and neither is one that was taken before. Behind any other the bell is asked at
             # once.
             last = start == NEW and len(entries) < self._settings.batch_max
             then = self._bell.call(self._quiet_ms()) if entries and last else b""
-            cut = bool(entries) and await self.settle(held, entries, then)
+            cut = bool(entries) and await self.settle(held, entries, then, shown=not rung)
         except Forgetful:
             return TAKEN_BEFORE
         if cut or (entries and not last):
-            return TAKEN_BEFORE if cut else start
+            return start
         if last:
             with self._handover.idle():
-                await self._bell.wait(self._quiet_ms())
+                self._rung = await self._bell.wait(self._quiet_ms())
         return NEW
 
     def _quiet_ms(self) -> int | None:
@@ -145,6 +154,7 @@ class Owner:
         waiting = await self._schedule.take(now_ms)
         if not waiting:
             return
+        self._taken = ""
         slices = _slices(due_items(waiting, self._settings), self._settings.batch_max)
         for items in slices:
             settled = await self._store(held, items, {}) if items else self._nothing_settled()
@@ -156,13 +166,14 @@ class Owner:
             await self._hand_on(held, settled, items, [], trim=False)
         await self._schedule.sent(waiting, now_ms)
 
-    async def settle(self, held: str, entries: Sequence[Entry], then: bytes = b"") -> bool:
+    async def settle(self, held: str, entries: Sequence[Entry], then: bytes = b"", *, shown: bool = True) -> bool:
         """Bring a batch to its end; return whether it had to be cut, so that its rest is to be taken again.
 
         Args:
             held: the lease.
             entries: the batch.
             then: what may be sent to Redis in one write with the end of the batch, if it is not cut.
+            shown: whether the batch came to whoever showed the lease.
 
         Raises:
             Fenced: when the lease is not ours.
@@ -173,9 +184,12 @@ class Owner:
         deadline_s = time.monotonic() + self._settings.lease_ms / 1_000 / _PLANS_A_LEASE
         plan, count = plan_batch(entries, self._shard, now_ms, self._settings, lambda: time.monotonic() > deadline_s)
         metrics.BATCH_SIZE.labels("collect").observe(count)
+        if not shown and plan.goes_elsewhere:
+            await self._intake.show(held)
         if plan.dead:
             await self._bury(held, plan.dead)
         cut = count < len(entries)
+        self._taken = entries[count - 1].id
         # What waits may be due before the bell's wait is over, as that was asked for.
         then = b"" if cut or plan.waiting else then
         if plan.transient.entry_ids:
@@ -213,7 +227,8 @@ class Owner:
         left = {entry_id for entry_id, _ in dead}
         await self._intake.forward(plan.durable.forwards)
         entry_ids = [entry_id for entry_id in plan.durable.entry_ids if entry_id not in left]
-        await self._hand_on(held, settled, last, entry_ids, trim=not dead, then=then, dead=dead)
+        # The bell would bring the dead once more.
+        await self._hand_on(held, settled, last, entry_ids, trim=not dead, then=b"" if dead else then, dead=dead)
 
     async def _hand_on(
         self,
@@ -226,7 +241,7 @@ class Owner:
         then: bytes = b"",
         dead: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Move what is settled to `out`; acknowledge those entries, and bury the dead."""
+        """Move what is settled to `out`, remove those entries, and bury the dead."""
         length = await self._intake.append(
             held,
             lines=settled.lines.build(),
@@ -246,7 +261,7 @@ class Owner:
         return Settled(Lines(self._settings.publish_max_bytes))
 
     async def _place(self, held: str, items: Sequence[Item], floors: dict[str, int]) -> Given:
-        while isinstance(given := await self._intake.sequence(held, self._era, items, floors), Cold):
+        while isinstance(given := await self._intake.sequence(held, self._era, items, floors, self._taken), Cold):
             newest = await self._inbox.newest(given.targets)
             floors = floors | {target: newest.get(target, 0) for target in given.targets}
         return given

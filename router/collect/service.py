@@ -71,14 +71,14 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 intake,
                 inbox,
                 eras,
-                Bell(redis, intake.connection, [names.intake()], settings),
+                Bell(redis, intake.connection, names.intake(), settings),
                 Outages(health, settings, shard=shard),
                 settings,
                 Schedule(shard, later, settings),
                 lease.handover,
             )
-            backlog = Backlog(redis, shard, [Stream("in", names.intake(), GROUP), Stream("dead", names.dead())])
-            return Place(lease, backlog.beside(owner.run))
+            streams = [Stream("in", names.intake(), GROUP, names.pending()), Stream("dead", names.dead())]
+            return Place(lease, Backlog(redis, shard, streams).beside(owner.run))
 
         places = [place(shard) for shard in range(settings.shards)]
         tasks.start_soon(Sharing(ROLE, worker, Workers(redis, settings, ROLE), places, settings, health).run)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
 import structlog
 
+from router.bell import Bell
 from router.errors import Fenced
 from router.shards import shard_of_target
 from router.streams import NEW, TAKEN_BEFORE
@@ -265,6 +268,36 @@ async def test_stale_lease_takes_and_gives_nothing(site: Site) -> None:
         await site.owner().run(stale)
     await site.settle()
     await site.is_kept()
+
+
+@pytest.mark.parametrize("kind", ["transient", "later", "durable"])
+async def test_owner_that_lost_its_lease_while_it_waited_changes_nothing(
+    two_shards: Site, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What rings comes to it too, and goes no further: not to another shard, nor to where it would wait for its time."""
+    site, waits, goes_on = two_shards, anyio.Event(), anyio.Event()
+    wait = Bell.wait
+
+    async def late(bell: Bell, most_ms: int | None = None) -> Sequence[Any]:
+        waits.set()
+        await goes_on.wait()
+        return await wait(bell, most_ms)
+
+    monkeypatch.setattr(Bell, "wait", late)
+    owner, stale = site.owner(), await site.lease()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(owner.run, stale)
+            await waits.wait()
+            await site.lease()
+            fields = {"to": f"{USERS[0]},{USERS[1]}", "text": "hi", "id": "m", "transient": str(int(kind == "transient"))}
+            fields |= {"at": str(time.time_ns() // 1_000_000 + 3_600_000)} if kind == "later" else {}
+            await site.redis.xadd(site.keys(0).intake(), fields)
+            goes_on.set()
+    assert (await site.lines(0), await site.lines(1), await site.stored()) == ([], [], [])
+    assert await site.redis.xlen(site.keys(1).intake()) == 0
+    assert await site.redis.xlen(site.keys(0).intake()) == 1
+    assert await site.mongo[site.settings.mongo_database].later.count_documents({}) == 0
 
 
 async def test_forwards_keep_order_and_id(two_shards: Site) -> None:

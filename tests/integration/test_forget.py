@@ -172,14 +172,14 @@ class Held:
 
 
 class Watched:
-    """A Redis that counts how often it is asked what is pending."""
+    """A Redis that counts how often it is asked whether an entry for others too stands there still."""
 
     def __init__(self, inner: object) -> None:
         self._inner = inner
         self.asked = 0
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner one has
-        self.asked += name == "xpending_range"
+        self.asked += name == "xrange"
         return getattr(self._inner, name)
 
 
@@ -206,6 +206,28 @@ async def test_message_in_hand_is_waited_for(site: Site) -> None:
     assert await _mentions(site, USER) == []
     assert [one["target"] for one in await site.stored()] == [OTHER_TARGET]
     await site.nothing_is_left()
+
+
+async def test_message_in_hand_that_stands_nowhere_is_waited_for(site: Site) -> None:
+    """Its entry has been removed, and still the run ends only when its batch has."""
+    held, done = Held(site.inbox), anyio.Event()
+    await site.append(to=TARGET, text="hi", id="m1")
+
+    async def run() -> None:
+        assert (await _forget(site)).complete
+        done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.owner(inbox=held).run, await site.lease())
+        await held.reached.wait()
+        assert not (await _forget(site, wait_s=0)).complete
+        tasks.start_soon(run)
+        await anyio.wait_all_tasks_blocked()
+        assert not done.is_set()
+        held.let_go.set()
+        await eventually(done.is_set)
+        tasks.cancel_scope.cancel()
+    assert await _mentions(site, USER) == []
 
 
 async def test_entry_for_others_too_is_theirs_first(site: Site) -> None:

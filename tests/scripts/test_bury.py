@@ -28,7 +28,6 @@ async def test_entry_is_buried_whole(shard: Shard) -> None:
     head = [b"reason", b"to: given twice", b"source", shard.keys.intake().encode(), b"entry", entry_id.encode()]
     assert await _raw(shard, shard.keys.dead()) == [head + flat]
     assert await shard.ids(shard.keys.intake()) == []
-    assert await shard.pending_ids(shard.keys.intake(), "collect") == []
 
 
 async def test_only_the_named_entries_go(shard: Shard) -> None:
@@ -37,7 +36,6 @@ async def test_only_the_named_entries_go(shard: Shard) -> None:
     await shard.with_settings(batch_max=3).intake.take(HELD, NEW)
     assert await shard.intake.bury(HELD, [(ids[0], "one"), (ids[2], "two")]) == 2
     assert await shard.ids(shard.keys.intake()) == [ids[1], ids[3]]
-    assert await shard.pending_ids(shard.keys.intake(), "collect") == [ids[1]]
     assert [(entry["entry"], entry["reason"]) for entry in await shard.entries(shard.keys.dead())] == [
         (ids[0], "one"),
         (ids[2], "two"),

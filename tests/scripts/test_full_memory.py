@@ -15,7 +15,7 @@ from router.collect.intake import Place
 from router.dispatch import Lane, Moved
 from router.redis_client import check_redis
 from router.settings import Settings
-from router.streams import NEW
+from router.streams import NEW, TAKEN_BEFORE
 from tests.scripts.shard import HELD, Shard, item, line
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +89,7 @@ async def test_stream_that_was_filled_before_its_reader_came(real_shard: Shard) 
     ids = await shard.appended(10)
     await shard.redis.xgroup_destroy(shard.keys.intake(), "collect")
     await _fill(shard)
+    assert await shard.intake.take(HELD, TAKEN_BEFORE) == []
     assert [entry.id for entry in await shard.intake.take(HELD, NEW)] == ids
 
 

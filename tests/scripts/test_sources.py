@@ -183,7 +183,6 @@ _DONE: dict[str, Callable[[Any], bool]] = {
     "lease_renew": lambda redis: 0 < redis.pttl("push:{0}:lease:collect") <= 5_000,
     "retry": lambda redis: (redis.xlen("push:{0}:dead"), redis.xlen("push:{0}:in")) == (0, 2),
     "sequence": lambda redis: redis.hlen("push:{0}:pending") == 1,
-    "take": lambda redis: redis.xpending("push:{0}:in", "collect")["pending"] == 1,
 }
 
 

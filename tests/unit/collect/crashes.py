@@ -52,10 +52,11 @@ class _NoBell:
         del most_ms
         return b""
 
-    async def wait(self, most_ms: int | None = None) -> None:
+    async def wait(self, most_ms: int | None = None) -> tuple[()]:
         """End the owner's work where it would wait for more."""
         if most_ms != 0:
             raise Idle
+        return ()
 
 
 class Freezing:
