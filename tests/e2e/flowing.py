@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 
 from router.shards import shard_of_id
-from tests.e2e.audience import Audience, Producer, Seat, in_order_and_once
+from tests.e2e.audience import Audience, Producer, Seat, in_order_and_once, numbers
 from tests.stack import Stack
 
 QUICK: Final = {
@@ -41,13 +41,22 @@ class Traffic:
     seats: list[Seat] = field(default_factory=list)
 
     async def flows(self) -> None:
-        """Return when each session has had something that was appended from now on."""
+        """Return when each session has had something that was appended from now on.
+
+        Raises:
+            AssertionError: telling what was sent and what was heard, when that does not come about.
+        """
         first = max(number for sent in self.producer.sent.values() for number in sent) + 1 if self.producer.sent else 0
 
         def all_have() -> bool:
             return all(any(body["n"] >= first for body in seat.bodies[-_LATELY:]) for seat in self.seats)
 
-        await self.audience.until(all_have)
+        try:
+            await self.audience.until(all_have)
+        except TimeoutError as exc:
+            sent = {user: some[-3:] for user, some in self.producer.sent.items()}
+            heard = {seat.user: (seat.nodes, seat.closes, seat.seqs[-3:], numbers(seat)[-3:]) for seat in self.seats}
+            raise AssertionError(f"nobody was to be without news from {first} on; sent {sent}, heard {heard}") from exc
 
     def longest_silence_s(self) -> float:
         """Return the longest time in which a session heard nothing."""
