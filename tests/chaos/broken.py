@@ -83,9 +83,12 @@ REPLAY_BEFORE_REGISTER: Final = Breakage(
 
 PENDING_FORGOTTEN: Final = Breakage(
     "pending forgotten",
-    (Edit("lua/take.lua", "while targets < max", "while from == '>' and targets < max"),),
+    (
+        Edit("lua/take.lua", "0, 0, 0, '-', ", "0, 0, 0, '(' .. (redis.call('HGET', era_key, 'taken') or '0'), "),
+        Edit("router/bell.py", 'self._stream, "0-0")', 'self._stream, "$")'),
+    ),
 )
-"""A new owner goes on with what is new, and leaves what its predecessor had taken."""
+"""A new owner goes on behind what its predecessor had in hand, and leaves that."""
 
 PREV_IGNORED: Final = Breakage(
     "prev ignored",
