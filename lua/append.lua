@@ -62,25 +62,25 @@ else
   end)
 end
 
--- An entry costs more than a line, so lines share entries. `count` of them stand from `begin` to before `from`. A line of many,
+-- An entry costs more than a line, so lines share entries. `count` of them stand from `first_at` to before `from`. A line of many,
 -- the only one that begins with an m, has an entry of its own.
 local function put(first, last)
   redis.call('XADD', out, '*', 'line', string.sub(lines, first, last))
 end
 local LETTER_M = string.byte('m')
-local begin, from, count = 1, 1, 0
+local first_at, from, count = 1, 1, 0
 while from <= #lines do
   local stop = string.find(lines, '\n', from, true) or #lines + 1
   local is_many = string.byte(lines, from) == LETTER_M
-  if count > 0 and (is_many or count == ENTRY_LINES or stop - begin > ENTRY_BYTES) then
-    put(begin, from - 2)
-    begin, count = from, 0
+  if count > 0 and (is_many or count == ENTRY_LINES or stop - first_at > ENTRY_BYTES) then
+    put(first_at, from - 2)
+    first_at, count = from, 0
   end
   count = is_many and ENTRY_LINES or count + 1
   from = stop + 1
 end
 if count > 0 then
-  put(begin, #lines)
+  put(first_at, #lines)
 end
 
 -- The era that stands there, though Redis may have changed since: a head of an era that is over counts for nothing.
