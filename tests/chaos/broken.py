@@ -102,14 +102,6 @@ PREV_IGNORED: Final = Breakage(
 )
 """An edge delivers whatever is above the last seq, and does not see that something between is missing."""
 
-_FENCED: Final = ("append", "bury", "dispatch", "era_begin", "era_confirm", "lease_release", "lease_renew", "sequence", "take")
-
-FENCING_OFF: Final = Breakage(
-    "fencing off",
-    tuple(Edit(f"lua/{name}.lua", "~= held then", "~= held and false then") for name in _FENCED),
-)
-"""No script looks at the lease: an owner that was frozen goes on beside its successor."""
-
 IDS_FORGOTTEN: Final = Breakage(
     "duplicate filter off, collect's",
     (Edit("router/stored.py", '"_id": f"{target} {message_id}"', '"_id": f"{target} {message_id} {seq}"'),),
@@ -128,7 +120,6 @@ BREAKAGES: Final = (
     REPLAY_BEFORE_REGISTER,
     PENDING_FORGOTTEN,
     PREV_IGNORED,
-    FENCING_OFF,
     IDS_FORGOTTEN,
     REPEATS_DELIVERED,
 )
