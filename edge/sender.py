@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 
 from edge.closes import Close, Closing
 from edge.liveness import NEVER
 
 
-class Sender(asyncio.Protocol):
+class Sender(asyncio.Protocol, ABC):
     """Writes frames to a client.
 
     Attributes:
@@ -69,10 +70,10 @@ class Sender(asyncio.Protocol):
             self.close(Close.SLOW_CONSUMER)
 
     @property
+    @abstractmethod
     def _backlog_max_bytes(self) -> int:
         """How much may wait at most."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, close: Closing, detail: str = "") -> None:
         """Begin the closing handshake."""
-        raise NotImplementedError
