@@ -16,6 +16,8 @@ settings.register_profile("default", deadline=None, max_examples=50, suppress_he
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+_LINE_CHARS: Final = 240
+
 _LONG_FIRST: Final = ("chaos", "attacks", "hosts", "e2e", "bench", "integration")
 """Folders whose files take longest, from two minutes to seconds; those of all others are over at once."""
 
@@ -32,6 +34,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _turn(item: pytest.Item) -> int:
     folder = item.nodeid.split("/")[1]
     return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Name what fails at once; the summary comes when the last test of thousands is over."""
+    terminal: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and config.get_verbosity() == 0:
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
+class _FailuresAtOnce:
+    """Prints a line of each failure as it comes, between the dots: the test, and the last line of what it says."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what a test of this process, or of one that runs for it, has come to."""
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = "" if crash is None else " - " + crash.message.partition("\n")[0]
+            self._terminal.write_line("")  # ends the line of dots
+            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when}){said}"[:_LINE_CHARS], red=True)
 
 
 @pytest.fixture(scope="session")
