@@ -55,20 +55,17 @@ async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Told:
     # Not always the same first: it may be away, which takes time.
     for sentinel in random.sample(url.addresses, len(url.addresses)):
         try:
-            found = await _ask(sentinel, url, pattern)
+            return await _ask(sentinel, url, pattern)
         except (RedisError, OSError) as exc:
             failure = exc
-            continue
-        if found is not None:
-            return found
     raise RedisConnectionError(f"no sentinel knows a primary called {url.sentinel!r}") from failure
 
 
-async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Told | None:
-    """Return what a sentinel says; None where it knows of no such primary.
+async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Told:
+    """Return what a sentinel says.
 
     Raises:
-        RedisError, OSError: when it cannot be asked.
+        RedisError, OSError: when it cannot be asked, or knows of no such primary.
     """
     options: dict[str, Any] = {name: value for name, value in pattern.connection_kwargs.items() if name not in _OF_THE_PRIMARY}
     options |= {"host": sentinel.host, "port": sentinel.port}
@@ -78,12 +75,15 @@ async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Tol
     try:
         with anyio.fail_after(ASK_TIMEOUT_S):
             client: Any = Redis(connection_pool=pool)
+            # The epoch first. A failover between the two makes it too low for the address, which the next question mends; the old
+            # address under the new epoch would be believed until the failover after that. MASTER tells an address as well, but in
+            # the middle of a failover the old one, with the new epoch.
+            flat = await client.execute_command("SENTINEL", "MASTER", url.sentinel)
             found = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.sentinel)
-            flat = await client.execute_command("SENTINEL", "MASTER", url.sentinel) if found else []
     finally:
         with anyio.move_on_after(ASK_TIMEOUT_S, shield=True):
             await pool.disconnect()
     if not found:
-        return None
+        raise RedisConnectionError(f"{sentinel} has just been told to forget {url.sentinel!r}")
     epoch = dict(zip(flat[::2], flat[1::2], strict=True))[b"config-epoch"]
     return Told(Address(found[0].decode(), int(found[1])), int(epoch))
