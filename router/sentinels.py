@@ -75,9 +75,9 @@ async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Tol
     try:
         with anyio.fail_after(ASK_TIMEOUT_S):
             client: Any = Redis(connection_pool=pool)
-            # The epoch first. A failover between the two makes it too low for the address, which the next question mends; the old
-            # address under the new epoch would be believed until the failover after that. MASTER tells an address as well, but in
-            # the middle of a failover the old one, with the new epoch.
+            # The epoch first. A failover between the two makes it too low for the address, which the next question mends; the
+            # old address under the new epoch would be believed until the failover after that. MASTER tells an address as well,
+            # but in the middle of a failover the old one, with the new epoch.
             flat = await client.execute_command("SENTINEL", "MASTER", url.sentinel)
             found = await client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.sentinel)
     finally:
