@@ -58,7 +58,7 @@ async def node_of(site: Site, user: str) -> AsyncIterator[Callable[[], Awaitable
         said = (message async for message in ear.listen() if message["type"] == "smessage")
 
         async def told() -> str:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 return str((await anext(said))["data"].decode())
 
         yield told

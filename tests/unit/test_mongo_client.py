@@ -31,7 +31,7 @@ from tests.collecting import until
 
 pytestmark = pytest.mark.anyio
 
-PROMPT_S = 1.0
+PROMPT_S = 30.0
 CALLS = 20
 SPIN_S = 0.3
 

@@ -101,7 +101,7 @@ async def test_moved_is_believed() -> None:
     """It comes from who had the slot; who waits for it is told."""
     nodes = Nodes()
     await nodes.primaries.of(0)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(nodes.primaries.left, 7, A)
             await anyio.lowlevel.checkpoint()
