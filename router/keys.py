@@ -89,7 +89,8 @@ class Keys:
     def era(self) -> str:
         """Hash: `era` (a number), `server` (Redis' replication id), `recovered` (an era's number). Collect writes, edges read.
 
-        Heads of another era count for nothing: Redis may have forgotten writes between two.
+        Heads of another era count for nothing: Redis may have forgotten writes between two. Collect alone reads `taken`, the
+        last entry of `in` whose messages were given seqs: whoever takes over finishes first what is left up to there.
         """
         return f"{self.base}era"
 

@@ -1,8 +1,9 @@
 """Looking up what is stored already of a request whose ids the client chose.
 
-Almost always nothing is. To MongoDB that is all one, but the embedded store, which answers while it stores what came before,
-has ways of its own: an id that is not there costs it 10 µs in however large a query, and ids that are there cost the square of
-their number in a query, so that two thousand take it seconds. And each query waits there until what is being stored is.
+Almost always nothing is. To MongoDB that is all one, but the embedded store has ways of its own: an id that is not there costs
+it 10 µs in however large a query, and ids that are there cost the square of their number in a query, so that two thousand
+take it seconds. And it is one Python process: while one of its threads stores, the others wait for the interpreter's lock (the
+GIL), so a query that comes meanwhile takes many times as long, and several take that together.
 
 So a request is looked up in as few queries as may be, which go out together and wait together. One that meets too much that is
 stored is cut off by the store, and its ids are asked for in many small ones.
