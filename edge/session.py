@@ -89,7 +89,7 @@ class State(Enum):
 
 
 _OVERDUE = {
-    State.AWAITING: (Close.NOT_AUTHENTICATED, "no connect frame in time"),
+    State.AWAITING: (Close.NOT_AUTHENTICATED, "neither Authorization nor a connect frame came in time"),
     State.VERIFYING: (Close.OVERLOADED, "the token could not be checked in time"),
     State.REGISTERING: (Close.OVERLOADED, "the route could not be written in time"),
     State.RESUMING: (Close.OVERLOADED, "heads or cursors could not be read in time"),

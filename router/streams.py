@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +19,14 @@ TAKEN_BEFORE: Final = "0"
 
 NEW: Final = ">"
 """Take whatever stands there."""
+
+
+_ENTRY_ID: Final = re.compile(r"\d{13,}-\d+")
+
+
+def looks_like_entry(message_id: str) -> bool:
+    """Tell whether an id looks like what XADD returns, which is what people ask for who gave their message none."""
+    return _ENTRY_ID.fullmatch(message_id) is not None
 
 
 @contextmanager

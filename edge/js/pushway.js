@@ -889,7 +889,7 @@ class Source {
 
   async #token(fresh) {
     const token = await within(this.#options.timeouts.tokenMs, this.#options.token({ fresh }));
-    if (typeof token !== "string") throw new TypeError("token() gave no string");
+    if (typeof token !== "string" || token === "") throw new TypeError("token() gave no token");
     return token;
   }
 

@@ -7,7 +7,6 @@ letters.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -29,6 +28,7 @@ from router.keys import Keys
 from router.later import Later
 from router.settings import Settings
 from router.stored import Kept
+from router.streams import looks_like_entry
 from router.targets import USER_PREFIX, check_id
 from router.trace import TraceEvent, describe, read_events
 from router.waiting import Waiting
@@ -170,8 +170,6 @@ DELETE_MESSAGE: Final = Operation(
     },
 )
 
-_ENTRY_ID: Final = re.compile(r"\d{13,}-\d+")
-
 _ENTRY_ADVICE: Final = (
     "no message of this id is stored. It looks like what XADD returned: that is the id of the entry in the stream, and not the "
     "message's. Append with a field `id` of your own, and ask for that one."
@@ -257,7 +255,7 @@ class Messages:
         return Problem(
             HTTPStatus.NOT_FOUND,
             await self._dead_letter(message_id)
-            or (_ENTRY_ADVICE if _ENTRY_ID.fullmatch(message_id) else "")
+            or (_ENTRY_ADVICE if looks_like_entry(message_id) else "")
             or f"no message of this id is stored. It was never appended, or waits in {self._settings.prefix}:{{s}}:in and is "
             "not stored yet; it was transient, which is never stored; it is a dead letter, older than those looked through "
             "here; or its retention and the time in which its id refuses a second one are over.",

@@ -18,6 +18,7 @@ BodyT = TypeVar("BodyT", TokenRequest, VerifyRequest, RevokeRequest)
 # How msgspec names the part at fault: a path from the root, or a member's name in backticks.
 _PATH: Final = re.compile(r" - at `\$\.([^`.\[]+)[^`]*`$")
 _MEMBER: Final = re.compile(r"field `([^`]+)`")
+_UNKNOWN: Final = "Object contains unknown field "
 
 
 def decode(body: bytes, shape: type[BodyT]) -> BodyT:
@@ -29,7 +30,7 @@ def decode(body: bytes, shape: type[BodyT]) -> BodyT:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as exc:
-        raise _broken_rule(str(exc)) from exc
+        raise _broken_rule(str(exc), shape) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise RuleBroken("body", "a JSON object is expected") from exc
 
@@ -52,7 +53,7 @@ def decode_revoke(request: Request, body: bytes) -> RevokeRequest:
     try:
         return msgspec.convert({name: values[0] for name, values in fields.items()}, RevokeRequest, strict=False)
     except msgspec.ValidationError as exc:
-        raise _broken_rule(str(exc)) from exc
+        raise _broken_rule(str(exc), RevokeRequest) from exc
 
 
 def form_token(request: Request, body: bytes) -> str | None:
@@ -90,6 +91,10 @@ def _fields(body: bytes) -> dict[str, list[str]]:
         return {}
 
 
-def _broken_rule(problem: str) -> RuleBroken:
+def _broken_rule(problem: str, shape: type[msgspec.Struct]) -> RuleBroken:
     found = _PATH.search(problem) or _MEMBER.search(problem)
-    return RuleBroken(found[1] if found else "body", _PATH.sub("", problem))
+    if problem.startswith(_UNKNOWN):
+        rule = f"there is no such field (fields: {', '.join(sorted(shape.__struct_fields__))})"
+    else:
+        rule = _PATH.sub("", problem)
+    return RuleBroken(found[1] if found else "body", rule)

@@ -231,7 +231,7 @@ def _minified(body: bytes) -> bytes:
         raise RuleBroken("body", "nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError) as exc:
         # It says where, which of what is nested deeply is a long way.
-        raise RuleBroken("body", f"is not JSON ({str(exc)[:_SHOWN_CHARS]})") from None
+        raise RuleBroken("body", f"is not JSON ({str(exc)[:_SHOWN_CHARS]}); a plain text goes into the field text") from None
 
 
 def _expiry(values: dict[str, bytes], ts_ms: int, transient: bool, settings: Settings) -> int | None:

@@ -112,7 +112,7 @@ def _check(fields: dict[str, str], settings: Settings) -> Message:
     except RuleBroken as exc:
         if exc.field != "body":
             raise
-        raise RuleBroken("BODY", f"{exc.rule}. For plain text add --text") from exc
+        raise RuleBroken("BODY", f"{exc.rule}: add --text") from exc
 
 
 def _stream(message: Message, fields: dict[str, str], *, fast: bool, settings: Settings) -> str:

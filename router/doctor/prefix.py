@@ -1,11 +1,13 @@
 """What the prefix was set up for (`push:config`), and streams beside it that nobody reads.
 
 A client with a key prefix of its own turns `push:{0}:in` into `app:push:{0}:in`: the producer sees its XADD succeed, and
-nothing ever comes of it. So does a producer that has another number of shards in mind.
+nothing ever comes of it. So does a producer that has another number of shards in mind, or that has lost the braces, as in a
+format string of Python or C#: `push:0:in`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -99,13 +101,22 @@ async def _look_alikes(redis: Any, settings: Settings, tell: Tell) -> tuple[set[
     for server in servers:
         cursor = None
         while cursor != 0 and seen < KEYS_MAX:
-            pattern = f"*{settings.prefix}:{{*}}:in"
+            pattern = f"*{settings.prefix}*:in"
             cursor, found = await server.scan(cursor or 0, match=pattern, count=_KEYS_A_STEP, _type="STREAM")
-            names |= {name.decode(errors="backslashreplace") for name in found}
+            names |= {name for raw in found if _is_alike(name := raw.decode(errors="backslashreplace"), settings.prefix)}
             seen = min(seen + _KEYS_A_STEP, total)
             tell(f"{seen:,} of {total:,} keys")
         whole = whole and cursor == 0
     return names, seen, whole
+
+
+def _is_alike(name: str, prefix: str) -> bool:
+    """Tell whether a name ends like that of an intake, or lacks a part of one."""
+    return re.search(rf"{re.escape(prefix)}:\{{.*\}}:in\Z", name) is not None or _is_misspelt(name, prefix)
+
+
+def _is_misspelt(name: str, prefix: str) -> bool:
+    return re.fullmatch(rf"{re.escape(prefix)}(\{{\d*\}}|:\d+)?:in", name) is not None
 
 
 def judge_strays(lengths: Mapping[str, int], settings: Settings, *, seen: int, whole: bool) -> list[Finding]:
@@ -131,6 +142,12 @@ def _stray(name: str, length: int, settings: Settings) -> Finding:
         return warning(
             f"{name} has {held}, and there is no such shard: nobody reads that",
             f"producers append to {Keys(settings.prefix, 0).intake()}, or any shard below {settings.shards}",
+        )
+    if _is_misspelt(name, settings.prefix):
+        return warning(
+            f"{name} has {held} that nobody reads: the name lacks a part of {Keys(settings.prefix, 0).intake()}",
+            "mend the producer (in a format string of Python or C# each brace stands twice), append the entries again where "
+            "they belong, and delete the key",
         )
     return warning(
         f"{name} has {held} that nobody reads: a producer's client puts a prefix of its own before every key",

@@ -32,8 +32,6 @@ class Backlog:
         length: entries in it, those in hand included.
         oldest_s: how long its first entry has been there; None where there is none.
         has_group: whether its group has been made.
-        pending: entries taken and not done with.
-        pending_s: how long ago the oldest of them was appended.
         others: further groups.
     """
 
@@ -42,8 +40,6 @@ class Backlog:
     length: int
     oldest_s: float | None
     has_group: bool
-    pending: int
-    pending_s: float | None
     others: tuple[str, ...] = ()
 
 
@@ -76,9 +72,6 @@ def _judge_waiting(backlog: Backlog, settings: Settings) -> Iterator[Finding]:
     if backlog.oldest_s is not None and backlog.oldest_s > LATE_S:
         told = f"{stream}: {_entries(backlog.length)} not done, the oldest for {_span(backlog.oldest_s)}"
         yield error(told, remedy) if backlog.oldest_s > STUCK_S else warning(told, remedy)
-    elif backlog.pending_s is not None and backlog.pending_s > LATE_S:
-        told = f"{stream}: {_entries(backlog.pending)} in hand, the oldest for {_span(backlog.pending_s)}"
-        yield warning(told, remedy)
     if backlog.group == "dispatch" and backlog.length > settings.out_high_water:
         yield error(f"{stream}: {_entries(backlog.length)}, above out_high_water: collect pauses for it", remedy)
 
@@ -119,15 +112,12 @@ async def _backlog(redis: Any, stream: str, group: str) -> Backlog:  # noqa: ANN
         groups = {one["name"].decode() for one in await redis.xinfo_groups(stream)}
     except ResponseError:  # there is no such stream
         groups = set()
-    pending: dict[str, Any] = await redis.xpending(stream, group) if group in groups else {"pending": 0, "min": None}
     return Backlog(
         stream=stream,
         group=group,
         length=length,
         oldest_s=_age_s(first[0][0], now_ms) if first else None,
         has_group=group in groups,
-        pending=pending["pending"],
-        pending_s=_age_s(pending["min"], now_ms) if pending["min"] else None,
         others=tuple(sorted(groups - {group})),
     )
 

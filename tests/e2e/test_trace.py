@@ -171,4 +171,6 @@ async def test_no_trace_is_explained(stack: Stack) -> None:
     drawn = await _run(stack, "trace", "untraced")
     assert (drawn.returncode, drawn.stdout) == (1, "")
     assert "there is no trace event of untraced: it was sent without a trace" in drawn.stderr
+    entry = await _run(stack, "trace", "1795385175438-0")
+    assert "which looks like what XADD returned" in entry.stderr
     assert json.loads((await _run(stack, "trace", "untraced", "--json")).stdout) == {"id": "untraced", "events": []}

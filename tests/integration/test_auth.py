@@ -193,7 +193,7 @@ async def test_without_the_api_key_nothing_is_answered(
         (json.dumps({"user": "alice", "topics": ["t"] * 101}).encode(), "topics", "at most 100"),
         (b'{"user":"alice","subscribe":["a b"]}', "subscribe", "is not an id"),
         (json.dumps({"user": "alice", "topics": ["t"] * 50, "subscribe": ["t"] * 51}).encode(), "subscribe", "at most 100"),
-        (b'{"user":"alice","ttl":5}', "ttl", "unknown field"),
+        (b'{"user":"alice","ttl":5}', "ttl", "there is no such field (fields: subscribe, topics, ttl_s, user)"),
         (b"[]", "body", "Expected `object`"),
         (b"", "body", "JSON object"),
         (b"\xff", "body", "JSON object"),

@@ -237,7 +237,7 @@ async def test_edges_that_do_not_hear_are_told(valkey_server: EmbeddedValkey, st
 
 
 async def test_stray_streams_are_found(valkey_server: EmbeddedValkey, store_server: Store) -> None:
-    """A client's own prefix, and a shard that there is not; another tenant's stream is its own."""
+    """A client's own prefix, a shard that there is not, and lost braces; another tenant's stream is its own."""
     settings = _settings(valkey_server, store_server)
     redis: Any
     async with open_redis(settings) as redis:
@@ -245,9 +245,13 @@ async def test_stray_streams_are_found(valkey_server: EmbeddedValkey, store_serv
             await redis.xadd(key.format(f"{settings.prefix}:{{7}}:in"), {"to": "user:a"})
         await redis.hset(config_key(f"tenant-{settings.prefix}"), "shards", "8")
         await redis.xadd(Keys(settings.prefix, 0).intake(), {"to": "user:a"})
+        for key in ("{}:in", "{}:0:in", "{}{{0}}:in", "{}-notes:in", "a-{}:in"):
+            await redis.xadd(key.format(settings.prefix), {"to": "user:a"})
         await redis.set(f"text-{settings.prefix}:{{0}}:in", "no stream")
         found = await _of(settings, "strays")
-    assert len(found) == 2
+    assert len(found) == 5
+    for name in (":in", ":0:in", "{0}:in"):
+        _told(found, Severity.WARNING, f"{settings.prefix}{name} has 1 entry that nobody reads: the name lacks")
     _told(found, Severity.WARNING, f"app:{settings.prefix}:{{7}}:in has 1 entry that nobody reads")
     _told(found, Severity.WARNING, f"{settings.prefix}:{{7}}:in has 1 entry, and there is no such shard")
 

@@ -158,7 +158,7 @@ async def test_4500_for_a_token_that_proves_nothing(edge: Edge) -> None:
 async def test_4500_without_a_connect_frame(edge: Edge) -> None:
     """None in time, or another frame first."""
     async with edge.open() as client:
-        assert await client.closed() == (4500, "not authenticated: no connect frame in time")
+        assert await client.closed() == (4500, "not authenticated: neither Authorization nor a connect frame came in time")
     async with edge.open() as client:
         await client.send(type="ping")
         assert (await client.closed())[0] == 4500

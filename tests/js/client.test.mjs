@@ -125,11 +125,12 @@ scenario("a token that cannot be had is asked for again, and tells why", async (
   let tries = 0;
   const token = async () => {
     if ((tries += 1) < 3) throw new Error("no session");
-    return "token";
+    return tries === 3 ? "" : "token";
   };
   const page = await open({ token }).opened();
   assert.match(page.told("error")[0].message, /no session/);
-  assert.equal(page.told("waiting").length, 2);
+  assert.match(page.told("error")[2].message, /gave no token/);
+  assert.equal(page.told("waiting").length, 3);
 });
 
 scenario("the pause that an edge names in bye is kept to", async (edge, open) => {

@@ -119,6 +119,11 @@ def test_body_that_is_no_json(body: str | bytes) -> None:
     assert _refused(("to", "user:a"), ("body", body)).field == "body"
 
 
+def test_a_plain_text_in_the_body_is_told_where_it_belongs() -> None:
+    """The mistake of a first try."""
+    assert _refused(("to", "user:a"), ("body", "hello")).rule.endswith("; a plain text goes into the field text")
+
+
 @pytest.mark.parametrize("fields", [[("to", "user:a")], [("to", "user:a"), ("body", "1"), ("text", "hi")]])
 def test_exactly_one_content(fields: list[tuple[str, str]]) -> None:
     """Neither and both break the rule."""
