@@ -87,26 +87,6 @@ def test_compose_file_is_valid() -> None:
     _run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose" / "compose.yaml")
 
 
-def test_compose_makes_every_secret() -> None:
-    """Each secret of the file is one that the script makes."""
-    script = (DEPLOY / "compose" / "secrets.sh").read_text(encoding="utf-8")
-    assert {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()} == set(
-        re.findall(r"^keep (\w+)", script, re.MULTILINE)
-    )
-
-
-def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """A second run leaves all as it is: the passwords of a system that has data already are not changed."""
-    script = tmp_path / "secrets.sh"
-    shutil.copy(DEPLOY / "compose" / "secrets.sh", script)
-    _run("sh", script)
-    made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "secrets").iterdir()}
-    _run("sh", script)
-    assert made == {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "secrets").iterdir()}
-    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
-    assert len(made["api_key"]) == 64
-
-
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifest_is_valid(path: Path) -> None:
     """By the schemas of the oldest Kubernetes that is looked after, and of the newest, with no field that there is not."""
@@ -144,7 +124,7 @@ def test_containers_run_commands_that_there_are() -> None:
         for service in COMPOSE["services"].values()
         if service.get("image") == "pushway" and service["command"]
     ]
-    assert len(words) == 9
+    assert len(words) == 10
     assert set(words) <= set(COMMANDS)
 
 
