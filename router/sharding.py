@@ -15,6 +15,7 @@ documents, `revoked` and `eras`, stay on the database's primary shard.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pymongo import HASHED, AsyncMongoClient
@@ -26,6 +27,9 @@ from router.settings import Settings
 
 SHARD_KEYS: Final = {"inbox": "target", "later": "id", "bodies": "_id", "cursors": "_id", "subscriptions": "_id"}
 """Collection → the field whose hash divides it."""
+
+Key = Mapping[str, Any]
+"""What divides a collection, as MongoDB says it: {field: "hashed"}, or {field: 1, …}."""
 
 _ALREADY_SHARDED: Final = 23  # AlreadyInitialized: by another key
 
@@ -56,3 +60,16 @@ async def shard_collections(client: AsyncMongoClient[Document], settings: Settin
             wanted = f'{{{field}: "hashed"}}'
             raise SetupError(f"{name} is sharded by another key than {wanted}: reshardCollection changes it ({exc})") from exc
     return True
+
+
+async def read_shard_keys(client: AsyncMongoClient[Document], settings: Settings) -> dict[str, Key]:
+    """Return collection → its key, of those that are to be divided and are, in a sharded cluster.
+
+    Raises:
+        OperationFailure: when the user may not read that (role `clusterMonitor`).
+        PyMongoError: when it cannot be asked.
+    """
+    names = {f"{settings.mongo_database}.{name}": name for name in SHARD_KEYS}
+    # `dropped` is of routers before 5.0.
+    found = client.config["collections"].find({"_id": {"$in": [*names]}, "dropped": {"$ne": True}})
+    return {names[one["_id"]]: one["key"] async for one in found}

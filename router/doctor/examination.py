@@ -1,7 +1,7 @@
 """The examination as a whole: groups beside each other, each with a time limit, and a server that is away told once.
 
 configuration ─────────────────────────────────────────────
-redis answers? ─▶ redis, config, streams, leases, edges, presence, strays, hardening
+redis answers? ─▶ redis, cluster, config, streams, leases, edges, presence, strays, hardening
 mongodb ───────────────────────────────────────────────────
 auth ──────────────────────────────────────────────────────
 certificates ──────────────────────────────────────────────
@@ -24,6 +24,7 @@ from router.doctor import (
     auth_server,
     certificates,
     clocks,
+    cluster,
     configuration,
     edges,
     hardening,
@@ -48,6 +49,7 @@ GROUP_TIMEOUT_S: Final = 12.0
 GROUPS: Final = (
     "settings",
     "Redis",
+    "cluster",
     "prefix",
     "leases",
     "streams",
@@ -102,6 +104,7 @@ async def examine(settings: Settings, file: Path | None, tell: Tell) -> list[Exa
                 start("hardening", partial(hardening.examine, None, hasty))
             else:
                 start("Redis", partial(redis_server.examine, redis, hasty))
+                start("cluster", partial(cluster.examine, redis, hasty))
                 start("hardening", partial(hardening.examine, redis, hasty))
                 start("prefix", partial(prefix.examine_config, redis, hasty))
                 start("leases", partial(leases.examine, redis, hasty))

@@ -1,20 +1,22 @@
-"""MongoDB: that a write which it acknowledges is safe, and that the indexes stand and say what the settings say."""
+"""MongoDB: that a write which it acknowledges is safe, and that indexes and shard keys are what they are to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pymongo import AsyncMongoClient
+from pymongo import HASHED, AsyncMongoClient
+from pymongo.errors import OperationFailure
 
 from router.cursors import IDLE_INDEX
 from router.doctor.findings import Finding, error, note, ok, warning
 from router.inbox import ID_INDEX, ORDER_INDEX, RECENT_INDEX, TTL_INDEX
 from router.later import INDEXES
-from router.mongo_client import Document, cancelled_once
+from router.mongo_client import Document, brief, cancelled_once
 from router.revoked import INDEXES as OF_REVOKED
 from router.revoked import TTL_INDEX as REVOKED_TTL
 from router.settings import Settings
+from router.sharding import SHARD_KEYS, Key, read_shard_keys
 
 Indexes = Mapping[str, Mapping[str, Any]]
 
@@ -37,12 +39,25 @@ async def examine(client: AsyncMongoClient[Document], settings: Settings) -> lis
     later = set(await database.later.index_information())
     judged = judge_indexes(inbox, cursors, bodies, settings)
     judged += [*_missing("later", set(INDEXES - later)), *judge_revoked(await database.revoked.index_information())]
+    if _is_router(hello):
+        judged += await _sharding(client, settings)
     return [*judge_server(str(build["version"]), hello), *judged]
+
+
+def _is_router(hello: Mapping[str, Any]) -> bool:
+    return hello.get("msg") == "isdbgrid"
+
+
+async def _sharding(client: AsyncMongoClient[Document], settings: Settings) -> list[Finding]:
+    try:
+        return judge_sharding(await read_shard_keys(client, settings))
+    except OperationFailure as exc:
+        return [note(f"by what the collections are sharded may not be looked at ({brief(exc)})", "the role clusterMonitor may")]
 
 
 def judge_server(version: str, hello: Mapping[str, Any]) -> list[Finding]:
     """Return what is to be thought of a server, given its answer to `hello`."""
-    router = hello.get("msg") == "isdbgrid"
+    router = _is_router(hello)
     if not router and not hello.get("isWritablePrimary", hello.get("ismaster")):
         return [
             error(
@@ -82,6 +97,21 @@ def judge_revoked(indexes: Indexes) -> list[Finding]:
         text = f"the index {REVOKED_TTL} of revoked does not remove a revocation when it is over"
         found.append(error(text, f"drop it, then {_MAKE}"))
     return found
+
+
+def judge_sharding(keys: Mapping[str, Key]) -> list[Finding]:
+    """Return what is to be thought of a sharded cluster, given collection → its key, of those that have one."""
+    found = []
+    for name, field in SHARD_KEYS.items():
+        wanted = f'{{{field}: "hashed"}}'
+        if name not in keys:
+            seen = f"{name} is not sharded: all of it lies on one shard of MongoDB"
+            found.append(warning(seen, _MAKE))
+        elif dict(keys[name]) != {field: HASHED}:
+            told = f"{name} is sharded by {dict(keys[name])} and not by {wanted}"
+            seen = f"{told}: an id may be there twice, and reads ask all shards"
+            found.append(error(seen, f"sh.reshardCollection, to {wanted}; until then `pushway migrate` fails"))
+    return found or [ok("each collection that grows is sharded by its key")]
 
 
 def _missing(collection: str, names: set[str]) -> Iterator[Finding]:

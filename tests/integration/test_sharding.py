@@ -1,4 +1,4 @@
-"""router.sharding at the wire: what a router of a sharded MongoDB is asked for, and that nobody else is."""
+"""router.sharding at the wire: what a router of a sharded MongoDB is asked for, that nobody else is, and what doctor sees."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from router.doctor.findings import Severity
+from router.doctor.mongo_server import examine
 from router.errors import SetupError
 from router.migrate import migrate
 from router.mongo_client import CONFIRMED, confirmed, durable_collection, open_mongo
@@ -66,6 +68,25 @@ async def test_a_replica_set_is_not_sharded(store_server: Store) -> None:
     with ReplicaSet(store_server.port) as members:
         await migrate(_settings(members.url))
         assert members.asked["enableSharding"] == members.asked["shardCollection"] == 0
+
+
+async def test_doctor_tells_of_another_key(routers: ReplicaSet) -> None:
+    """As the routers know it; and where it may not read that, it says so."""
+    settings = _settings(routers.url)
+    await migrate(settings)
+    keys = {name: {field: "hashed"} for name, field in KEYS.items()} | {"inbox": {"seq": 1}}
+    found = [{"_id": f"{settings.mongo_database}.{name}", "key": key} for name, key in keys.items()]
+    routers.answers["find"] = lambda _: {"ok": 1.0, "cursor": {"id": 0, "ns": "config.collections", "firstBatch": found}}
+    async with open_mongo(settings) as client:
+        told = await examine(client, settings)
+        (wrong,) = [finding.seen for finding in told if finding.severity is Severity.ERROR]
+        assert wrong.startswith("""inbox is sharded by {'seq': 1} and not by {target: "hashed"}""")
+        asked = routers.commands[-1]
+        assert (asked["find"], asked["$db"]) == ("collections", "config")
+        found[0]["key"] = {"target": "hashed"}
+        assert {finding.severity for finding in await examine(client, settings)} == {Severity.OK}
+        routers.answers["find"] = lambda _: {"ok": 0.0, "code": 13, "codeName": "Unauthorized", "errmsg": "not authorized"}
+        assert "may not be looked at" in (await examine(client, settings))[-1].seen
 
 
 @pytest.mark.parametrize("kind", ["routers", "members", "alone"])

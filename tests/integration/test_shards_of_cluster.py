@@ -1,4 +1,4 @@
-"""router.shard_states and router.slot_plan on a real Redis Cluster: where shards are, and moving them until they are even."""
+"""router.shard_states, router.slot_plan and router.doctor.cluster on a real Redis Cluster: where shards are; moving them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from router.cluster_redis import ClusterRedis, slot_of
+from router.doctor.cluster import examine
+from router.doctor.findings import Finding, Severity
 from router.keys import Keys
 from router.redis_client import open_redis
 from router.redis_url import Address
@@ -76,6 +80,27 @@ async def test_what_is_planned_can_be_typed(cluster: ClusterRedis) -> None:
     assert [await cluster.get(keys.out()) for keys in KEYS] == [b"%d" % keys.shard for keys in KEYS]
     for keys in KEYS:
         await cluster.delete(keys.out())
+
+
+async def test_doctor_tells_of_a_half_moved_slot(servers: ClusterServers, cluster: ClusterRedis) -> None:
+    """While it is so, from whom and to whom; before and after that all is well."""
+    slot = slot_of(KEYS[3].base)
+    source = servers.primary_of(slot)
+    target = servers.another_primary(source)
+    while_moving: list[Finding] = []
+
+    def look() -> None:
+        while_moving.extend(anyio.from_thread.run(examine, cluster, Settings(shards=SHARDS)))
+
+    (before,) = await examine(cluster, Settings(shards=SHARDS))
+    await anyio.to_thread.run_sync(servers.move, slot, target, look)
+    (after,) = await examine(cluster, Settings(shards=SHARDS))
+    assert before == after
+    assert before.severity is Severity.OK
+    (half,) = while_moving
+    assert half.severity is Severity.ERROR
+    told = f"slot {slot} (shard 3) is half moved, from 127.0.0.1:{source.port} to 127.0.0.1:{target.port}"
+    assert half.seen.startswith(told)
 
 
 async def _owners(cluster: ClusterRedis) -> list[Address]:

@@ -12,6 +12,7 @@ from router.directory import Node
 from router.doctor import clocks, configuration, edges, leases, mongo_server, prefix, redis_server, streams
 from router.doctor.findings import Examined, Finding, Severity, counted, error, exit_code, note, ok, warning
 from router.settings import Settings
+from router.sharding import SHARD_KEYS
 
 SETTINGS = Settings(api_key="k" * 32)
 FILE = Path("pushway.toml")
@@ -289,6 +290,28 @@ def test_routes_that_lead_nowhere_are_a_note() -> None:
 def test_member_that_is_asked_matters(hello: dict[str, Any], severity: Severity, said: str) -> None:
     """A primary, or mongos before it."""
     _assert_told(mongo_server.judge_server("8.0", hello), severity, said)
+
+
+SHARDED: dict[str, dict[str, str | int]] = {name: {field: "hashed"} for name, field in SHARD_KEYS.items()}
+
+
+@pytest.mark.parametrize(
+    ("keys", "severity", "said"),
+    [
+        (SHARDED, Severity.OK, "sharded by its key"),
+        (
+            SHARDED | {"inbox": {"target": 1, "seq": 1}},
+            Severity.ERROR,
+            "inbox is sharded by {'target': 1, 'seq': 1} and not by",
+        ),
+        (SHARDED | {"cursors": {"_id": 1}}, Severity.ERROR, 'not by {_id: "hashed"}'),
+        ({name: key for name, key in SHARDED.items() if name != "bodies"}, Severity.WARNING, "bodies is not sharded"),
+        ({}, Severity.WARNING, "inbox is not sharded"),
+    ],
+)
+def test_shard_keys_matter(keys: dict[str, dict[str, str | int]], severity: Severity, said: str) -> None:
+    """Each collection that grows has the one that keeps an id unique."""
+    _assert_told(mongo_server.judge_sharding(keys), severity, said)
 
 
 @pytest.mark.parametrize(
