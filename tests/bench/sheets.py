@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tests.bench.results import BY_PROCESS, Kind, Measure, Results
-from tests.bench.targets import TARGETS, Target
+from tests.bench.targets import ELSEWHERE, TARGETS, Target, at_most_of
 
 PROCESSES: Final = ("redis", "dispatch", "collect", "edge", "store", "null store", "writer")
 
@@ -134,6 +134,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
     yield _by_measure(results, "heartbeats")
     yield _connections(results)
     yield _targets(results)
+    yield _ratios(results)
     yield _skipped(results)
 
 
@@ -202,6 +203,22 @@ def _targets(results: Results) -> Sheet:
         if measure is not None:
             sheet.rows.extend(_against(target, measure, figure) for figure, target in bounds.items())
     return sheet
+
+
+def _ratios(results: Results) -> Sheet:
+    """Return the fast lane's cost by that of each peer in the same run, beside what the targets come to."""
+    sheet = Sheet("targets, as ratios to others in this run", ("fast lane, to", "figure", "target", "ratio", ""))
+    ours = results.measures.get("peers_fast")
+    for name, known in ELSEWHERE.items():
+        peer = results.measures.get(name)
+        if ours and peer:
+            sheet.rows.extend(_beside(ours, peer, figure, at_most_of(name, figure)) for figure in known if peer.has(figure))
+    return sheet
+
+
+def _beside(ours: Measure, peer: Measure, figure: str, at_most: float) -> tuple[str, ...]:
+    ratio = ours.median(figure) / peer.median(figure)
+    return peer.title, FIGURES[figure].heading, f"≤ {at_most:.2f}", f"{ratio:.2f}", MET if ratio <= at_most else MISSED
 
 
 def _skipped(results: Results) -> Sheet:

@@ -41,3 +41,22 @@ TARGETS: Final[dict[str, dict[str, Target]]] = {
         "idle_core_share": Target(at_most=0.05),
     },
 }
+
+
+ELSEWHERE: Final[dict[str, dict[str, float]]] = {
+    "peers_socketio": {"x1_cpu_s_a_million": 19.9, "x4_cpu_s_a_million": 18.8},
+    "peers_socketio_streams": {"x1_cpu_s_a_million": 26.1, "x4_cpu_s_a_million": 22.7},
+    "peers_nats": {"x1_cpu_s_a_million": 7.7, "x4_cpu_s_a_million": 3.7},
+    "peers_nchan": {"x1_cpu_s_a_million": 33.0},
+    "peers_python_socketio": {"x1_cpu_s_a_million": 119.0, "x4_cpu_s_a_million": 115.0},
+}
+"""What peers took on the machine that the targets were set on.
+
+A target divided by that is a bound on the ratio to the same peer in one run, whatever a machine is like.
+"""
+
+
+def at_most_of(peer: str, figure: str) -> float:
+    """Return how many times a peer's cost the fast lane may take: `figure` is `x1_cpu_s_a_million` or `x4_…`."""
+    outstanding, _, cost = figure.partition("_")
+    return (TARGETS[f"fast_{outstanding}"][cost].at_most or 0.0) / ELSEWHERE[peer][figure]

@@ -97,6 +97,19 @@ def test_targets() -> None:
     assert "missed" not in text(show(report(runs(8.0, 8.5, 9.6))))
 
 
+def test_ratios() -> None:
+    """Beside a peer in the same run a target is a ratio, in which the speed of the machine has no part."""
+    for slower in (1.0, 2.0):
+        results = report([{"x1_cpu_s_a_million": 9.9 * slower, "x4_cpu_s_a_million": 6.1 * slower}], "peers_fast")
+        costs = {"x1_cpu_s_a_million": 22.0 * slower, "x4_cpu_s_a_million": 18.8 * slower}
+        results.measures["peers_socketio"] = Measure("Socket.IO", "peers", [costs])
+        lines = [line for line in markdown(results).splitlines() if line.startswith("| Socket.IO | x")]
+        assert lines == [
+            "| Socket.IO | x1: CPU s a million | ≤ 0.45 | 0.45 | met |",
+            "| Socket.IO | x4: CPU s a million | ≤ 0.32 | 0.32 | missed |",
+        ]
+
+
 def test_markdown() -> None:
     """The tables of a report can stand in a page: a line a row, all of as many cells."""
     results = report(runs(8.0, 9.5, 9.6))
