@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 
 from router.inbox import Inbox
@@ -13,6 +16,11 @@ from router.ops import Health
 from router.outage import Outages
 from router.redis_client import OUTAGE, check_redis
 from router.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SILENCE_S: Final = 2.0
+"""How long a first answer is waited for in silence. MongoDB's driver takes `mongo_timeout_s` to say that nobody is there."""
 
 
 async def await_redis(redis: Redis, settings: Settings, health: Health) -> None:
@@ -51,11 +59,20 @@ async def await_later(later: Later, settings: Settings, health: Health) -> None:
 async def _insist(
     server: str, check: Callable[[], Awaitable[None]], outage: tuple[type[Exception], ...], outages: Outages
 ) -> None:
-    while True:
-        try:
-            await check()
-        except outage as exc:
-            await outages.wait(server, exc)
-        else:
-            outages.over()
-            return
+    late = asyncio.get_running_loop().call_later(SILENCE_S, _tell_of_waiting, server)
+    try:
+        while True:
+            try:
+                await check()
+            except outage as exc:
+                late.cancel()
+                await outages.wait(server, exc)
+            else:
+                outages.over()
+                return
+    finally:
+        late.cancel()
+
+
+def _tell_of_waiting(server: str) -> None:
+    log.info("server_awaited", server=server)
