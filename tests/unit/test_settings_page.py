@@ -1,4 +1,4 @@
-"""docs/settings.md and router/settings.py say the same."""
+"""docs/settings.md and router/settings say the same."""
 
 from __future__ import annotations
 
