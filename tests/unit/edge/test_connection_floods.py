@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -16,22 +15,14 @@ from edge.connection import Connection
 from edge.liveness import Pulse
 from router.crowd import A_PASS
 from router.metrics import HANDSHAKES_FAILED
-from router.settings import Settings
-from tests.unit.edge.test_connection import Desk, Socket
+from tests.unit.edge.client_socket import Socket
+from tests.unit.edge.desk import Desk
 
 pytestmark = pytest.mark.anyio
 
 NEVER = Pulse(1e9, 1e9)
 
 REQUEST = b"GET /v1/connect HTTP/1.1\r\nHost: edge\r\n"
-
-
-@pytest.fixture
-async def desk() -> AsyncIterator[Desk]:
-    """Yield an admission with the default settings."""
-    async with anyio.create_task_group() as tasks:
-        yield Desk(tasks, Settings())
-        tasks.cancel_scope.cancel()
 
 
 class Pongs(Socket):
