@@ -16,7 +16,8 @@ from pymongo.errors import AutoReconnect
 
 from edge import catch_up, position
 from router.lines import build_line
-from tests.unit.edge.cluster import BUT_DESK, DESK, LONG, TARGET, USER, Accepted, Cluster, Device, Link, until
+from tests.unit.edge.cluster import Cluster, Device, Link, until
+from tests.unit.edge.played import BUT_DESK, DESK, LONG, TARGET, USER, Accepted
 
 COUNTS = st.integers(1, 6)
 STEPS = st.lists(
