@@ -26,6 +26,9 @@ UWS: Final = "uWebSockets.js"
 UWS_PACKAGE: Final = f"{UWS}@github:uNetworking/uWebSockets.js#v20.52.0"
 """Its authors have it on GitHub alone; what npm has under like names are other people's builds."""
 
+BUN_PACKAGES: Final = ("@socket.io/bun-engine@0.1", "@oven/bun-linux-x64@1")
+"""Bun's WebSockets are µWebSockets, in a binary that npm has."""
+
 SERVER: Final = Path(__file__).with_name("servers") / "socketio.mjs"
 
 ENGINE_IO: Final = Dialect(
@@ -49,10 +52,10 @@ class SocketIO(Peer):
         """Return the command line."""
         return self._on("ws", npm("socketio", *PACKAGES))
 
-    def _on(self, engine: str, folder: Path) -> list[str]:
+    def _on(self, engine: str, folder: Path, runtime: str | None = None) -> list[str]:
         assert self.redis is not None
-        server = Path(shutil.copy(SERVER, folder))  # where Node.js looks for packages
-        return [program("node"), str(server), str(self.port), self.redis.url, self.adapter, engine]
+        server = Path(shutil.copy(SERVER, folder))  # where packages are looked for
+        return [runtime or program("node"), str(server), str(self.port), self.redis.url, self.adapter, engine]
 
     def publication(self, body: str, room: str) -> bytes:
         """Return what the emitter would publish."""
@@ -87,3 +90,15 @@ class SocketIOOnUws(SocketIO):
     def command(self) -> list[str]:
         """Return the command line."""
         return self._on(UWS, npm("socketio-uws", *PACKAGES, UWS_PACKAGE))
+
+
+class SocketIOOnBun(SocketIO):
+    """Redis pub/sub on Bun."""
+
+    name = "socketio_bun"
+    title = "Socket.IO on Bun (µWebSockets), Redis pub/sub"
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        folder = npm("socketio-bun", *PACKAGES, *BUN_PACKAGES)
+        return self._on("bun", folder, str(folder / "node_modules" / "@oven" / "bun-linux-x64" / "bin" / "bun"))

@@ -20,12 +20,15 @@ from tests.bench.peers.nchan import Nchan, NchanStored
 from tests.bench.peers.packages import SkippedError
 from tests.bench.peers.peer import Peer
 from tests.bench.peers.python_socketio import PythonSocketIO
-from tests.bench.peers.socketio import SocketIO, SocketIOOnUws, SocketIOStreams
+from tests.bench.peers.socketio import SocketIO, SocketIOOnBun, SocketIOOnUws, SocketIOStreams
 from tests.bench.results import Figures, Measure
 from tests.bench.scenes.lanes import bare_way, ours
 from tests.bench.way import EVERYBODY, FAN_OUT_OUTSTANDING, OUTSTANDING, RATE_PER_S, Way, weigh
 
-PEERS: Final[tuple[type[Peer], ...]] = (Nats, SocketIOOnUws, SocketIO, SocketIOStreams, Nchan, NchanStored, PythonSocketIO)
+PEERS: Final[tuple[type[Peer], ...]] = (
+    *(Nats, SocketIOOnUws, SocketIOOnBun, SocketIO, SocketIOStreams),
+    *(Nchan, NchanStored, PythonSocketIO),
+)
 
 WHY_CHARS: Final = 400
 
