@@ -4,21 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Client, NotWelcome, localStorageCursors, mayReconnect, memoryCursors, pauseMs } from "../../edge/js/pushway.js";
-import { FakeEdge, Page, until, upTo } from "./edge.mjs";
-
-/** A test with an edge of its own, whose pages are closed at the end, or nothing would end. */
-function scenario(name, play) {
-  test(name, { timeout: 20_000 }, async () => {
-    const edge = new FakeEdge();
-    const pages = [];
-    const open = (options) => (pages.push(new Page(edge, options)), pages.at(-1));
-    try {
-      await play(edge, open);
-    } finally {
-      await Promise.all(pages.map((page) => page.client.close()));
-    }
-  });
-}
+import { scenario } from "./alone.mjs";
+import { until, upTo } from "./edge.mjs";
 
 test("close codes follow the promise of the ranges, known or not", () => {
   for (const code of [4000, 4003, 4499, 5000, 1001, 1006, 3000]) assert.equal(mayReconnect(code), true, code);

@@ -2,6 +2,8 @@
 // WebSocket.
 // What the real one does is tested in tests/e2e/test_js_client.py; here a test can have any frame and any end at any moment.
 
+import assert from "node:assert/strict";
+
 import { Client } from "../../edge/js/pushway.js";
 
 export const HEARTBEAT_S = 25;
@@ -14,6 +16,12 @@ export async function until(condition, what = String(condition), withinMs = 8_00
     if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`);
     await new Promise((done) => setTimeout(done, 2));
   }
+}
+
+/** Return when a page has had these of a target, and see that it has had no others. */
+export async function had(page, to, numbers) {
+  await until(() => page.of(to).length >= numbers.length, `${numbers} of ${to}`);
+  assert.deepEqual(page.of(to), numbers);
 }
 
 export class FakeEdge {

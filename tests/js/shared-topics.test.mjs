@@ -3,16 +3,11 @@
 import assert from "node:assert/strict";
 
 import { memoryCursors } from "../../edge/js/pushway.js";
-import { until, upTo } from "./edge.mjs";
+import { had, until, upTo } from "./edge.mjs";
 import { joined, randoms, scenario } from "./origin.mjs";
 
 const NEWS = "topic:news";
 const SPORT = "topic:sport";
-
-async function had(page, to, numbers) {
-  await until(() => page.of(to).length >= numbers.length, `${numbers} of ${to}`);
-  assert.deepEqual(page.of(to), numbers);
-}
 
 /** Return a page that is there and hears its topics. */
 async function hearing(page) {

@@ -1,32 +1,13 @@
 // Topics and `all` in one client: where they begin, what comes after a cut, and what becomes of a topic that is wanted no longer.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 
 import { memoryCursors } from "../../edge/js/pushway.js";
-import { FakeEdge, Page, until, upTo } from "./edge.mjs";
+import { scenario } from "./alone.mjs";
+import { had, until, upTo } from "./edge.mjs";
 
 const NEWS = "topic:news";
 const SPORT = "topic:sport";
-
-/** A test with an edge of its own, whose pages are closed at the end, or nothing would end. */
-function scenario(name, play) {
-  test(name, { timeout: 20_000 }, async () => {
-    const edge = new FakeEdge();
-    const pages = [];
-    const open = (options) => (pages.push(new Page(edge, options)), pages.at(-1));
-    try {
-      await play(edge, open);
-    } finally {
-      await Promise.all(pages.map((page) => page.client.close()));
-    }
-  });
-}
-
-async function had(page, to, numbers) {
-  await until(() => page.of(to).length >= numbers.length, `${numbers} of ${to}`);
-  assert.deepEqual(page.of(to), numbers);
-}
 
 function subscribed(page, times = 1) {
   return until(() => page.told("subscribed").length >= times, "subscribed");

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from itertools import cycle
 from typing import Any, Final
 
-import anyio
-
 from router.auth.tokens import TOKEN_MAX_CHARS
-from tests.attacks.target import Attack, Target
-
-A_SECOND: Final = 300
+from tests.attacks.target import Attack
+from tests.attacks.token_flood import A_SECOND, flood_of
 
 
 def _part(said: bytes) -> str:
@@ -48,26 +44,11 @@ def _long(token: str) -> str:
     return f"{head}.{_part(_decoded(body)[:-1] + b',' + b' ' * 5_000 + b'}')}.{signature}"
 
 
-WAYS: Final = (_unknown_key, _deep, _wide, _long)
-
-
-async def run(target: Target, until: anyio.Event) -> None:
-    """Try tokens, again and again."""
-    ways = cycle(WAYS)
-
-    async def one() -> None:
-        with await target.peer() as peer:
-            await peer.upgrade(token=next(ways)(target.token()))
-            target.note(await peer.ending())
-
-    await target.flood(A_SECOND, one, until)
-
-
 ATTACK: Final = Attack(
     name="dear-tokens",
     about=f"{A_SECOND} connects a second with tokens of 8 KB, of unknown keys, nested 5,900 deep or with 300 headers",
     limits=("handshakes_address_s_max", "handshakes_s_max"),
-    run=run,
+    run=flood_of((_unknown_key, _deep, _wide, _long)),
     codes=frozenset({"4001", "4005", "4007", "4500"}),
     counted=('pushway_tokens_checked_total{result="refused"}',),
     memory_mib=16.0,
