@@ -11,11 +11,13 @@ from typing import Final
 import msgspec
 import pytest
 
+from tests.bench.capacity import report
 from tests.bench.capacity.check import Foretold
-from tests.bench.capacity.costs import KEPT, Costs, Point, at, load
+from tests.bench.capacity.costs import KEPT, MICRO, Costs, NotMeasured, Point, at, learn, load, publishes_a_message
 from tests.bench.capacity.growth import first_break, grown, plans
-from tests.bench.capacity.plan import Limits, Load, plan, publishes_a_message
+from tests.bench.capacity.plan import RENEWAL_S, Limits, Load, more_publishes_a_message, plan
 from tests.bench.capacity.report import short
+from tests.bench.results import Measure, begin
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -27,7 +29,7 @@ COSTS: Final = Costs(
     ping_us=0.0,
     renewal_us={"redis": 0.0, "edge": 0.0},
     publish_us=0.0,
-    batch=100.0,
+    batches=(Point(1_000.0, 100.0),),
     edge_bytes=1e6,
     edge_connection_bytes=5_000.0,
     redis_connection_bytes=300.0,
@@ -129,6 +131,54 @@ def test_more_of_anything_never_takes_less() -> None:
     cores = sum(plan(base, costs).cores.values())
     for more in (replace(base, users=2_000_000), replace(base, messages_per_s=100_000.0), replace(base, durable=1.0)):
         assert sum(plan(more, costs).cores.values()) > cores
+
+
+def test_publishes_are_few_while_batches_are_large() -> None:
+    """With one edge there are none more; with many each message of a small batch goes to one of its own."""
+    costs = msgspec.structs.replace(COSTS, batches=(Point(1_000.0, 2.0), Point(100_000.0, 1_000.0)))
+    assert more_publishes_a_message(costs, 1_000.0, 1) == 0.0
+    assert more_publishes_a_message(costs, 1_000.0, 100) == pytest.approx(0.5, abs=0.01)
+    assert more_publishes_a_message(costs, 100_000.0, 100) == pytest.approx(0.1, abs=0.01)
+
+
+def test_what_a_report_lacks_is_named() -> None:
+    """So that whoever has measured the lanes alone knows what else it takes."""
+    results = begin({})
+    results.measures["crowd"] = Measure("crowd", "connections")
+    with pytest.raises(NotMeasured, match=r"lacks .*heartbeat_pings.*scripts/bench --all") as caught:
+        learn(results)
+    assert "crowd" not in caught.value.missing
+
+
+def test_tables_of_a_page_are_replaced_by_their_headings() -> None:
+    """What stands around them stays; a page without such a table is another page."""
+    page = "before\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n| c |\n| --- |\n\nbehind\n"
+    assert report.put_in(page, "| a | b |\n| --- | --- |\n| 3 | 4 |\n") == page.replace("| 1 | 2 |", "| 3 | 4 |")
+    with pytest.raises(ValueError, match=r"\| d \|"):
+        report.put_in(page, "| d |\n| --- |\n")
+
+
+def test_page_says_what_the_kept_costs_come_to() -> None:
+    """docs/scaling.md has the table of the model, and what it tells of the sizes follows from it."""
+    costs = load(KEPT)
+    rows = list(plans(Load(10_000_000, 1_000_000.0), costs, Limits()))
+    assert report.markdown(rows) in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    by_users = {planned.load.users: (planned, break_) for planned, break_ in rows}
+    for users in (1_000, 10_000, 100_000):
+        planned, break_ = by_users[users]
+        assert {part.count for part in planned.parts} == {1}
+        assert (break_.part, break_.binding) == ("edges", "CPU")
+    million, ten = by_users[1_000_000][0], by_users[10_000_000][0]
+    assert million.shards == million.primaries.count > 1
+    renewals = ten.load.users / RENEWAL_S
+    assert round(renewals, -4) == 570_000
+    rest = ten.cores["redis"] - renewals * costs.renewal_us["redis"] / MICRO
+    assert rest > ten.cores["redis"] / 2
+    assert more_publishes_a_message(costs, ten.load.messages_per_s / ten.shards, ten.edges.count) > 0.4
+    assert round(ten.stored_bytes / 1e12) == 876
+    prices = {users: planned.cpu_us_a_message for users, (planned, _) in by_users.items()}
+    assert min(prices.values()) == prices[100_000]
+    assert prices[1_000_000] == pytest.approx(prices[100_000_000], rel=0.15)
 
 
 def test_script_answers() -> None:

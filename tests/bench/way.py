@@ -111,6 +111,7 @@ def weigh(system: WeighedSystem, generator: Generator, users: int) -> Figures:
     """
     edge, redis = system.edge_bytes(), system.redis_bytes()
     figures = connect(system, generator, users)
+    figures["edge_bytes_at_first"] = edge
     time.sleep(CALM_S)
     figures["edge_bytes_a_connection"] = (system.edge_bytes() - edge) / users
     figures["redis_bytes_a_connection"] = (system.redis_bytes() - redis) / users

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.bench.capacity.costs import MICRO, PROCESSES, Costs, at
-from tests.bench.capacity.plan import PING_S, RENEWAL_S, publishes_a_message
+from tests.bench.capacity.plan import PING_S, RENEWAL_S, more_publishes_a_message
 from tests.bench.results import BY_PROCESS, Measure, Results
-from tests.bench.scenes.growth import EDGES_TITLE, RATES_TITLE
+from tests.bench.scenes.growth import EDGES_AT_RATE_TITLE, EDGES_RATE_PER_S, EDGES_TITLE, RATES_TITLE
 
-LEARNT_EDGES: Final = (1, 8)
+_LEARNT: Final = (1, 8)
+"""Edges at a rate, of whose difference the cost of a publish is learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,11 @@ def check(costs: Costs, results: Results) -> Iterator[Foretold]:
         if measure.kind == "growth" and measure.at is not None:
             if measure.title == RATES_TITLE:
                 yield _message(costs, measure, f"fast lane, {measure.at:,.0f}/s", edges=1)
-            elif measure.title == EDGES_TITLE and measure.at not in LEARNT_EDGES:
+            elif measure.title == EDGES_TITLE and measure.at > 1:
                 yield _message(costs, measure, f"fast lane at saturation, {measure.at:.0f} edges", edges=int(measure.at))
+            elif measure.title == EDGES_AT_RATE_TITLE and measure.at not in _LEARNT:
+                what = f"fast lane, {EDGES_RATE_PER_S:,}/s, {measure.at:.0f} edges"
+                yield _message(costs, measure, what, edges=int(measure.at))
     crowd = results.measures.get("crowd")
     if crowd is not None:
         count = results.wishes["crowd"]
@@ -49,5 +53,5 @@ def _message(costs: Costs, measure: Measure, what: str, edges: int) -> Foretold:
     rate = measure.median("deliveries_per_s")
     stages = costs.stages["fast"]
     us = sum(at(stages[process], rate / edges if process == "edge" else rate) for process in PROCESSES)
-    us += (publishes_a_message(costs.batch, edges) - publishes_a_message(costs.batch, 1)) * costs.publish_us
+    us += more_publishes_a_message(costs, rate, edges) * costs.publish_us
     return Foretold(what, "CPU µs a message", us, sum(measure.median(f"{BY_PROCESS}{process}") for process in PROCESSES))

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from tests.bench.results import BY_PROCESS, Results
+from tests.bench.scenes.growth import RATES_PER_S
+from tests.bench.scenes.heartbeats import BEATS, DRAWN
 
 KEPT: Final = Path(__file__).with_name("costs.json")
 """Of the machine that docs/performance.md tells of."""
@@ -31,7 +34,27 @@ _OF_LANE: Final[Mapping[Lane, Sequence[str]]] = {
 }
 """Measures of a lane, at rising rates."""
 
+_BATCHES: Final = (*(f"growth_messages_a_second_{rate}" for rate in RATES_PER_S), "growth_edges_1")
+
+_PUBLISHES: Final = ("growth_edges_at_rate_1", "growth_edges_at_rate_8")
+
+_NEEDED: Final = frozenset(
+    (*chain(*_OF_LANE.values()), *_BATCHES, *_PUBLISHES, "crowd", *(f"heartbeat_{beat.name}" for beat in BEATS))
+)
+
 MICRO: Final = 1_000_000
+
+
+class NotMeasured(Exception):
+    """A report lacks what costs are learnt from.
+
+    Attributes:
+        missing: the names of measures.
+    """
+
+    def __init__(self, missing: Collection[str]) -> None:
+        super().__init__(f"the report lacks {', '.join(sorted(missing))}: `scripts/bench --all` measures everything")
+        self.missing = missing
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
@@ -54,7 +77,7 @@ class Costs(msgspec.Struct, frozen=True):
         ping_us: CPU µs of the edge for a ping and its answer.
         renewal_us: process → CPU µs to renew a route.
         publish_us: of Redis and dispatch, for a batch's part for one more edge.
-        batch: messages a batch of dispatch while it is busy.
+        batches: how many messages a batch of dispatch has, at so many a second in a shard.
         edge_bytes: an edge without connections.
         edge_connection_bytes, redis_connection_bytes: one connection more.
     """
@@ -65,7 +88,7 @@ class Costs(msgspec.Struct, frozen=True):
     ping_us: float
     renewal_us: dict[str, float]
     publish_us: float
-    batch: float
+    batches: Curve
     edge_bytes: float
     edge_connection_bytes: float
     redis_connection_bytes: float
@@ -87,26 +110,29 @@ def at(curve: Sequence[Point], per_s: float) -> float:
     return low.us * factor
 
 
-def learn(results: Results, edge_bytes: float) -> Costs:
-    """Return the costs that a report tells: of the lanes, the crowd, the heartbeats and the growth.
+def publishes_a_message(batch: float, edges: int) -> float:
+    """Return how many publishes a message costs: a batch is published once to each edge that any of its users is on.
 
-    Args:
-        results: of `scripts/bench --all`.
-        edge_bytes: of an edge without connections.
+    Of n edges that are chosen alike, b messages meet n (1 - (1 - 1/n)^b).
+    """
+    met: float = edges * (1 - (1 - 1 / edges) ** batch)
+    return met / batch
+
+
+def learn(results: Results) -> Costs:
+    """Return the costs that a report of `scripts/bench --all` tells: of the lanes, the crowd, the heartbeats and the growth.
 
     Raises:
-        KeyError: when something was not measured; its argument names that.
+        NotMeasured: when something is missing.
     """
+    if missing := _NEEDED - results.measures.keys():
+        raise NotMeasured(missing)
     median = {name: measure.median for name, measure in results.measures.items()}
     usual, pings, renewals = (median[f"heartbeat_{name}"] for name in ("usual", "pings", "renewals"))
     many = results.wishes["crowd"]
     assert isinstance(many, int | float)
-    more_pings, more_renewals = many * (1 / 5 - 1 / 25), many * (1 / 4 - 1 / 20)
-    one, eight = median["growth_edges_1"], median["growth_edges_8"]
+    more_pings, more_renewals = many * (1 / 5 - 1 / 25), many * (1 / 4 - 1 / 20) / DRAWN
     machine = results.machine
-    batch = max(measure.median("batch_size") for measure in results.measures.values() if measure.has("batch_size"))
-    # One more edge: one more publish, or chunk, for each batch, shared by the messages in it.
-    more_us = sum(eight(f"{BY_PROCESS}{process}") - one(f"{BY_PROCESS}{process}") for process in ("redis", "dispatch"))
     return Costs(
         source=f"{results.began:%Y-%m-%d}, {machine.processor}, {machine.cores} cores, Linux {machine.kernel}",
         stages={lane: {process: _curve(results, lane, process) for process in PROCESSES} for lane in LANES},
@@ -116,11 +142,28 @@ def learn(results: Results, edge_bytes: float) -> Costs:
             process: MICRO * (renewals(f"idle_core_share.{process}") - usual(f"idle_core_share.{process}")) / more_renewals
             for process in ("redis", "edge")
         },
-        publish_us=max(0.0, more_us / 7 * batch),
-        batch=batch,
-        edge_bytes=edge_bytes,
+        publish_us=_publish_us(results),
+        batches=_batches(results),
+        edge_bytes=median["crowd"]("edge_bytes_at_first"),
         edge_connection_bytes=median["crowd"]("edge_bytes_a_connection"),
         redis_connection_bytes=median["crowd"]("redis_bytes_a_connection"),
+    )
+
+
+def _publish_us(results: Results) -> float:
+    """Return what one more publish costs: with eight edges a batch has up to eight where it had one."""
+    one, eight = (results.measures[name] for name in _PUBLISHES)
+    figures = [f"{BY_PROCESS}{process}" for process in ("redis", "dispatch")]
+    more_us = sum(eight.median(figure) - one.median(figure) for figure in figures)
+    more = publishes_a_message(eight.median("batch_size"), 8) - publishes_a_message(one.median("batch_size"), 1)
+    return max(0.0, more_us / more)
+
+
+def _batches(results: Results) -> Curve:
+    """Return how large batches are at rising rates, the last of which is saturation."""
+    measures = [results.measures[name] for name in _BATCHES]
+    return tuple(
+        Point(round(measure.median("deliveries_per_s"), 1), round(measure.median("batch_size"), 2)) for measure in measures
     )
 
 

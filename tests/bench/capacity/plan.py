@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.capacity.costs import MICRO, Costs, at
+from tests.bench.capacity.costs import MICRO, Costs, at, publishes_a_message
+from tests.bench.scenes.heartbeats import DRAWN
 
 PING_S: Final = 25.0
-RENEWAL_S: Final = 20.0
-"""`heartbeat_s`, and a third of `route_ttl_ms`, unless set."""
+RENEWAL_S: Final = 20.0 * DRAWN
+"""`heartbeat_s`, and on average what is drawn of a third of `route_ttl_ms`, unless set."""
 
 WIRE_BYTES: Final = 4 + 52 + 38 + 90
 """Of a frame beside itself: its header, TCP and IP with timestamps, Ethernet, and the client's ACK."""
@@ -192,18 +193,15 @@ def redis_cores(load: Load, costs: Costs, shards: int, edges: int) -> float:
     """Return the cores that all primaries use: messages, their parts for each edge, renewals, connects."""
     rate = load.messages_per_s / shards
     us = sum(load.lane(lane) * at(stages["redis"], rate) for lane, stages in costs.stages.items())
-    us += load.messages_per_s * (publishes_a_message(costs.batch, edges) - 1 / costs.batch) * costs.publish_us
+    us += load.messages_per_s * more_publishes_a_message(costs, rate, edges) * costs.publish_us
     us += load.users * costs.renewal_us["redis"] / RENEWAL_S
     return (us + load.connects_per_s * costs.connect_us["redis"]) / MICRO
 
 
-def publishes_a_message(batch: float, edges: int) -> float:
-    """Return how many publishes a message costs: a batch is published once to each edge that any of its users is on.
-
-    Of n edges that are chosen alike, b messages meet n (1 - (1 - 1/n)^b).
-    """
-    met: float = edges * (1 - (1 - 1 / edges) ** batch)
-    return met / batch
+def more_publishes_a_message(costs: Costs, per_s: float, edges: int) -> float:
+    """Return how many publishes more a message costs with these edges than with one, of a shard that has so many a second."""
+    batch = max(1.0, at(costs.batches, per_s))
+    return publishes_a_message(batch, edges) - publishes_a_message(batch, 1)
 
 
 def redis_bytes(load: Load, costs: Costs) -> float:

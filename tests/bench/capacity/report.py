@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -74,20 +75,47 @@ def sizes(rows: Sequence[Row]) -> Table:
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return the same for a page."""
-    lines = [
-        [heading for heading, _ in _COLUMNS],
-        ["---"] * len(_COLUMNS),
-        *([cell(*row) for _, cell in _COLUMNS] for row in rows),
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return _page_table([heading for heading, _ in _COLUMNS], ([cell(*row) for _, cell in _COLUMNS] for row in rows))
+
+
+_FORETOLD: Final = ("what", "unit", "model", "measured", "model / measured")
 
 
 def foretold(figures: Iterable[Foretold]) -> Table:
     """Return how well the model does."""
-    table = Table("what", "unit", "model", "measured", "model / measured", title="What it has not learnt from")
+    table = Table(*_FORETOLD, title="What it has not learnt from")
     for figure in figures:
-        table.add_row(figure.what, figure.unit, f"{figure.model:.3g}", f"{figure.measured:.3g}", f"{figure.ratio:.2f}")
+        table.add_row(*_cells(figure))
     return table
+
+
+def foretold_markdown(figures: Iterable[Foretold]) -> str:
+    """Return the same for a page."""
+    return _page_table(_FORETOLD, map(_cells, figures))
+
+
+def _cells(figure: Foretold) -> tuple[str, ...]:
+    return figure.what, figure.unit, f"{figure.model:.3g}", f"{figure.measured:.3g}", f"{figure.ratio:.2f}"
+
+
+def _page_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def put_in(page: str, *tables: str) -> str:
+    """Return a page in which each of these tables stands in the place of that which has the same headings.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    for table in tables:
+        headings = table.partition("\n")[0]
+        pattern = rf"(?m)^{re.escape(headings)}\n(?:\|.*\n)*"
+        page, count = re.subn(pattern, lambda _found, table=table: table, page)  # type: ignore[misc]
+        if not count:
+            raise ValueError(f"no table on the page begins with {headings}")
+    return page
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

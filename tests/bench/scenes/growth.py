@@ -8,8 +8,9 @@ Redis.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from redis import Redis
@@ -25,12 +26,15 @@ from tests.servers import wait_until
 USERS: Final = (1_000, 100_000, 1_000_000)
 SHARDS: Final = (1, 4, 16, 64)
 EDGES: Final = (1, 2, 4, 8)
+EDGES_RATE_PER_S: Final = 8_000
+"""Batches of a few: each message is a publish of its own to an edge, which at saturation hundreds share."""
 RATES_PER_S: Final = (500, 2_000, 8_000, 16_000, 32_000)
 BODIES_BYTES: Final = (128, 1_024, 4_096, 16_384, 65_536)
 
 USERS_TITLE: Final = "registered users"
 SHARDS_TITLE: Final = "shards"
 EDGES_TITLE: Final = "edges"
+EDGES_AT_RATE_TITLE: Final = f"edges, at {EDGES_RATE_PER_S:,} messages a second"
 RATES_TITLE: Final = "messages a second"
 BODIES_TITLE: Final = "bytes a body"
 
@@ -73,10 +77,11 @@ def run(bench: Bench) -> None:
     for edges in EDGES:
         with _systems(bench, edges=edges) as way:
             _saturate(bench, way, EDGES_TITLE, edges)
+            _drip_to_edges(bench, way, edges)
 
 
-def _point(bench: Bench, title: str, at: float) -> Measure:
-    return bench.measure(f"growth_{title.replace(' ', '_')}_{at:g}", title, "growth", at)
+def _point(bench: Bench, title: str, at: float, name: str = "") -> Measure:
+    return bench.measure(f"growth_{name or title.replace(' ', '_')}_{at:g}", title, "growth", at)
 
 
 def _seconds(bench: Bench) -> float:
@@ -94,17 +99,20 @@ def _systems(bench: Bench, **more: Any) -> Iterator[Way]:  # noqa: ANN401 - as S
 def _saturate(bench: Bench, way: Way, title: str, at: float) -> None:
     for _ in bench.rounds:
         measure = _point(bench, title, at)
-        measure.add(way.saturate(1, _seconds(bench), measure))
+        measure.add(_with_batches(way, partial(way.saturate, 1, _seconds(bench), measure)))
+
+
+def _drip_to_edges(bench: Bench, way: Way, edges: int) -> None:
+    for _ in bench.rounds:
+        measure = _point(bench, EDGES_AT_RATE_TITLE, edges, "edges_at_rate")
+        measure.add(_with_batches(way, partial(way.drip, EDGES_RATE_PER_S, _seconds(bench), measure)))
 
 
 def _rates(bench: Bench, way: Way) -> None:
     """Raise the load, and see what dispatch makes of it."""
-    assert isinstance(way.system, Stand)
     for rate in RATES_PER_S:
         measure = _point(bench, RATES_TITLE, rate)
-        before = _batches(way.system)
-        figures = way.drip(rate, _seconds(bench), measure)
-        measure.add({**figures, **_batch_size(before, _batches(way.system))})
+        measure.add(_with_batches(way, partial(way.drip, rate, _seconds(bench), measure)))
 
 
 def _bodies(bench: Bench, way: Way) -> None:
@@ -145,6 +153,13 @@ def register(redis: Redis, keys: Keys, first: int, last: int) -> None:
     expiry_ms = time.time_ns() // 1_000_000 + ROUTE_TTL_MS
     for number in range(first, last, _AT_ONCE):
         script(args=[prefix, number, min(number + _AT_ONCE, last) - 1, expiry_ms])
+
+
+def _with_batches(way: Way, run: Callable[[], Figures]) -> Figures:
+    """Return the figures of a run, and how many messages dispatch took at a time meanwhile."""
+    assert isinstance(way.system, Stand)
+    before = _batches(way.system)
+    return {**run(), **_batch_size(before, _batches(way.system))}
 
 
 def _batches(stand: Stand) -> tuple[float, float]:
