@@ -13,12 +13,14 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import anyio
+import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from edge import usual_request
 from edge.service import serve
 from router.auth.keyfile import load_or_make
 from router.auth.service import serve as serve_auth
@@ -75,6 +77,19 @@ def _document(line: str) -> Document | None:
         shard=0,
         expires_ms=now_ms + 3_600_000,
     )
+
+
+def usual_requests(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that will tell of each request to an edge of this process whether it was read the short way."""
+    read, taken = usual_request.read, list[bool]()
+
+    def noted(data: bytes) -> usual_request.UsualRequest | None:
+        found = read(data)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr(usual_request, "read", noted)
+    return taken
 
 
 class Client:

@@ -15,7 +15,7 @@ from router.http.server import serve_http
 from router.ops import ops_app
 from tests.balancers import HAPROXY, NGINX, Balancer, Behind, HAProxy, Nginx
 from tests.certificates import Authority
-from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge
+from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge, usual_requests
 from tests.servers import EmbeddedValkey, free_ports
 
 pytestmark = pytest.mark.anyio
@@ -83,10 +83,14 @@ def test_it_takes_its_configuration(kind: type[Balancer], tmp_path: Path, author
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_clients_come_through_and_count_by_their_own_addresses(
-    edge: tuple[Edge, int], balancer: Balancer, authority: Authority
+    edge: tuple[Edge, int], balancer: Balancer, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Messages reach them, and who says to come from elsewhere does not count as that."""
+    """Messages reach them, and who says to come from elsewhere does not count as that.
+
+    What the balancer makes of a request is one that the edge reads the short way.
+    """
     behind, _ = edge
+    taken = usual_requests(monkeypatch)
     async with _connect(balancer, behind, authority) as first:
         await _welcome(first)
         (node,) = await behind.routed("alice")
@@ -100,6 +104,7 @@ async def test_clients_come_through_and_count_by_their_own_addresses(
             assert second.close_code == 4007
         async with _connect(balancer, behind, authority, "127.0.0.6") as other:
             await _welcome(other)
+    assert taken == [True] * 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

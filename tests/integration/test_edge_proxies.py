@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,11 @@ from starlette.routing import Route
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
+from edge import usual_request
 from router.http.server import serve_http
 from router.metrics import CONNECTIONS
 from tests.certificates import Authority
-from tests.integration.edges import PROMPT_S, Edge, eventually, running_edge
+from tests.integration.edges import PROMPT_S, Edge, eventually, running_edge, usual_requests
 from tests.servers import EmbeddedValkey, free_ports
 from tests.unit.edge.test_preface import FOUR, binary
 
@@ -33,6 +34,18 @@ BALANCER: Final = "127.0.0.2"
 LINE: Final = b"PROXY TCP4 %s 192.0.2.1 56324 443\r\n"
 
 Run = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True, params=["short", "long"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have all requests be read the short way, as those of a websockets client are, or all of them by websockets."""
+    if request.param == "long":
+        monkeypatch.setattr(usual_request, "read", lambda _data: None)
+        yield "long"
+        return
+    taken = usual_requests(monkeypatch)
+    yield "short"
+    assert all(taken)
 
 
 @pytest.fixture
