@@ -11,8 +11,10 @@ from typing import Any, Final
 from tests.bench.generator import Generator
 from tests.bench.results import Kind, Measure, Results
 from tests.bench.stand import Stand
+from tests.bench.stores import NullStore
 from tests.bench.way import System, Way
 from tests.bench.wishes import Wishes
+from tests.servers import Store
 
 WARM_UP_S: Final = 1.0
 
@@ -26,12 +28,14 @@ class Bench:
         wishes: what to measure.
         results: takes what is measured.
         say: is told what is being done.
+        warn: is told what takes minutes.
     """
 
-    def __init__(self, wishes: Wishes, results: Results, say: Say) -> None:
+    def __init__(self, wishes: Wishes, results: Results, say: Say, warn: Say) -> None:
         self.wishes = wishes
         self.results = results
         self.say = say
+        self.warn = warn
 
     def measure(self, name: str, title: str, kind: Kind = "connections", at: float | None = None) -> Measure:
         """Return a row of the report, which may have runs already."""
@@ -44,12 +48,12 @@ class Bench:
         return range(self.wishes.runs)
 
     @contextmanager
-    def stand(self, *, null_store: bool = True, **more: Any) -> Iterator[Stand]:  # noqa: ANN401 - as Stand has them
+    def stand(self, *, store: type[Store] = NullStore, **more: Any) -> Iterator[Stand]:  # noqa: ANN401 - as Stand has them
         """Yield a running system; more: `edges`, `settings`."""
         self.say("starting a system")
         with (
             tempfile.TemporaryDirectory() as folder,
-            Stand(Path(folder), null_store=null_store, redis_url=self.wishes.redis_url, **more) as stand,
+            Stand(Path(folder), store=store, redis_url=self.wishes.redis_url, **more) as stand,
         ):
             yield stand
 

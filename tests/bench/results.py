@@ -29,6 +29,9 @@ Kind = Literal["saturation", "fan_out", "rate", "connections", "heartbeats", "gr
 NOT_OURS: Final = ("null store",)
 """Processes whose cost is told and not added up: they stand for something that is not there."""
 
+STORE_LIMIT_SHARE: Final = 0.5
+"""Collect does nothing else while it waits, so a path that took no time of its own would be less than twice as fast then."""
+
 BY_PROCESS: Final = "cpu_s_a_million."
 """What the figures of single processes begin with."""
 
@@ -181,6 +184,18 @@ def blame(measure: Measure, ran: Ran) -> None:
         measure.faults.append(f"Redis refused {ran.refused:,} appends")
     if ran.limit and ran.limit not in measure.notes:
         measure.notes.append(ran.limit)
+
+
+def blame_store(measure: Measure, wait_share: float) -> None:
+    """Note when a run was the store's more than ours.
+
+    Args:
+        measure: whose run it was.
+        wait_share: the part of it in which collect waited for the store.
+    """
+    note = f"the store was the limit: collect waited for it for more than {STORE_LIMIT_SHARE:.0%} of the time"
+    if wait_share > STORE_LIMIT_SHARE and note not in measure.notes:
+        measure.notes.append(note)
 
 
 def difference(before: Figures, after: Figures) -> Figures:

@@ -42,6 +42,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "deliveries_per_s": Figure(_RATE, more_is_better=True),
     "deliveries_per_cpu_s": Figure("deliveries/s a core", more_is_better=True),
     "cpu_s_a_million": Figure(_CPU),
+    "store_wait_share": Figure("collect waits for its store", text=_share),
     "p50_ms": Figure("p50 ms"),
     "p99_ms": Figure("p99 ms"),
     "p999_ms": Figure("p99.9 ms"),
@@ -77,9 +78,9 @@ _PEERS_ALL: Final = (
 )
 
 SHOWN: Final[dict[Kind, tuple[str, ...]]] = {
-    "saturation": ("deliveries_per_s", "cpu_s_a_million"),
+    "saturation": ("deliveries_per_s", "cpu_s_a_million", "store_wait_share"),
     "fan_out": ("deliveries_per_s", "deliveries_per_cpu_s", "cpu_s_a_million", "last_p50_ms", "last_p99_ms"),
-    "rate": ("p50_ms", "p99_ms", "p999_ms", "cpu_s_a_million"),
+    "rate": ("p50_ms", "p99_ms", "p999_ms", "cpu_s_a_million", "store_wait_share"),
     "connections": (
         *("connects_per_s", "connects_per_cpu_s", "replayed_per_s"),
         *("edge_bytes_a_connection", "redis_bytes_a_connection", "idle_core_share"),

@@ -6,7 +6,6 @@ The embedded Valkey unless a Redis is given; the embedded store, or one that kee
 from __future__ import annotations
 
 import secrets
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +22,10 @@ from router.auth.tokens import Claims, TokenRules, issue
 from router.keys import Keys
 from router.settings import Settings
 from router.shards import shard_of_id, shard_of_target
-from tests.bench import null_store
 from tests.bench.dialect import PUSHWAY, Lane, redis_command, user_name
 from tests.bench.generator import Generator
-from tests.servers import Server, Store, free_ports
+from tests.bench.stores import NullStore
+from tests.servers import Store, free_ports
 from tests.stack import Stack
 
 TOKEN_TTL_S: Final = 3 * 3_600
@@ -42,13 +41,7 @@ _SUBSCRIBED: Final = '{"type":"subscribed"'
 
 _DELETED_AT_ONCE: Final = 1_000
 
-
-class NullStoreServer(Store):
-    """The store that keeps nothing, as a process."""
-
-    def command(self) -> list[str]:
-        """Return the command line."""
-        return [sys.executable, null_store.__file__, str(self.port)]
+_INSERTING: Final = 'pushway_mongo_seconds_sum{operation="insert"}'
 
 
 class Stand:
@@ -56,7 +49,7 @@ class Stand:
 
     Args:
         folder: for all data and logs.
-        null_store: whether the store keeps nothing.
+        store: what stores the messages.
         redis_url: a Redis to use instead of the embedded Valkey; what was written to it is deleted at the end.
         edges: how many.
         settings: that shall not have their defaults.
@@ -69,16 +62,16 @@ class Stand:
         self,
         folder: Path,
         *,
-        null_store: bool = False,
+        store: type[Store] = Store,
         redis_url: str | None = None,
         edges: int = 1,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._foreign = redis_url is not None
-        self._null = null_store
-        store: Server | None = NullStoreServer(folder / "null-store", port=free_ports()) if null_store else None
+        self._null = store is NullStore
         own = {"prefix": f"bench-{secrets.token_hex(4)}"} if self._foreign else {}
-        self.stack = Stack(folder, redis_url=redis_url, store=store, edges=edges, settings={**own, **(settings or {})})
+        server = store(folder / "store", port=free_ports())
+        self.stack = Stack(folder, redis_url=redis_url, store=server, edges=edges, settings={**own, **(settings or {})})
 
     @property
     def settings(self) -> Settings:
@@ -123,6 +116,10 @@ class Stand:
     def store_name(self) -> str:
         """What the store is called in the figures."""
         return "null store" if self._null else "store"
+
+    def store_wait_s(self) -> float:
+        """Return how long collect has waited for its store to take messages; it does nothing else then."""
+        return self.stack["collect"].metric(_INSERTING)
 
     def edge_bytes(self) -> int:
         """Return the memory of all edges that is theirs alone or their part of what is shared (Pss)."""

@@ -17,6 +17,7 @@ from tests.bench.dialect import PUSHWAY, body_text, redis_command, stamped, user
 from tests.bench.generator import Generator, GeneratorFailed, Ran
 from tests.bench.replay import store_messages
 from tests.bench.stand import TOPIC, Stand
+from tests.bench.stores import NullStore
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="the load generator is C, and there is no C compiler here")
@@ -243,7 +244,7 @@ def test_a_real_system_fans_out(stand: Stand, lane: str) -> None:
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Yield a system whose store keeps nothing."""
-    with Stand(tmp_path_factory.mktemp("stand"), null_store=True) as stand:
+    with Stand(tmp_path_factory.mktemp("stand"), store=NullStore) as stand:
         yield stand
 
 

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from tests.bench.generator import Latency, Ran
 from tests.bench.report import compare, markdown, show
-from tests.bench.results import Figures, Measure, Results, a_million, begin, blame, delivered, load, save
+from tests.bench.results import Figures, Measure, Results, a_million, begin, blame, blame_store, delivered, load, save
 from tests.bench.sheets import FIGURES
 from tests.bench.targets import TARGETS, Target
 
@@ -77,6 +77,17 @@ def test_blame() -> None:
     assert measure.faults == ["of 1,000: 2 lost, 1 duplicated"]
     assert len(measure.notes) == 1
     assert "it was the limit" in measure.notes[0]
+
+
+def test_store_that_is_the_limit() -> None:
+    """A store that collect has waited for most of the time is told of, once; one that it has waited for less is not."""
+    slow, quick = Measure("slow", "saturation"), Measure("quick", "saturation")
+    for share in (0.81, 0.92):
+        blame_store(slow, share)
+    blame_store(quick, 0.3)
+    assert len(slow.notes) == 1
+    assert "the store was the limit" in slow.notes[0]
+    assert quick.notes == []
 
 
 def test_late_generator() -> None:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from tests.bench.dialect import Lane
 from tests.bench.generator import Generator, Ran
-from tests.bench.results import Figures, Measure, a_million, blame, delivered, difference, ours
+from tests.bench.results import Figures, Measure, a_million, blame, blame_store, delivered, difference, ours
 
 RATE_PER_S: Final = 1_000.0
 """Of the open loop that latency is told of, and the cost of a message that comes alone."""
@@ -64,6 +64,7 @@ class Way:
         title: in its tables.
         transient: whether messages say that they are.
         wide_lanes: audience that every user belongs to, as the report names it → the lane of messages to it.
+        store_wait_s: tells how long the lane has waited for its store; None where it has none.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Way:
     lane: str
     transient: int = 0
     wide_lanes: Mapping[str, str] = field(default_factory=dict)
+    store_wait_s: Callable[[], float] | None = None
 
     def saturate(self, outstanding: int, seconds: float, measure: Measure, **more: int) -> Figures:
         """Measure how much goes through."""
@@ -90,10 +92,17 @@ class Way:
         return self._run(lambda lane: self.generator.saturate(lane, outstanding, seconds, to_all=1), measure, lane)
 
     def _run(self, send: Callable[[Lane], Ran], measure: Measure, lane: str | None = None) -> Figures:
-        before = self.system.cpu_s()
+        before, waited_s = self.system.cpu_s(), self._waited_s()
         ran = send(self.system.stream(lane or self.lane))
         blame(measure, ran)
-        return delivered(ran, difference(before, self.system.cpu_s()))
+        figures = delivered(ran, difference(before, self.system.cpu_s()))
+        if self.store_wait_s:
+            figures["store_wait_share"] = (self._waited_s() - waited_s) / ran.seconds
+            blame_store(measure, figures["store_wait_share"])
+        return figures
+
+    def _waited_s(self) -> float:
+        return self.store_wait_s() if self.store_wait_s else 0.0
 
 
 def connect(system: System, generator: Generator, users: int) -> Figures:

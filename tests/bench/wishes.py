@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Scene = Literal["lanes", "store", "crowd", "heartbeats", "growth", "peers"]
+Scene = Literal["lanes", "store", "stores", "crowd", "heartbeats", "growth", "peers"]
 
 USUAL: Final[tuple[Scene, ...]] = ("lanes", "store", "crowd")
-ALL: Final[tuple[Scene, ...]] = (*USUAL, "heartbeats", "growth", "peers")
+ALL: Final[tuple[Scene, ...]] = ("lanes", "stores", "crowd", "heartbeats", "growth", "peers")
+"""The embedded store is among the stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +39,4 @@ class Wishes:
     redis_url: str | None = None
 
 
-QUICK: Final = Wishes(scenes=("lanes",), quick=True, seconds=1.0)
+QUICK: Final = Wishes(scenes=("lanes",), quick=True, seconds=1.0, missed=10_000)

@@ -1,4 +1,4 @@
-"""Installing peers, each into a folder of its own below `.pushway-bench/`, by the tool that people would use for it.
+"""Installing peers and stores, each into a folder of its own below `.pushway-bench/`, by the tool that people would use for it.
 
 What is there already is used again. Nothing outside that folder is touched, and no package's own script is run.
 """
@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 CACHE: Final = Path(__file__).resolve().parents[3] / ".pushway-bench"
 
 _INSTALL_TIMEOUT_S: Final = 300.0
+_BUILD_TIMEOUT_S: Final = 1_800.0
 _DONE: Final = ".installed"
 _SAID_CHARS: Final = 300
 
@@ -33,6 +34,20 @@ def go(name: str, module: str) -> Path:
     """Return a folder with the program of a module."""
     folder = CACHE / name
     return _install(name, (module,), [program("go"), "install", module], {"GOBIN": str(folder)})
+
+
+def cargo(crate: str, version: str, *, needs: Sequence[str] = ()) -> Path:
+    """Return a folder with the programs of a crate in `bin`, built here in minutes.
+
+    Args:
+        crate: its name.
+        version: the one that is wanted, and no other.
+        needs: programs without which it cannot be built.
+    """
+    for tool in needs:
+        program(tool)
+    command = [program("cargo"), "install", "--quiet", "--root", str(CACHE / crate), "--version", version, crate]
+    return _install(crate, (crate, version), command, timeout_s=_BUILD_TIMEOUT_S)
 
 
 def pip(name: str, *packages: str) -> Path:
@@ -64,17 +79,23 @@ def program(name: str) -> str:
     return path
 
 
-def _install(name: str, packages: tuple[str, ...], command: list[str], env: Mapping[str, str] | None = None) -> Path:
+def _install(
+    name: str,
+    packages: tuple[str, ...],
+    command: list[str],
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = _INSTALL_TIMEOUT_S,
+) -> Path:
     folder, wanted = CACHE / name, "\n".join(packages)
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / _DONE
     if not done.exists() or done.read_text(encoding="utf-8") != wanted:
-        _run(command, folder, env)
+        _run(command, folder, env, timeout_s)
         done.write_text(wanted, encoding="utf-8")
     return folder
 
 
-def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
+def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None, timeout_s: float = _INSTALL_TIMEOUT_S) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(
@@ -84,10 +105,10 @@ def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None)
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=_INSTALL_TIMEOUT_S,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        raise SkippedError(f"{Path(command[0]).name} took longer than {_INSTALL_TIMEOUT_S:g} s to install it") from None
+        raise SkippedError(f"{Path(command[0]).name} took longer than {timeout_s:g} s to install it") from None
     if done.returncode:
         said = "\n".join(line for line in done.stderr.splitlines() if " warn " not in line)
         raise SkippedError(f"{Path(command[0]).name} cannot install it: {said[:_SAID_CHARS]}")

@@ -15,6 +15,7 @@ from tests.bench.wishes import Scene
 SCENES: Final[dict[Scene, Callable[[Bench], None]]] = {
     "lanes": lanes.run,
     "store": store.run,
+    "stores": store.run_side_by_side,
     "crowd": crowd.run,
     "heartbeats": heartbeats.run,
     "growth": growth.run,

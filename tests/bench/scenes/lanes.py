@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tests.bench.bare import BareWriter
 from tests.bench.bench import Bench
+from tests.bench.generator import Generator
 from tests.bench.stand import TOPIC, Stand
+from tests.bench.stores import NULL, Kind
 from tests.bench.way import EVERYBODY, FAN_OUT_OUTSTANDING, OUTSTANDING, RATE_PER_S, Way, connect
 from tests.servers import wait_until
 
@@ -46,8 +49,13 @@ def ours(stand: Stand, stack: ExitStack, bench: Bench) -> tuple[Way, ...]:
     return (
         Way("fast", "fast lane", stand, generator, "fast", wide_lanes={EVERYBODY: "fast all", "topic": f"fast {to_topic}"}),
         Way("transient", "transient through in", stand, generator, "in", transient=1),
-        Way("durable_null", "durable, null store", stand, generator, "in", wide_lanes={EVERYBODY: "in all"}),
+        replace(durable(NULL, stand, generator), wide_lanes={EVERYBODY: "in all"}),
     )
+
+
+def durable(kind: Kind, stand: Stand, generator: Generator) -> Way:
+    """Return the way of durable messages through a store."""
+    return Way(kind.name, kind.title, stand, generator, "in", store_wait_s=stand.store_wait_s)
 
 
 def bare_way(bare: BareWriter, stack: ExitStack, bench: Bench) -> Way:
