@@ -8,7 +8,9 @@ The streams are lanes: `out`, which collect fills, and `fast`, which producers f
 turns of one batch each, as long as either has something, so that neither waits for the other to become empty.
 
 A message that comes alone costs as much as the times that it wakes somebody. So a call and the wait for the next news go to
-Redis in one write, on a connection that is kept.
+Redis in one write, on a connection that is kept. While messages come alone, the call that is to follow the news goes with it:
+Redis carries it out in the moment in which somebody appends, and one answer tells of both. What comes in a crowd is called for
+when the news is here, since more of it has come by then.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import structlog
@@ -49,6 +51,12 @@ log = structlog.get_logger(__name__)
 ROLE: Final = "dispatch"
 GROUP: Final = "dispatch"
 
+_ALONE_MAX: Final = 2
+"""Messages of a batch that came alone."""
+
+_STILL_ALONE_MAX: Final = 8
+"""Messages of one that did so little later: the call that goes ahead does not wait for company, so its batches are smaller."""
+
 _READ_FIRST: Final = 32
 """Entries that the script reads before it knows how long they are, unless so many of the longest pass its budget."""
 
@@ -62,11 +70,6 @@ class Lane(StrEnum):
     """Finished lines of collect's."""
     FAST = "fast"
     """What producers append; the script makes the lines."""
-
-    @classmethod
-    def of(cls, stream: str) -> Lane:
-        """Return the lane of a stream, whose key ends in its name."""
-        return cls(stream.rpartition(":")[2])
 
 
 _BATCH_SIZE: Final = metrics.BATCH_SIZE.labels("dispatch")
@@ -113,8 +116,32 @@ class Dispatched:
     more: int = 0
 
 
+class News(NamedTuple):
+    """That something is to be done.
+
+    Attributes:
+        lanes: where something stood.
+        ahead: the lane of which a batch has been handed on at the same moment; `Outlet.handed_on` tells what came of it.
+    """
+
+    lanes: Sequence[Lane]
+    ahead: Lane | None
+
+
+_NO_NEWS: Final = News((), None)
+
 _LOOKS_A_STREAM: Final = 8
 """How often the offline reports are measured while they fill up: to look for each call would cost what many messages do."""
+
+
+class _Wish(NamedTuple):
+    """What goes to Redis in one write: a batch of `lane`, then maybe the wait for news, then maybe a batch of `ahead`."""
+
+    held: str
+    most: int
+    lane: Lane | None
+    ring: bool
+    ahead: Lane | None
 
 
 class Outlet:
@@ -127,13 +154,19 @@ class Outlet:
         self._lease = keys.lease(ROLE)
         self._dispatch = redis.register_script(lua.source("dispatch"))
         self._own = OwnConnection(redis, self._lease)
-        self._calls: dict[tuple[str, int, Lane, bool], bytes] = {}
+        self._streams = {Lane.OUT: keys.out(), Lane.FAST: keys.fast()}
+        self._lanes = {stream.encode(): lane for lane, stream in self._streams.items()}
+        # As it goes over the wire, and how many replies there will be: nothing changes but the lease.
+        self._packed: dict[_Wish, tuple[bytes, int]] = {}
         self._wait = pack(redis, *self._waiting())
+        self._ahead: Lane | None = None
         self._forward = redis.register_script(lua.source("forward"))
         self._dead = Capped(redis, keys.dead(), settings.dead_max_bytes)
         self._offline = Capped(redis, keys.offline(), settings.offline_max_bytes, settings.offline_max_bytes // _LOOKS_A_STREAM)
 
-    async def dispatch(self, held: str, most: int, lane: Lane = Lane.OUT, *, ring: bool = False) -> Dispatched:
+    async def dispatch(
+        self, held: str, most: int, lane: Lane = Lane.OUT, *, ring: bool = False, ahead: Lane | None = None
+    ) -> Dispatched:
         """Hand on the first of what stands in a lane, up to `most` entries.
 
         Args:
@@ -141,14 +174,46 @@ class Outlet:
             most: entries.
             lane: which of the two.
             ring: begin to wait for news in the same write; the caller asks for it with `news` next.
+            ahead: with `ring`, a lane of which a batch is to be handed on as soon as there is news.
 
         Raises:
             Fenced: when the lease is not ours.
             RedisError: when Redis is away; what was not done still stands there.
         """
-        with _CALL_SECONDS.time(), fencing():
+        with _CALL_SECONDS.time():
+            await self._send(_Wish(held, most, lane, ring, ahead))
+            return await self._receive(held, most, lane)
+
+    async def news(self, held: str, most: int, ahead: Lane | None = None) -> News:
+        """Wait until something stands in a lane, and return the lanes where something does.
+
+        After `wait_ms` without anything, all are returned: a call then finds out whether the server is still the primary.
+
+        Args:
+            held: the lease.
+            most: entries of what is handed on at the same moment.
+            ahead: of which lane that is, where `dispatch` has not said it.
+
+        Raises:
+            RedisError: when Redis is away.
+        """
+        if not self._own.owed:
+            await self._send(_Wish(held, most, None, True, ahead))
+        reply = await self._own.receive()
+        return News([self._lanes[stream] for stream, _ in reply] if reply else tuple(Lane), self._ahead)
+
+    async def handed_on(self, held: str, most: int, lane: Lane) -> Dispatched:
+        """Return what came of the batch that was handed on with the news; it says so at once.
+
+        Raises:
+            Fenced: when the lease is not ours.
+            RedisError: when Redis is away; what was not done still stands there.
+        """
+        return await self._receive(held, most, lane)
+
+    async def _receive(self, held: str, most: int, lane: Lane) -> Dispatched:
+        with fencing():
             try:
-                await self._own.send(self._call(held, most, lane, ring), 2 if ring else 1)
                 reply = await self._own.receive()
             except ResponseError as exc:
                 if not isinstance(exc, NoScriptError) and not str(exc).startswith("NOGROUP"):
@@ -162,7 +227,7 @@ class Outlet:
             # It quotes the entry, which may hold any bytes.
             failure.decode(errors="replace"),
             *(waited_ms, dead, expired),
-            tuple(Moved(shard, flat) for shard, *flat in moved),
+            tuple([Moved(shard, flat) for shard, *flat in moved]),
             more,
         )
 
@@ -170,33 +235,23 @@ class Outlet:
         keys, args = self._words(held, most, lane)
         return await take_from_group(self._redis, self._dispatch, keys[1], GROUP, keys, args)
 
-    async def news(self) -> Sequence[Lane]:
-        """Wait until something stands in a lane, and return the lanes where something does.
+    async def _send(self, wish: _Wish) -> None:
+        if wish not in self._packed:
+            self._packed = {known: packed for known, packed in self._packed.items() if known.held == wish.held}
+            parts = (self._call(wish, wish.lane), self._wait if wish.ring else b"", self._call(wish, wish.ahead))
+            self._packed[wish] = b"".join(parts), sum(map(bool, parts))
+        self._ahead = wish.ahead
+        await self._own.send(*self._packed[wish])
 
-        After `wait_ms` without anything, all are returned: a call then finds out whether the server is still the primary.
-
-        Raises:
-            RedisError: when Redis is away.
-        """
-        if not self._own.owed:
-            await self._own.send(self._wait, 1)
-        reply = await self._own.receive()
-        return [Lane.of(stream.decode()) for stream, _ in reply] if reply else tuple(Lane)
-
-    def _call(self, held: str, most: int, lane: Lane, ring: bool) -> bytes:
-        """Return a call as it goes over the wire: nothing in it changes but the lease."""
-        wish = (held, most, lane, ring)
-        if wish not in self._calls:
-            self._calls = {known: call for known, call in self._calls.items() if known[0] == held}
-            keys, args = self._words(held, most, lane)
-            call = pack(self._redis, "EVALSHA", self._dispatch.sha, len(keys), *keys, *args)
-            self._calls[wish] = call + self._wait if ring else call
-        return self._calls[wish]
+    def _call(self, wish: _Wish, lane: Lane | None) -> bytes:
+        if lane is None:
+            return b""
+        keys, args = self._words(wish.held, wish.most, lane)
+        return pack(self._redis, "EVALSHA", self._dispatch.sha, len(keys), *keys, *args)
 
     def _words(self, held: str, most: int, lane: Lane) -> tuple[list[str], list[str | int]]:
         keys = self._keys
-        stream = keys.fast() if lane is Lane.FAST else keys.out()
-        names = [self._lease, stream, keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
+        names = [self._lease, self._streams[lane], keys.nodes(), keys.offline(), keys.trace(), keys.dead()]
         return names, [held, most, *self._limits(lane)]
 
     def _waiting(self) -> list[str | int]:
@@ -208,7 +263,7 @@ class Outlet:
         settings = self._settings
         # Well below the time after which a silent Redis counts as away.
         wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
-        streams = [self._keys.out(), self._keys.fast()]
+        streams = self._streams.values()
         return ["XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", *streams, *("0-0" for _ in streams)]
 
     def _limits(self, lane: Lane) -> list[str | int]:
@@ -261,6 +316,8 @@ class Dispatcher:
         self._outages = outages
         self._batch_max = settings.batch_max
         self._due: Sequence[Lane] = ()
+        # The lane on which messages come alone just now.
+        self._ahead: Lane | None = None
 
     async def run(self, held: str) -> None:
         """Work until the lease turns out to be lost or the shard is asked for, then return."""
@@ -270,15 +327,24 @@ class Dispatcher:
         """Hand on one batch of each lane that is due, then wait for news: there is some at once where anything is left."""
         due = tuple(Lane) if start == TAKEN_BEFORE else self._due
         for lane in due:
-            await self._serve(held, lane, ring=lane is due[-1])
+            ring = lane is due[-1]
+            ahead = self._ahead if ring else None
+            await self._see_to(lane, await self._outlet.dispatch(held, self._batch_max, lane, ring=ring, ahead=ahead))
+        news = _NO_NEWS
         with self._handover.idle():
-            self._due = await self._outlet.news()
+            news = await self._outlet.news(held, self._batch_max, self._ahead)
+        self._due = news.lanes
+        if news.ahead is not None:
+            self._due = [lane for lane in news.lanes if lane is not news.ahead]
+            await self._see_to(news.ahead, await self._outlet.handed_on(held, self._batch_max, news.ahead))
         return NEW
 
-    async def _serve(self, held: str, lane: Lane, *, ring: bool) -> None:
-        """Hand on a batch of a lane."""
-        result = await self._outlet.dispatch(held, self._batch_max, lane, ring=ring)
+    async def _see_to(self, lane: Lane, result: Dispatched) -> None:
+        """Do what a batch of a lane that was handed on leaves to be done."""
         _count(lane, result)
+        if result.taken:
+            most = _STILL_ALONE_MAX if self._ahead is lane else _ALONE_MAX
+            self._ahead = lane if result.done + result.more <= most else None
         await self._outlet.hold(result)
         if result.dead:
             log.warning("entries_died", stream=lane, count=result.dead, entry=result.failed_id, reason=result.failure)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -29,15 +28,23 @@ def looks_like_entry(message_id: str) -> bool:
     return _ENTRY_ID.fullmatch(message_id) is not None
 
 
-@contextmanager
-def fencing() -> Iterator[None]:
-    """Turn the scripts' FENCED into `Fenced`."""
-    try:
-        yield
-    except ResponseError as exc:
-        if str(exc).startswith("FENCED"):
+class _Fencing:
+    """Around calls of scripts. It keeps nothing, so that one serves all: it is entered for every message that comes alone."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(exc, ResponseError) and str(exc).startswith("FENCED"):
             raise Fenced(str(exc)) from None
-        raise
+
+
+_FENCING: Final = _Fencing()
+
+
+def fencing() -> _Fencing:
+    """Turn the scripts' FENCED into `Fenced`, within this block."""
+    return _FENCING
 
 
 async def take_from_group(redis: Redis, script: AsyncScript, stream: str, group: str, keys: list[str], args: list[Any]) -> Any:  # noqa: ANN401 - a script's reply has whatever shape the script gives it

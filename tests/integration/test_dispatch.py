@@ -262,6 +262,80 @@ async def test_each_lane_rings(floor: Floor) -> None:
     assert [_is_fast(line) for line in floor.heard] == [True, False] * 5
 
 
+class Counting:
+    """An outlet, how often it was asked to hand on what the news had told of before, and whether its dispatcher has ended."""
+
+    def __init__(self, inner: Outlet) -> None:
+        self._inner = inner
+        self.calls = 0
+        self.ended = anyio.Event()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner one has
+        self.calls += name == "dispatch"
+        return getattr(self._inner, name)
+
+
+@asynccontextmanager
+async def _alone(floor: Floor) -> AsyncIterator[Counting]:
+    """Have messages come alone on the fast lane, until the call that hands them on is made ahead; three are heard by then."""
+    floor.settings = floor.settings.model_copy(update={"wait_ms": 60_000, "transient_max_age_ms": 600_000})
+    outlet = Counting(floor.outlet())
+
+    async def work(held: str) -> None:
+        await floor.dispatcher(outlet).run(held)
+        outlet.ended.set()
+
+    async with floor.edge("a"), anyio.create_task_group() as tasks:
+        tasks.start_soon(work, await floor.lease())
+        for n in range(3):
+            await floor.put_fast(*_fast(1))
+            await until(lambda: len(floor.heard) == n + 1)  # noqa: B023 - it is over before n changes
+        yield outlet
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_comes_alone_is_handed_on_with_the_news(floor: Floor) -> None:
+    """No call of its own is made for it any more; a crowd behind it comes whole and in order, and so does the other lane."""
+    async with _alone(floor) as outlet:
+        before = outlet.calls
+        for n in range(3, 8):
+            await floor.put_fast(*_fast(1))
+            await until(lambda: len(floor.heard) == n + 1)  # noqa: B023 - likewise
+        assert outlet.calls == before
+        async with floor.redis.pipeline() as crowd:
+            for n in range(100):
+                crowd.xadd(floor.keys.fast(), {"to": "user:a", "body": str(n)})
+            await crowd.execute()
+        await floor.put(*_lines(3))
+        await until(lambda: len(floor.heard) == 111)
+    assert [_body(line) for line in floor.heard if _is_fast(line)] == [0] * 8 + list(range(100))
+    assert [line for line in floor.heard if not _is_fast(line)] == _lines(3)
+
+
+async def test_a_call_made_ahead_finds_no_script(floor: Floor) -> None:
+    """It is loaded anew, and nothing is lost or doubled."""
+    async with _alone(floor):
+        await floor.redis.script_flush()
+        await floor.put_fast(*_fast(1))
+        await until(lambda: len(floor.heard) == 4)
+        await floor.put_fast(*_fast(1))
+        await until(lambda: len(floor.heard) == 5)
+
+
+async def test_a_call_made_ahead_is_fenced_off(floor: Floor) -> None:
+    """Whoever has lost the lease hands on nothing by a call that he made while he had it; his successor does."""
+    async with _alone(floor) as outlet:
+        held = await floor.lease()
+        await floor.put_fast(*_fast(1))
+        with anyio.fail_after(60):
+            await outlet.ended.wait()
+        assert await floor.redis.xlen(floor.keys.fast()) == 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(floor.dispatcher().run, held)
+            await until(lambda: len(floor.heard) == 4)
+            tasks.cancel_scope.cancel()
+
+
 async def test_bad_fast_entries_die_between_good_ones(floor: Floor) -> None:
     """Each dies with its reason, and those around it are heard in order; the log has a line a batch, not one an entry."""
     mixed = [one for n in range(20) for one in ({"to": "user:a", "body": str(n)}, {"to": "user:a", "tll": str(n)})]
