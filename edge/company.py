@@ -1,8 +1,9 @@
-"""Waiting for company, without a timer: who comes in the same rush shares one call.
+"""Waiting for company: who comes in the same rush shares one call.
 
 Whatever is asked while a call is on its way makes up the next one. When a thousand clients come at once the edge itself is what
-holds them up, answers are back within a turn or two of its event loop, and calls would carry a handful each. So before a call
-is made the loop gets its turns for as long as each turn brings somebody: a single client costs one that brings nobody.
+holds them up, answers are back within a turn or two of its event loop, and calls would carry a handful each; yet a call costs
+an edge as much as ten or twenty who share it. So before a call is made the loop gets a turn. A single client costs one that
+brings nobody. Where it has brought somebody there is a rush, which is given some time, for as long as that brings more.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ from typing import Final
 
 import anyio
 
-_TURNS_MAX: Final = 16
-"""Most turns waited for: a rush that does not end is served meanwhile. A turn takes as long as reading what has come."""
+_WAIT_S: Final = 0.002
+"""How long those who come in a rush wait for the next ones: as long as some handshakes take the edge, and nobody notices."""
+
+_WAITS_MAX: Final = 16
+"""Most waits: a rush that does not end is served meanwhile."""
 
 
 async def gathered(count: Callable[[], int], most: int) -> None:
-    """Return when a turn of the event loop has brought nobody, or there are `most`.
+    """Return when nobody has come while others waited, or there are `most`.
 
     Args:
         count: tells how many there are.
         most: how many fit into a call.
     """
-    before = -1
-    for _ in range(_TURNS_MAX):
-        now = count()
-        if not before < now < most:
+    before = count()
+    if before >= most:
+        return
+    await anyio.lowlevel.checkpoint()
+    for _ in range(_WAITS_MAX):
+        if not before < (before := count()) < most:
             return
-        before = now
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(_WAIT_S)
