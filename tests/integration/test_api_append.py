@@ -57,7 +57,7 @@ async def test_array(api: AppendSite) -> None:
     results = await api.results(items)
     assert [one.get("id") for one in results] == ["m0", None, None, "m1", "m2", "m3", "m4"]
     assert [one["problem"]["status"] for one in results[1:3]] == [400, 400]
-    assert (results[2]["problem"]["field"], results[2]["problem"]["rule"]) == ("ttl", "is not a number")
+    assert (results[2]["problem"]["field"], results[2]["problem"]["rule"]) == ("ttl", "is not a number (seconds)")
     assert [fields[b"id"] for fields in await api.entries()] == [b"m0", b"m1", b"m2", b"m3", b"m4"]
     await api.site.settle()
     seqs = {one["id"]: one["seq"] for one in await api.site.stored()}

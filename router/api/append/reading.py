@@ -318,7 +318,7 @@ def _read_targets(name: str, raw: bytes) -> bytes:
 def _read_number(name: str, raw: bytes) -> bytes:
     """Return a JSON number's own digits; the rules have the last word. 60.0 is the number 60 to JSON."""
     if raw[:1] not in b"-0123456789":
-        raise RuleBroken(name, "is not a number")
+        raise RuleBroken(name, f"is not a number ({_UNITS[name]})")
     whole, _, fraction = raw.partition(b".")
     return raw if fraction.strip(b"0") else whole
 
@@ -328,6 +328,8 @@ def _read_flag(name: str, raw: bytes) -> bytes:
         raise RuleBroken(name, "is neither true nor false")
     return _FLAGS[raw]
 
+
+_UNITS: Final = {"ttl": "seconds", "at": "Unix ms"}
 
 _READERS: Final[dict[str, Callable[[str, bytes], bytes]]] = {
     "to": _read_targets,
