@@ -12,7 +12,7 @@ from edge.client.ends import cause
 TOKEN_TIMEOUT_S: Final = 30.0
 
 TokenSource = Callable[[], Awaitable[str]]
-"""Returns a token. Raises OSError when there is none right now, and is asked again; its other errors end the iteration."""
+"""Returns a token. Raises OSError when there is none right now, or returns none, and is asked again; other errors end the iteration."""
 
 
 class TokenMissing(Exception):
@@ -27,7 +27,10 @@ async def ask(source: TokenSource, timeout_s: float) -> str:
     """
     with anyio.move_on_after(timeout_s):
         try:
-            return await source()
+            token = await source()
         except OSError as exc:
             raise TokenMissing(cause(exc)) from exc
+        if not token:  # which an edge would refuse for good
+            raise TokenMissing("the token is empty")
+        return token
     raise TokenMissing(f"none came within {timeout_s:.3g} s")
