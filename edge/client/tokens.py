@@ -12,7 +12,8 @@ from edge.client.ends import cause
 TOKEN_TIMEOUT_S: Final = 30.0
 
 TokenSource = Callable[[], Awaitable[str]]
-"""Returns a token. Raises OSError when there is none right now, or returns none, and is asked again; other errors end the iteration."""
+"""Returns a token. When there is none right now it raises OSError or returns an empty one, and is asked again; its other errors
+end the iteration."""
 
 
 class TokenMissing(Exception):
