@@ -44,6 +44,10 @@ class Silent(OSError):
     """The other side has vanished without a word."""
 
 
+class UnaskedAnswer(OSError):
+    """Who is there has waited for a request no longer."""
+
+
 async def open_link(address: str, *, token: str | None, tls: SSLContext | None, proxy: str | None) -> Link:
     """Connect.
 
@@ -57,7 +61,7 @@ async def open_link(address: str, *, token: str | None, tls: SSLContext | None, 
         OSError: when nobody can be reached.
         websockets.exceptions.InvalidHandshake: when who is there is no edge.
     """
-    connection = await connect(
+    opening = connect(
         address,
         subprotocols=[SUBPROTOCOL],
         additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
@@ -70,7 +74,11 @@ async def open_link(address: str, *, token: str | None, tls: SSLContext | None, 
         max_size=FRAME_MAX_BYTES,
         max_queue=UNREAD_MAX,
     )
-    return Link(connection)
+    try:
+        return Link(await opening)
+    except AssertionError as exc:
+        # A balancer gives up on whoever is slow to ask (408). websockets 17 asserts that nobody does so before it has asked.
+        raise UnaskedAnswer("an answer came, and the end, before the request was sent") from exc
 
 
 class Link:

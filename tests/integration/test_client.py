@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
 from edge.client import CaughtUp, Client, Lost, Message, Noticed, NoToken, NotWelcome, Parted, Welcomed
+from tests.integration.edges import eventually
 from tests.integration.fake_edge import QUICK, WELCOME, FakeEdge, Listening, message, scene, since, tokens
 
 pytestmark = pytest.mark.anyio
@@ -167,6 +170,34 @@ async def test_server_that_is_no_edge_is_tried_again() -> None:
         await heard.to(edge.url)
     assert heard.bodies == [1]
     assert any(isinstance(told, Parted) and "503" in told.why for told in heard.told)
+
+
+async def test_a_balancer_that_waits_no_longer_for_the_request_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine so busy that the request comes late; the iteration goes on."""
+    handshake, given_up = ClientConnection.handshake, list[bool]()
+
+    async def late(connection: ClientConnection, *words: Any) -> None:  # noqa: ANN401 - as it has them
+        if connection.remote_address[1] == port:
+            await eventually(connection.protocol.close_expected)
+        await handshake(connection, *words)
+
+    async def answer_unasked(peer: SocketStream) -> None:
+        async with peer:
+            await peer.send(b"HTTP/1.1 408 Request Time-out\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            given_up.append(True)
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(ClientConnection, "handshake", late)
+    heard = Listening()
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+        tasks.start_soon(listener.serve, answer_unasked)
+        async with FakeEdge(scene(WELCOME, message(1))).running() as edge:
+            await heard.to(f"ws://127.0.0.1:{port}/v1/connect", edge.url)
+        tasks.cancel_scope.cancel()
+    assert given_up == [True]
+    assert heard.bodies == [1]
+    assert any(isinstance(told, Parted) and "before the request" in told.why for told in heard.told)
 
 
 async def test_frames_nobody_has_heard_of_are_told() -> None:
