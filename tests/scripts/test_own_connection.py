@@ -8,9 +8,10 @@ import anyio
 import pytest
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
-from router.dispatch import Dispatched, Lane
+from router.dispatch import Dispatched, Lane, News
+from router.errors import Fenced
 from router.own_connection import OwnConnection, pack
-from tests.scripts.shard import HELD, Shard, line
+from tests.scripts.shard import HELD, STALE, Shard, line
 
 pytestmark = pytest.mark.anyio
 
@@ -90,16 +91,43 @@ async def test_call_that_rings(real_shard: Shard) -> None:
     shard = real_shard
     await shard.put_out(line("topic:news", 1), line("topic:news", 2))
     assert (await shard.outlet.dispatch(HELD, 1, ring=True)).done == 1
-    assert await shard.outlet.news() == [Lane.OUT]
+    assert (await shard.outlet.news(HELD, 1)).lanes == [Lane.OUT]
     assert (await shard.outlet.dispatch(HELD, 1, ring=True)).done == 1
     await shard.put_fast(("to", "user:a", "body", "1"))
-    assert await shard.outlet.news() == [Lane.FAST]
+    assert (await shard.outlet.news(HELD, 1)).lanes == [Lane.FAST]
+
+
+async def test_call_that_goes_ahead(real_shard: Shard) -> None:
+    """What comes while a call waits behind the ring is handed on at once; what stands in the other lane is still news."""
+    shard = real_shard
+    assert (await shard.outlet.dispatch(HELD, 9, Lane.FAST, ring=True, ahead=Lane.FAST)).done == 0
+    await shard.put_fast(("to", "user:a", "body", "1"))
+    with anyio.fail_after(30):
+        while await shard.redis.xlen(shard.keys.fast()):  # noqa: ASYNC110 - it is Redis that changes
+            await anyio.sleep(0.005)
+    assert await shard.outlet.news(HELD, 9) == News([Lane.FAST], Lane.FAST)
+    assert (await shard.outlet.handed_on(HELD, 9, Lane.FAST)).done == 1
+    await shard.put_out(line("topic:news", 1))
+    assert await shard.outlet.news(HELD, 9, Lane.FAST) == News([Lane.OUT], Lane.FAST)
+    assert (await shard.outlet.handed_on(HELD, 9, Lane.FAST)).done == 0
+
+
+async def test_call_that_goes_ahead_is_fenced(real_shard: Shard) -> None:
+    """One that waits while its lease goes to somebody else hands on nothing."""
+    shard = real_shard
+    await shard.outlet.dispatch(HELD, 9, Lane.FAST, ring=True, ahead=Lane.FAST)
+    await shard.redis.set(shard.keys.lease("dispatch"), STALE)
+    await shard.put_fast(("to", "user:a", "body", "1"))
+    assert (await shard.outlet.news(HELD, 9)).ahead is Lane.FAST
+    with pytest.raises(Fenced):
+        await shard.outlet.handed_on(HELD, 9, Lane.FAST)
+    assert await shard.redis.xlen(shard.keys.fast()) == 1
 
 
 async def test_silence_has_all_lanes_looked_at(real_shard: Shard) -> None:
     """After the longest wait, and without having asked before."""
     brisk = real_shard.with_settings(wait_ms=20)
-    assert list(await brisk.outlet.news()) == [Lane.OUT, Lane.FAST]
+    assert list((await brisk.outlet.news(HELD, 1)).lanes) == [Lane.OUT, Lane.FAST]
 
 
 async def test_server_that_forgot_the_script(real_shard: Shard) -> None:
@@ -108,5 +136,5 @@ async def test_server_that_forgot_the_script(real_shard: Shard) -> None:
     await shard.redis.script_flush()
     await shard.put_out(line("topic:news", 1))
     assert await shard.outlet.dispatch(HELD, 10, ring=True) == Dispatched(1, 1, 1, 0, "", "")
-    assert await shard.outlet.news()
+    assert (await shard.outlet.news(HELD, 10)).lanes
     assert await shard.outlet.dispatch(HELD, 10) == Dispatched(0, 0, 0, 0, "", "")
