@@ -61,6 +61,13 @@ class Service(Process):
         text = httpx.get(f"{self.ops_url}/metrics", trust_env=False).text
         return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.rpartition(" ")[0] == name)
 
+    def figure(self, name: str) -> float | None:
+        """Return a metric, or None while it is not there."""
+        try:
+            return self.metric(name)
+        except StopIteration:
+            return None
+
 
 class Stack:
     """The servers `redis` and `store`, and the services by name: `stack["edge-1"]`.

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from edge.client import SUBPROTOCOL
 from tests.e2e.audience import Audience, Producer, Seat, in_order_and_once, numbers
-from tests.servers import Process
+from tests.servers import Process, wait_until
 from tests.stack import Stack
 from tests.stopwatch import Stopwatch
 
@@ -158,6 +158,22 @@ async def test_stopping_without_a_store(stack: Stack) -> None:
             await start(process)
     assert statuses == [0, 0]
     assert took_s < STOP_S
+
+
+def test_lag_grows_while_nothing_moves(stack: Stack) -> None:
+    """What has copies of collect added (deploy/kubernetes): without MongoDB the oldest entry ages, with it again none waits."""
+    entries, oldest_s = (f'pushway_stream_{name}{{shard="0",stream="in"}}' for name in ("entries", "oldest_seconds"))
+    collect = stack["collect"]
+    stack.store.kill()
+    try:
+        with stack.redis_client() as redis:
+            redis.xadd("push:{0}:in", {"to": "user:late", "body": "1"})
+        wait_until(lambda: (collect.figure(oldest_s) or 0.0) > 1.0, "the entry has aged")
+        assert collect.metric(entries) == 1
+    finally:
+        stack.store.start()
+    wait_until(lambda: collect.figure(entries) == 0, "it was taken")
+    assert collect.metric(oldest_s) == 0
 
 
 async def test_paused_store(stack: Stack) -> None:

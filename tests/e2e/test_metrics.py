@@ -32,14 +32,6 @@ def _names(service: Service) -> set[str]:
     return set(re.findall(r"^# TYPE (pushway_\w+) ", text, re.MULTILINE))
 
 
-def _figure(service: Service, name: str) -> float | None:
-    """Return a figure, or None while it is not there."""
-    try:
-        return service.metric(name)
-    except StopIteration:
-        return None
-
-
 def test_each_service_shows_its_own(stack: Stack) -> None:
     """All that the page lists for it, and nothing else."""
     for name, service in SERVICES.items():
@@ -81,7 +73,7 @@ def test_holder_tells_what_waits(stack: Stack) -> None:
         assert stack[service].metric(f'pushway_lease_held{{role="{role}",shard="0"}}') == 1
         for stream in streams:
             told = f'{{shard="0",stream="{stream}"}}'
-            wait_until(lambda: _figure(stack[service], f"pushway_stream_entries{told}") is not None, "a look")  # noqa: B023
+            wait_until(lambda: stack[service].figure(f"pushway_stream_entries{told}") is not None, "a look")  # noqa: B023
             assert stack[service].metric(f"pushway_stream_oldest_seconds{told}") < 60
             assert stack[service].metric(f"pushway_stream_pending{told}") >= 0
 
@@ -92,5 +84,5 @@ def test_answers_are_counted_by_route(stack: Stack) -> None:
     url = f"http://127.0.0.1:{stack.settings.api_port}/v1/messages/some-id"
     assert httpx.get(url, headers=headers, trust_env=False).status_code == 404
     answered = 'pushway_http_requests_total{method="GET",route="/v1/messages/{id}",status="404"}'
-    wait_until(lambda: _figure(stack["collect"], answered) == 1, "the answer is counted")
+    wait_until(lambda: stack["collect"].figure(answered) == 1, "the answer is counted")
     assert "some-id" not in httpx.get(f"{stack['collect'].ops_url}/metrics", trust_env=False).text
