@@ -37,7 +37,7 @@ def _command(*words: str) -> list[str]:
 def _refused(*words: str) -> str:
     """Run an `up` that must be refused, and return what it says."""
     env = child_environment(os.environ)
-    done = subprocess.run(_command(*words), env=env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(_command(*words), env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     return done.stderr
