@@ -10,6 +10,7 @@ from ssl import SSLContext
 from typing import Any, ClassVar, Final, cast
 from urllib.parse import urlsplit
 
+import anyio
 import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -34,6 +35,9 @@ SCHEMA: Final = 1
 
 OUTAGE: Final = (RedisError, OSError)
 """What a call to Redis raises when Redis is away, starting, full, failing over or refusing: back off and try again."""
+
+CLOSE_TIMEOUT_S: Final = 1.0
+"""How long a connection that closes waits until its last bytes have gone out, to a Redis that may read nothing any more."""
 
 _MIN_REDIS: Final = (7, 0)
 _MIN_VALKEY: Final = (7, 2)
@@ -118,7 +122,9 @@ class _ToPrimary(AbstractConnection):
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the driver's signature
         self._replies = None
-        await super().disconnect(*args, **kwargs)
+        # The driver begins with closing. A limit around many of these could be over, on a busy machine, before the first began.
+        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+            await super().disconnect(*args, **kwargs)
 
 
 class _Trusting(AbstractConnection):

@@ -21,22 +21,19 @@ _SCRIPT: Final = "EVALSHA"
 _WAITING: Final = frozenset({"XREAD"})
 """Commands that wait for news: how long they take says nothing of Redis."""
 
-CLOSE_TIMEOUT_S: Final = 1.0
-"""How long a client that closes waits until its last bytes have gone out, to a Redis that may read nothing any more."""
-
 
 class TimedRedis(Redis):
     """A client that has the time of each call counted, failed ones too; and that closes as a whole."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections, also when the caller is cancelled: the driver alone would leave them open then."""
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+        with anyio.CancelScope(shield=True):
             await super().aclose(close_connection_pool)
 
     async def __aexit__(self, *exc_info: object) -> None:
         # The driver's own is cut off before it comes to `aclose`.
         leave: Callable[..., Awaitable[None]] = super().__aexit__
-        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+        with anyio.CancelScope(shield=True):
             await leave(*exc_info)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's signature

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+from typing import Final
+
 import anyio
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
-from router.redis_client import OUTAGE, open_redis
+from router.redis_client import CLOSE_TIMEOUT_S, OUTAGE, open_redis
 from router.settings import Settings
 from tests.chaos.proxy import Link
 from tests.servers import EmbeddedValkey
 
 pytestmark = pytest.mark.anyio
+
+TURNS: Final = 2
+"""Of the loop, for which it is held up."""
 
 
 async def test_reset_while_idle_is_an_outage(valkey_server: EmbeddedValkey) -> None:
@@ -43,5 +52,30 @@ async def test_whoever_is_cancelled_leaves_no_connection(valkey_server: Embedded
             await redis.ping()
             scope.cancel()
             await redis.aclose()
+    assert not _connected(redis)
+
+
+@pytest.mark.parametrize("how", ["async with", "aclose"])
+async def test_a_machine_that_is_too_busy_leaves_no_connection(valkey_server: EmbeddedValkey, how: str) -> None:
+    """A turn of the loop that takes longer than closing may: the connections are closed all the same, whoever has begun."""
+    redis = open_redis(Settings(redis_url=valkey_server.url))
+    await redis.ping()
+    close = redis.aclose if how == "aclose" else partial(redis.__aexit__, None, None, None)
+    if how == "async with":
+        await redis.__aenter__()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close)
+        tasks.start_soon(_hold_up)
+    assert not _connected(redis)
+
+
+async def _hold_up() -> None:
+    """Take more time than closing may, a share of it in each of some turns."""
+    for _ in range(TURNS):
+        time.sleep(1.5 * CLOSE_TIMEOUT_S / TURNS)  # noqa: ASYNC251 - as a busy machine would
+        await anyio.lowlevel.checkpoint()
+
+
+def _connected(redis: Redis) -> list[AbstractConnection]:
     pool = redis.connection_pool
-    assert not [one for one in (*pool._available_connections, *pool._in_use_connections) if one.is_connected]
+    return [one for one in (*pool._available_connections, *pool._in_use_connections) if one.is_connected]
