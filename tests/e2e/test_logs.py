@@ -165,12 +165,12 @@ async def _until(condition: Callable[[], bool], what: str) -> None:
     await anyio.to_thread.run_sync(wait_until, condition, what)
 
 
-def _show(what: str, logs: dict[str, Log]) -> None:
+def _show(what: str, logs: dict[str, Log], lines_max: float = LINES_MAX) -> None:
     """Show what each process has written (with pytest -s), and see to it that it is little."""
     for name, log in logs.items():
         counts = log.counts()
         print(f"{what:6} {name:9} {counts.total():3} lines: {dict(counts)}")  # noqa: T201 - figures for people
-        assert counts.total() <= LINES_MAX, (name, counts)
+        assert counts.total() <= lines_max, (name, counts)
 
 
 def _is_over(log: Log, server: str) -> bool:
@@ -225,8 +225,8 @@ async def test_a_flood_from_outside_writes_little(stack: Stack) -> None:
     await _until(partial(_adds_up, logs["auth"], "token_refused", 300), "all bad tokens are told or counted")
     await _until(partial(_have_died, stack, 200), "all broken entries are dead letters")
     _send(stack, "auth", signal.SIGUSR2)
-    _show("flood", logs)
     most = REPEATS_MAX * ((time.monotonic() - began_s) / SETTINGS["log_repeats_s"] + 1)
+    _show("flood", logs, max(LINES_MAX, 3 * most))  # the longer it takes, the more may be told
     assert all(count <= most for log in logs.values() for count in log.counts().values())
 
 
