@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+import anyio
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
@@ -44,9 +45,24 @@ class Pools:
         return self._pools[address]
 
     async def disconnect(self) -> None:
-        """Close all connections."""
-        for pool in [*self._pools.values()]:
-            await pool.disconnect()
+        """Close all connections, those to all servers at once: one that does not close in time keeps no other one open.
+
+        Raises:
+            RedisError, OSError: when one has not closed well.
+        """
+        problems: list[Exception] = []
+
+        async def close(pool: ConnectionPool) -> None:
+            try:
+                await pool.disconnect()
+            except (RedisError, OSError) as exc:
+                problems.append(exc)
+
+        async with anyio.create_task_group() as tasks:
+            for pool in self._pools.values():
+                tasks.start_soon(close, pool)
+        if problems:
+            raise problems[0]
 
     def _make(self, address: Address) -> ConnectionPool:
         pattern = self._pattern
