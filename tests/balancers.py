@@ -98,6 +98,27 @@ class HAProxy(Balancer):
         return re.findall(rf"^Server edges/{re.escape(name)} is (UP|DOWN)", self.log.read_text(encoding="utf-8"), re.MULTILINE)
 
 
+class ComposedHAProxy(HAProxy):
+    """HAProxy of deploy/compose: it tells edges in X-Forwarded-For, and speaks no TLS. Edges here stand for containers."""
+
+    def __init__(self, folder: Path, edges: Mapping[str, Behind], authority: Authority | None) -> None:
+        del authority
+        super().__init__(folder, edges, None)
+
+    def _configuration(self) -> str:
+        whole = (DEPLOY / "haproxy" / "compose.cfg").read_text(encoding="utf-8")
+        servers = (f"    server {name} 127.0.0.1:{edge.port} port {edge.ops_port}\n" for name, edge in self.edges.items())
+        return _put_in(
+            whole.partition("frontend api")[0],
+            (r"    maxconn \d+", [f"    maxconn {CONNECTIONS_MAX}\n    log stdout format raw local0"]),
+            (r"(?m)^resolvers docker\n(?:    .*\n)+", ()),
+            (r"    mode http", ["    mode http\n    log global"]),
+            (r" resolvers docker init-addr none", ()),
+            (r"bind :8080", [f"bind 127.0.0.1:{self.port}"]),
+            (r"    server-template edge- 10 edge:8002\n", servers),
+        )
+
+
 class Nginx(Balancer):
     """nginx: it tells edges in X-Forwarded-For whose connection it is."""
 

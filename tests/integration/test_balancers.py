@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from router.http.server import serve_http
 from router.ops import ops_app
-from tests.balancers import HAPROXY, NGINX, Balancer, Behind, HAProxy, Nginx
+from tests.balancers import HAPROXY, NGINX, Balancer, Behind, ComposedHAProxy, HAProxy, Nginx
 from tests.certificates import Authority
 from tests.integration.edges import PROMPT_S, Edge, eventually, message, running_edge, usual_requests
 from tests.servers import EmbeddedValkey, free_ports
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 KINDS = [
     pytest.param(HAProxy, id="haproxy", marks=pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")),
+    pytest.param(ComposedHAProxy, id="compose", marks=pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")),
     pytest.param(Nginx, id="nginx", marks=pytest.mark.skipif(NGINX is None, reason="nginx is not installed")),
 ]
 
@@ -58,12 +60,16 @@ def _connect(balancer: Balancer, edge: Edge, authority: Authority, source: str =
     headers = {"Authorization": f"Bearer {edge.token('alice')}", "X-Forwarded-For": "203.0.113.7"}
     return connect(
         balancer.url,
-        ssl=authority.trust,
+        ssl=_trust(balancer, authority),
         additional_headers=headers,
         local_addr=(source, 0),
         ping_interval=None,
         proxy=None,
     )
+
+
+def _trust(balancer: Balancer, authority: Authority) -> ssl.SSLContext | None:
+    return authority.trust if balancer.pair else None
 
 
 async def _welcome(connection: ClientConnection) -> None:
@@ -113,13 +119,13 @@ async def test_nothing_else_comes_through(edge: tuple[Edge, int], balancer: Bala
     behind, _ = edge
     for path in ("/", "/v1/connect/", "/metrics"):
         with pytest.raises(InvalidStatus, match="404"):
-            async with connect(balancer.url.replace("/v1/connect", path), ssl=authority.trust, proxy=None):
+            async with connect(balancer.url.replace("/v1/connect", path), ssl=_trust(balancer, authority), proxy=None):
                 pass
     async with _connect(balancer, behind, authority) as connection:
         await _welcome(connection)
 
 
-@pytest.mark.parametrize("kind", KINDS[:1])
+@pytest.mark.parametrize("kind", KINDS[:2])
 async def test_an_edge_that_is_not_ready_keeps_what_it_has_and_gets_no_more(
     edge: tuple[Edge, int], balancer: Balancer, authority: Authority
 ) -> None:
