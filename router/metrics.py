@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from router import __version__
+from router.tallied import TalliedCounter, TalliedHistogram
 
 # When each series was born is a series more for every one there is, and nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # of the library
@@ -84,7 +85,7 @@ OUTAGES: Final = Gauge(
     "Parts of the process that wait for a server to come back. Which server is away, and for whom?",
     ["server"],
 )
-REDIS_SECONDS: Final = Histogram(
+REDIS_SECONDS: Final = TalliedHistogram(
     "pushway_redis_seconds",
     "Time of a call to Redis, failed ones too; waiting for news is left out. Is Redis slow, or one of the scripts?",
     ["operation"],
@@ -129,13 +130,13 @@ STREAM_OLDEST_SECONDS: Final = Gauge(
     "Age of the oldest entry that is not done with, 0 where there is none. How far behind is the stream's reader?",
     ["stream", "shard"],
 )
-LATENCY_SECONDS: Final = Histogram(
+LATENCY_SECONDS: Final = TalliedHistogram(
     "pushway_latency_seconds",
     "How long messages had been on their way at a stage, one sample a batch. Where does the time go?",
     ["stage"],
     buckets=SECONDS,
 )
-BATCH_SIZE: Final = Histogram(
+BATCH_SIZE: Final = TalliedHistogram(
     "pushway_batch_size",
     "Entries a batch of collect, messages one of dispatch, frames a chunk of the edge. Does load fill the batches, as it "
     "should?",
@@ -157,11 +158,11 @@ RECOVERED: Final = Counter(
 )
 TRANSIENT: Final = Counter("pushway_transient", "Transient messages handed to dispatch by collect. How much goes unstored?")
 
-DISPATCHED: Final = Counter(
+DISPATCHED: Final = TalliedCounter(
     "pushway_dispatched",
     "Messages read by dispatch and published to the nodes that hold a route. How much leaves for the edges?",
 )
-FAST: Final = Counter("pushway_fast", "Messages of the fast lane among those dispatched. How much takes it?")
+FAST: Final = TalliedCounter("pushway_fast", "Messages of the fast lane among those dispatched. How much takes it?")
 MOVED: Final = Counter(
     "pushway_moved", "Entries of the fast lane appended to the shard they belong to. Do producers choose the wrong one?"
 )
@@ -187,7 +188,9 @@ SUBSCRIPTIONS: Final = Gauge(
     "pushway_subscriptions", "Topics that sessions hear or wait to hear, added up over the sessions. How much are topics used?"
 )
 FEEDS: Final = Gauge("pushway_feeds", "Topics that the edge hears for its sessions, and all. How many channels does it hold?")
-DELIVERED: Final = Counter("pushway_delivered", "Message frames written to sessions as they came. How much is delivered live?")
+DELIVERED: Final = TalliedCounter(
+    "pushway_delivered", "Message frames written to sessions as they came. How much is delivered live?"
+)
 DUPLICATES: Final = Counter(
     "pushway_duplicates", "Messages dropped because the session had that seq already. Is something sent twice?"
 )
