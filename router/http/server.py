@@ -23,6 +23,9 @@ from router.tls.sealed import Sealed
 GRACE_S: Final = 5
 """How long requests in hand may take to finish when the server stops. They are all short."""
 
+_DATE_EVERY_S: Final = 1.0
+"""How old the date may be that answers bear, which is in whole seconds."""
+
 BACKLOG: Final = 2048
 """Connections that the kernel keeps waiting; uvicorn's own default."""
 
@@ -60,9 +63,8 @@ async def serve_on(
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application as `serve_http` does, on a socket that listens already and stays the caller's to close."""
-    server = _Server(app, task_status, certificate)
+    server = _Server(app, stop, task_status, certificate)
     async with anyio.create_task_group() as tg:
-        tg.start_soon(server.end_at, stop)
         if certificate is not None:
             tg.start_soon(certificate.run)
         try:
@@ -75,7 +77,7 @@ async def serve_on(
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: `router.service` decides when a process stops."""
 
-    def __init__(self, app: ASGIApp, task_status: TaskStatus[None], certificate: Certificate | None) -> None:
+    def __init__(self, app: ASGIApp, stop: anyio.Event, task_status: TaskStatus[None], certificate: Certificate | None) -> None:
         super().__init__(
             uvicorn.Config(
                 BrowserSafe(app),
@@ -90,6 +92,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+        self._stop = stop
         self._task_status = task_status
 
     @contextlib.contextmanager
@@ -100,9 +103,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._task_status.started()
 
-    async def end_at(self, stop: anyio.Event) -> None:
-        await stop.wait()
-        self.should_exit = True
+    async def main_loop(self) -> None:
+        # uvicorn's own looks ten times a second whether it is to stop, and at each tenth look at the date.
+        while not self._stop.is_set():
+            await self.on_tick(0)
+            with anyio.move_on_after(_DATE_EVERY_S):
+                await self._stop.wait()
 
     def close(self) -> None:
         """Close what a cancelled `serve` leaves open; after a graceful end there is nothing left."""
