@@ -36,6 +36,8 @@ OBJECTS: Final[list[dict[str, Any]]] = [
     found for path in MANIFESTS for found in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
+DRAIN_S: Final[float] = sum(Settings.model_fields[name].default for name in ("drain_timeout_s", "close_timeout_s"))
+"""How long an edge takes to end unless set."""
 UNITS: Final = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
@@ -155,6 +157,21 @@ def test_pods_have_time_to_drain() -> None:
     grace_s = edge["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     close_timeout_s: float = Settings.model_fields["close_timeout_s"].default
     assert grace_s > asleep_s + float(settings["PUSHWAY_DRAIN_TIMEOUT_S"]) + close_timeout_s
+
+
+def test_containers_have_time_to_drain() -> None:
+    """Compose kills an edge no sooner than that."""
+    grace_s = float(COMPOSE["services"]["edge"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > DRAIN_S
+
+
+def test_units_have_time_to_drain() -> None:
+    """Nor does systemd."""
+    found = re.search(
+        r"^TimeoutStopSec=(\d+)$", (DEPLOY / "systemd" / "pushway-edge@.service").read_text("utf-8"), re.MULTILINE
+    )
+    assert found
+    assert float(found[1]) > DRAIN_S
 
 
 @pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="systemd-analyze comes with systemd")
