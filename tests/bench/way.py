@@ -92,12 +92,13 @@ class Way:
         return self._run(lambda lane: self.generator.saturate(lane, outstanding, seconds, to_all=1), measure, lane)
 
     def _run(self, send: Callable[[Lane], Ran], measure: Measure, lane: str | None = None) -> Figures:
-        before, waited_s = self.system.cpu_s(), self._waited_s()
+        before, waited_s, began_s = self.system.cpu_s(), self._waited_s(), time.monotonic()
         ran = send(self.system.stream(lane or self.lane))
         blame(measure, ran)
         figures = delivered(ran, difference(before, self.system.cpu_s()))
         if self.store_wait_s:
-            figures["store_wait_share"] = (self._waited_s() - waited_s) / ran.seconds
+            # Not of the time of sending: a slow store has what was sent last stored long after.
+            figures["store_wait_share"] = (self._waited_s() - waited_s) / (time.monotonic() - began_s)
             blame_store(measure, figures["store_wait_share"])
         return figures
 
