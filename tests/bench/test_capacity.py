@@ -13,11 +13,24 @@ import pytest
 
 from tests.bench.capacity import report
 from tests.bench.capacity.check import Foretold
-from tests.bench.capacity.costs import KEPT, MICRO, Costs, NotMeasured, Point, at, learn, load, publishes_a_message
+from tests.bench.capacity.costs import (
+    KEPT,
+    MICRO,
+    NEEDED,
+    PROCESSES,
+    Costs,
+    NotMeasured,
+    Point,
+    at,
+    learn,
+    load,
+    publishes_a_message,
+)
 from tests.bench.capacity.growth import first_break, grown, plans
 from tests.bench.capacity.plan import RENEWAL_S, Limits, Load, more_publishes_a_message, plan
 from tests.bench.capacity.report import short
-from tests.bench.results import Measure, begin
+from tests.bench.results import Measure, Results, begin
+from tests.bench.scenes.heartbeats import DRAWN
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -139,6 +152,31 @@ def test_publishes_are_few_while_batches_are_large() -> None:
     assert more_publishes_a_message(costs, 1_000.0, 1) == 0.0
     assert more_publishes_a_message(costs, 1_000.0, 100) == pytest.approx(0.5, abs=0.01)
     assert more_publishes_a_message(costs, 100_000.0, 100) == pytest.approx(0.1, abs=0.01)
+
+
+def _report() -> Results:
+    """Return a report in which each process takes 10 µs for a message, and Redis 17 with eight edges, at batches of eight."""
+    results = begin({"crowd": 10_000})
+    figures = {"deliveries_per_s": 1_000.0, "batch_size": 8.0, "edge_bytes_at_first": 7e7}
+    figures |= {f"cpu_s_a_million.{process}": 10.0 for process in PROCESSES}
+    figures |= {f"{server}_bytes_a_connection": 300.0 for server in ("edge", "redis")}
+    beats = {"usual": 0.02, "pings": 0.02, "renewals": 0.02 + 10_000 * (1 / 4 - 1 / 20) / DRAWN * 20e-6, "": 0.0}
+    for name in NEEDED:
+        share = beats[name.partition("heartbeat_")[2]]
+        more = {"cpu_s_a_million.redis": 17.0} if name == "growth_edges_at_rate_8" else {}
+        shares = {f"idle_core_share.{process}": share for process in ("edge", "redis")}
+        results.measures[name] = Measure(name, "growth", [figures | shares | more])
+    return results
+
+
+def test_costs_are_learnt() -> None:
+    """A publish by how many more eight edges get of a batch than one; a renewal by how often they come."""
+    costs = learn(_report())
+    assert costs.publish_us == pytest.approx(7 / (publishes_a_message(8, 8) - 1 / 8))
+    assert costs.renewal_us == {"redis": pytest.approx(20.0), "edge": pytest.approx(20.0)}
+    assert costs.ping_us == pytest.approx(0.0)
+    assert costs.stages["fast"]["edge"][0] == Point(1_000.0, 10.0)
+    assert (costs.edge_bytes, costs.batches[0]) == (7e7, Point(1_000.0, 8.0))
 
 
 def test_what_a_report_lacks_is_named() -> None:

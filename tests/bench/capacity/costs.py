@@ -38,9 +38,10 @@ _BATCHES: Final = (*(f"growth_messages_a_second_{rate}" for rate in RATES_PER_S)
 
 _PUBLISHES: Final = ("growth_edges_at_rate_1", "growth_edges_at_rate_8")
 
-_NEEDED: Final = frozenset(
+NEEDED: Final = frozenset(
     (*chain(*_OF_LANE.values()), *_BATCHES, *_PUBLISHES, "crowd", *(f"heartbeat_{beat.name}" for beat in BEATS))
 )
+"""The measures of a report that costs are learnt from."""
 
 MICRO: Final = 1_000_000
 
@@ -125,7 +126,7 @@ def learn(results: Results) -> Costs:
     Raises:
         NotMeasured: when something is missing.
     """
-    if missing := _NEEDED - results.measures.keys():
+    if missing := NEEDED - results.measures.keys():
         raise NotMeasured(missing)
     median = {name: measure.median for name, measure in results.measures.items()}
     usual, pings, renewals = (median[f"heartbeat_{name}"] for name in ("usual", "pings", "renewals"))
