@@ -27,7 +27,7 @@ from edge.closes import Close, Closing
 from edge.ends import tell_end
 from edge.feed import Feed
 from edge.forwarded import HEADER
-from edge.frames import QUIET_PING, ping_frame
+from edge.frames import QUIET_PING, is_quiet_pong, ping_frame
 from edge.gate import Refusal, address_of
 from edge.handshake import Handshake
 from edge.host import Host, ask
@@ -113,7 +113,9 @@ class Connection(Sender):
     def data_received(self, data: bytes) -> None:
         """Bytes came: up to 256 KiB, looked at in slices, so that limits hold within them, and in turns with others."""
         self._heard_at_s = time.monotonic()
-        if not self._rest and len(data) <= _SLICE_BYTES and not self._wire.is_undecided:  # as nearly always
+        if is_quiet_pong(data) and self._open and not self._rest and self._wire.is_between_frames:
+            self._count_in(1, len(data))  # all that a quiet client says; the protocol would make a frame of it for nobody
+        elif not self._rest and len(data) <= _SLICE_BYTES and not self._wire.is_undecided:  # as nearly always
             self._take_in(data)
         elif not self._deaf:
             self._queue(data)

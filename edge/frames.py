@@ -51,6 +51,16 @@ def ping_frame(challenge: bytes) -> bytes:
 QUIET_PING: Final = ping_frame(b"")
 """For any connection that has been quiet."""
 
+_QUIET_PONG: Final = b"\x8a\x80"
+"""FIN and opcode 10; masked, as all is that a client sends, and without a payload."""
+_QUIET_PONG_BYTES: Final = 6
+"""With the mask."""
+
+
+def is_quiet_pong(data: bytes) -> bool:
+    """Tell whether this is an answer to the quiet ping, where a frame begins with it and nothing has come behind it."""
+    return len(data) == _QUIET_PONG_BYTES and data.startswith(_QUIET_PONG)
+
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     """The session is live: what has a seq above `seq`, of what goes to everybody above `all`, comes from here on.

@@ -16,13 +16,14 @@ import re
 from collections.abc import Generator, Sequence
 from enum import Enum
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
 
 from edge import usual_request
@@ -49,6 +50,9 @@ _QUIET.setLevel(logging.CRITICAL + 1)
 
 
 _NO_NAME: Final = UUID(int=0)
+
+_BETWEEN_FRAMES: Final = StreamReader.at_eof.__code__
+"""Where websockets' parser waits for a frame to begin. Within one it waits for so many bytes, elsewhere."""
 
 
 class Failure(Enum):
@@ -104,6 +108,13 @@ class Handshake(ServerProtocol, _AnswerFirst):
     def is_undecided(self) -> bool:
         """Whether the request has not been answered, nor come to nothing."""
         return self.failure is Failure.MALFORMED and not self.eof_sent
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether all that has come so far were whole frames, as far as that is known: not before the first."""
+        parser: Any = self.parser
+        waits_in = parser.gi_yieldfrom
+        return waits_in is not None and waits_in.gi_code is _BETWEEN_FRAMES
 
     def overdue(self) -> None:
         """The request has not come in time."""

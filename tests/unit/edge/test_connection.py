@@ -208,6 +208,30 @@ async def test_a_hasty_client_gets_the_answer_to_its_request_first(desk: Desk, f
     assert socket.close_code == close_code
 
 
+QUIET_PONG = masked(Opcode.PONG, b"")
+
+
+@pytest.mark.parametrize("at", range(1, 18))
+async def test_what_looks_like_a_pong_within_a_frame_is_part_of_it(desk: Desk, at: int) -> None:
+    """A message cut anywhere, which is refused, even where what is left is as long as a pong and begins as one does."""
+    connection, socket = await desk.live("alice")
+    message = b"\x82\x8c" + bytes(4) + b"\x8a\x80" * 6
+    for piece in (QUIET_PONG, QUIET_PONG, message[:at], message[at:]):
+        connection.data_received(piece)
+    assert socket.close_code == Close.BAD_FRAME.code
+
+
+async def test_pongs_go_by_between_what_a_client_says(desk: Desk) -> None:
+    """Before its first message, between two, between the parts of one, and in one piece with it."""
+    connection, socket = await desk.live("alice")
+    socket.frames()
+    ping, halves = masked(Opcode.TEXT, b'{"type":"ping"}'), (b"\x01\x88abcd", b"\x80\x87abcd")
+    first, second = (bytes(byte ^ b"abcd"[nth % 4] for nth, byte in enumerate(half)) for half in (b'{"type":', b'"ping"}'))
+    for piece in (QUIET_PONG, ping, QUIET_PONG, halves[0] + first, QUIET_PONG, halves[1] + second, QUIET_PONG + ping):
+        connection.data_received(piece)
+    assert socket.frames() == ['{"type":"pong"}'] * 3
+
+
 async def test_figures_fall_back_to_nothing(desk: Desk) -> None:
     """Whoever goes is in no table any more."""
     connections = [(await desk.live(user))[0] for user in ("a", "b", "c")]

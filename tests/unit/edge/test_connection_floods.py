@@ -11,8 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 from websockets.frames import Frame, Opcode
 
+from edge.closes import Close
 from edge.connection import Connection
 from edge.liveness import Pulse
+from edge.pace import WINDOW_S
 from router.crowd import A_PASS
 from router.metrics import HANDSHAKES_FAILED
 from tests.unit.edge.client_socket import Socket
@@ -201,3 +203,14 @@ async def test_who_is_sent_away_for_a_breach_is_told_of_in_the_log(desk: Desk) -
             connection.connection_lost(None)
     away = {"event": "client_sent_away", "key": "4504", "address": "203.0.113.7", "log_level": "info"}
     assert logs == [away]
+
+
+async def test_pongs_that_nobody_asked_for_are_counted(desk: Desk) -> None:
+    """Each is a frame, though hardly looked at: who sends too many is closed, and read no more."""
+    connection, socket = await desk.live("alice")
+    pong, most = Frame(Opcode.PONG, b"").serialize(mask=True), desk.admission.settings.frames_s_max * WINDOW_S
+    for _ in range(2 * most):
+        connection.data_received(pong)
+        if not socket.reading:
+            break
+    assert (socket.close_code, socket.reading) == (Close.TOO_FAST.code, False)
