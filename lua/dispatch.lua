@@ -9,8 +9,11 @@
 -- append-only file, only to drop it in the same call. The group's position tells how far dispatch has come, for people and for
 -- lua/forget.lua's caller.
 --
--- Contents: reading; looking up and grouping; lines of many; traces; the dead; the fast lane, whose functions are made only for a
--- call that needs them; the lane of finished lines; the call itself: read and group, publish, report, tell and trim.
+-- Contents: looking up and grouping; lines of many; letters for people; the fast lane's rules; the call itself: read and group,
+-- publish, report, tell and trim.
+--
+-- A closure costs a call as much as a message, most of it for the variables from outside that it holds. So what every message
+-- passes stands in the call itself; and what few need is made by a `make_…`, which is given all that it needs, for a call that does.
 --
 -- KEYS[1] lease        string: "<owner> <token>"
 -- KEYS[2] stream       `out`: one field `line`, payload lines separated by newlines, as they hold none: <target> <prev> <seq>
@@ -39,7 +42,7 @@
 -- ARGV[13] ttl_max     longest ttl, seconds
 --
 -- Returns {taken, done, published, offline, failed_id, failed_text, waited, dead, expired, moved, more}. `done` entries, the first of
--- those taken, are deleted; the rest are the first that the next call finds. The first of those taken had waited for `waited` ms
+-- those taken, are deleted; the last may have found no room, and is the first that the next call finds. The first of those taken had waited for `waited` ms
 -- in the stream. What is at fault, an entry of `fast` or a line of `out`, harms nothing that surrounds it: `dead` are in the
 -- dead-letter stream, failed_id (the entry) and failed_text tell of the last of them, and are '' otherwise. `expired` were
 -- dropped because their time was over. `moved` belong to other shards, and are in Redis no longer: {shard, field, value, …}
@@ -59,191 +62,76 @@ local GROUP = 'dispatch'
 if is_fast then
   shards, body_max, age_max, ttl_max = tonumber(shards), tonumber(body_max), tonumber(age_max), tonumber(ttl_max)
 end
+local call, find, sub, byte = redis.call, string.find, string.sub, string.byte
 
-if redis.call('GET', lease) ~= held then
+if call('GET', lease) ~= held then
   return redis.error_reply('FENCED the lease is not held by ' .. held)
 end
 
 local base = string.match(stream, '^(.*:)')
-local time = redis.call('TIME')
+local time = call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local now = string.format('%.0f', now_ms)
 local now_us = time[1] * 1000000 + time[2]
-
----- Reading -------------------------------------------------------------------------------------------------------------------
-
--- How many times as many entries a read asks for as the one before it, and how many at most.
-local READ_GROWTH, READ_MOST = 8, 512
-
--- How much of read_max an entry uses up: its bytes; of a line of many, about those of all its frames.
-local PLACE_BYTES = 48
-local function size_of(fields)
-  local bytes = 0
-  for part = 1, #fields do
-    bytes = bytes + #fields[part]
-  end
-  if string.sub(fields[2], 1, 5) == 'many ' then
-    local line = fields[2]
-    local _, before = string.find(line, '^many %- %- %S+ ')
-    local behind = before and string.find(line, ' ', before + 1, true) or #line
-    bytes = bytes + (behind - (before or behind)) / PLACE_BYTES * (#line - behind)
-  end
-  return bytes
-end
-
--- The lines of all entries read, by number; and of each entry, the number of its last. In `fast` an entry is a line.
-local lines, last_of = {}, {}
-
--- Adds the lines of an entry to those behind `n`, and returns how many there are then.
-local function split(text, n)
-  local from, stop = 1, string.find(text, '\n', 1, true)
-  while stop do
-    n = n + 1
-    lines[n] = string.sub(text, from, stop - 1)
-    from = stop + 1
-    stop = string.find(text, '\n', from, true)
-  end
-  lines[n + 1] = from > 1 and string.sub(text, from) or text
-  return n + 1
-end
-
--- Reads entries up to the one with which there are max lines, and up to the one that passes read_max.
-local function take()
-  local taken, count, total, bytes, start, want = {}, 0, 0, 0, '-', math.min(read_first, max)
-  while want > 0 do
-    local entries = redis.call('XRANGE', stream, start, '+', 'COUNT', want)
-    for at = 1, #entries do
-      count = count + 1
-      taken[count] = entries[at]
-      bytes = bytes + size_of(entries[at][2])
-      if is_fast then
-        total = count
-      else
-        total = split(entries[at][2][2], total)
-        last_of[count] = total
-      end
-      if bytes >= read_max or total >= max then
-        return taken
-      end
-    end
-    if #entries < want then
-      break
-    end
-    start = '(' .. entries[want][1]
-    local fitting = math.ceil((read_max - bytes) * count / bytes)
-    want = math.min(want * READ_GROWTH, READ_MOST, fitting, math.ceil((max - total) * count / total))
-  end
-  return taken
-end
 
 ---- Looking up and grouping ---------------------------------------------------------------------------------------------------
 
--- A payload is what one channel gets: its lines, their numbers, their bytes. `node` is nil where the channel is a topic's or
--- everybody's.
-local payloads = {}
-local function payload_of(channel, node)
-  local payload = payloads[channel]
-  if not payload then
-    payload = {node = node, lines = {}, numbers = {}, count = 0, bytes = 0}
-    payloads[channel] = payload
+-- A payload is what one channel gets: its lines, how many, their bytes, and by place the `numbers` of those that may be reported or
+-- traced. `node` is nil where the channel is a topic's or everybody's.
+local payloads, payload_of_node = {}, {}
+local function begin(channel, node)
+  local payload = {channel = channel, node = node, numbers = {}, count = 0, bytes = 0}
+  payloads[#payloads + 1] = payload
+  if node then
+    payload_of_node[node] = payload
   end
   return payload
 end
 
 -- Finds the payloads that a target's messages belong to, once a call. Returns a list, or nil and why not.
 local payloads_of = {}
-local node_channel, route_key, live_from = base .. 'node:', base .. 'route:', '(' .. now
+local route_key, live_from = base .. 'route:', '(' .. string.format('%.0f', now_ms)
 local function look_up(target)
-  local found = {}
-  if string.sub(target, 1, 5) == 'user:' and #target > 5 then
-    local live = redis.pcall('ZRANGEBYSCORE', route_key .. string.sub(target, 6), live_from, '+inf')
-    if live.err then
+  local found
+  if sub(target, 1, 5) == 'user:' and #target > 5 then
+    found = redis.pcall('ZRANGEBYSCORE', route_key .. sub(target, 6), live_from, '+inf')
+    if found.err then
       -- A key of another type is this user's own trouble; anything else Redis has against the caller, whoever the user.
-      if not string.find(tostring(live.err), 'WRONGTYPE', 1, true) then
-        error(live.err)
+      if not find(tostring(found.err), 'WRONGTYPE', 1, true) then
+        error(found.err)
       end
-      return nil, live.err
+      return nil, found.err
     end
-    for i = 1, #live do
-      found[i] = payload_of(node_channel .. live[i], live[i])
+    for i = 1, #found do
+      local node = found[i]
+      found[i] = payload_of_node[node] or begin(base .. 'node:' .. node, node)
     end
-  elseif target == 'all' or string.find(target, '^topic:.') then
-    found[1] = payload_of(base .. target)
+  elseif target == 'all' or find(target, '^topic:.') then
+    found = {begin(base .. target)}
   else
-    return nil, 'not a target: ' .. string.sub(target, 1, 64)
+    return nil, 'not a target: ' .. sub(target, 1, 64)
   end
   payloads_of[target] = found
   return found
 end
 
--- Tells whether every payload has room for so many bytes more. The first of a call always finds it.
+-- Adds a line to payloads, and its number where it may be reported or traced.
 local fullest = 0
-local function has_room(bytes)
-  return fullest == 0 or fullest + bytes <= publish_max
-end
-
--- Adds a line, whose number is n, to payloads.
-local reports, traced = {}, {}
-local function add(n, line, found)
-  local length, size = #found, #line
-  if length == 0 then
-    reports[n] = 'no_route'
-  end
-  for i = 1, length do
+local function add(line, found, number)
+  for i = 1, #found do
     local payload = found[i]
-    local place, bytes = payload.count + 1, payload.bytes + size + 1
-    payload.lines[place], payload.numbers[place], payload.count, payload.bytes = line, n, place, bytes
+    local place, bytes = payload.count + 1, payload.bytes + #line + 1
+    payload[place], payload.count, payload.bytes = line, place, bytes
+    if number then
+      payload.numbers[place] = number
+    end
     if bytes > fullest then
       fullest = bytes
     end
   end
 end
 
--- Tells whether a line's opts ask for a trace. The frame is the first thing in a line that begins with a brace, and opts that
--- are '-' stand right before it: no more is looked at of nearly all lines.
-local SPACE, HYPHEN = 32, 45
-local function is_traced(line, space)
-  local frame_at = string.find(line, ' {', space, true)
-  if not frame_at then
-    return false
-  end
-  local before, last = string.byte(line, frame_at - 2, frame_at - 1)
-  if before == SPACE and last == HYPHEN then
-    return false
-  end
-  local head = string.sub(line, 1, frame_at - 1)
-  if not string.find(head, 'trace=1', space, true) then
-    return false
-  end
-  local opts = string.match(head, '^%S+ %S+ %S+ (%S+)$') or ''
-  return string.find(';' .. opts .. ';', ';trace=1;', 1, true) ~= nil
-end
-
--- Adds a line to the payloads of its target. Returns whether that could be done, and why not where the line is at fault (nil
--- where it is for the next call, which only one that is `alone` in its entry ever is).
-local MANY, group_many = 'many', nil
-local function group(n, line, alone)
-  local space = string.find(line, ' ', 1, true)
-  if not space then
-    return false, 'not a payload line'
-  end
-  local target = string.sub(line, 1, space - 1)
-  local found, err = payloads_of[target], nil
-  if not found then
-    if target == MANY and alone then
-      return group_many(n, line)
-    end
-    found, err = look_up(target)
-    if not found then
-      return false, err
-    end
-  end
-  add(n, line, found)
-  if is_traced(line, space) then
-    traced[#traced + 1] = {number = n, payloads = found}
-  end
-  return true
-end
+-- What is to be reported, by number: the line and why, or what a line of many said.
+local reports = {}
 
 ---- Lines of many -------------------------------------------------------------------------------------------------------------
 
@@ -251,113 +139,135 @@ end
 --
 --   many - - <opts> user:a,<prev>,<seq>,user:b,<prev>,<seq>,… "id":…,"ts":…,"body":…}
 --
--- Each node gets one such line, with the places of its own users. wide[n] is what is needed for reports of line n.
-local wide, looked, reportable, more = {}, 0, 0, 0
+-- Each node gets one such line, with the places of its own users.
+local MANY = 'many'
 
--- Returns what a line of many says, or nil and what is wrong with it.
-local function read_many(line)
-  local opts, places, rest = string.match(line, '^many %- %- (%S+) (%S+) (.*)$')
-  if not opts then
-    return nil, 'not a payload line'
-  end
-  local many = {opts = opts, rest = rest, targets = {}, numbers = {}, count = 0, reasons = {}}
-  for target, numbers in string.gmatch(places, '([^,]+),([^,]+,[^,]+)') do
-    if string.sub(target, 1, 5) ~= 'user:' then
-      return nil, 'not a user: ' .. target
-    end
-    local n = many.count + 1
-    many.targets[n], many.numbers[n], many.count = target, numbers, n
-  end
-  return many
+-- How much of read_max each of its places uses up beside what follows the places, which each has in a frame of its own.
+local PLACE_BYTES = 48
+local function bytes_of_many(line)
+  local _, before = string.find(line, '^many %- %- %S+ ')
+  local behind = before and string.find(line, ' ', before + 1, true) or #line
+  return (behind - (before or behind)) / PLACE_BYTES * (#line - behind)
 end
 
--- Adds a line of many to the payloads of its users' nodes. Returns as `group` does.
-function group_many(number, line)
-  local many, err = read_many(line)
-  if not many then
-    return false, err
-  end
-  local targets, numbers, count = many.targets, many.numbers, many.count
-  -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
-  local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
-  if number > 1 and (looked + count > max or reportable + frames > publish_max) then
-    return false
-  end
-  local parts = {}
-  for i = 1, count do
-    -- A route that cannot be read is this user's own trouble, and none of the others'.
-    local found = payloads_of[targets[i]] or look_up(targets[i]) or {}
-    if #found == 0 then
-      many.reasons[i], reports[number] = 'no_route', 'no_route'
+-- Returns what adds a line of many to the payloads of its users' nodes.
+local function make_many(payloads_of, look_up, add, reports, max, publish_max)
+  local looked, reportable = 0, 0
+
+  -- Returns what a line of many says, or nil and what is wrong with it.
+  local function read(line)
+    local opts, places, rest = string.match(line, '^many %- %- (%S+) (%S+) (.*)$')
+    if not opts then
+      return nil, 'not a payload line'
     end
-    for _, payload in ipairs(found) do
-      local part = parts[payload] or {}
-      part[#part + 1] = i
-      parts[payload] = part
-    end
-  end
-  local head = 'many - - ' .. many.opts .. ' '
-  for payload, part in pairs(parts) do
-    if #part == count then
-      part.line = line
-    else
-      local places = {}
-      for n, i in ipairs(part) do
-        places[n] = targets[i] .. ',' .. numbers[i]
+    local many = {opts = opts, rest = rest, targets = {}, numbers = {}, count = 0, reasons = {}}
+    for target, numbers in string.gmatch(places, '([^,]+),([^,]+,[^,]+)') do
+      if string.sub(target, 1, 5) ~= 'user:' then
+        return nil, 'not a user: ' .. target
       end
-      part.line = head .. table.concat(places, ',') .. ' ' .. many.rest
+      local n = many.count + 1
+      many.targets[n], many.numbers[n], many.count = target, numbers, n
     end
-    add(number, part.line, {payload})
-    payload.parts = payload.parts or {}
-    payload.parts[payload.count] = part
+    return many
   end
-  wide[number], looked, reportable, more = many, looked + count, reportable + frames, more + count - 1
-  return true
+
+  -- Returns how many messages the line stands for; or nil, and why where it is at fault (nothing where it is for the next call).
+  return function(number, line)
+    local many, err = read(line)
+    if not many then
+      return nil, err
+    end
+    local targets, numbers, count = many.targets, many.numbers, many.count
+    -- Whoever is offline is reported with a frame: in the worst case as many as there are places.
+    local frames = string.sub(numbers[1] or '', 1, 1) == '-' and 0 or count * #many.rest
+    if number > 1 and (looked + count > max or reportable + frames > publish_max) then
+      return nil
+    end
+    local parts = {}
+    for i = 1, count do
+      -- A route that cannot be read is this user's own trouble, and none of the others'.
+      local found = payloads_of[targets[i]] or look_up(targets[i]) or {}
+      if #found == 0 then
+        many.reasons[i], reports[number] = 'no_route', {many = many}
+      end
+      for _, payload in ipairs(found) do
+        local part = parts[payload] or {many = many}
+        part[#part + 1] = i
+        parts[payload] = part
+      end
+    end
+    local beginning = 'many - - ' .. many.opts .. ' '
+    for payload, part in pairs(parts) do
+      local of_node = line
+      if #part < count then
+        local places = {}
+        for n, i in ipairs(part) do
+          places[n] = targets[i] .. ',' .. numbers[i]
+        end
+        of_node = beginning .. table.concat(places, ',') .. ' ' .. many.rest
+      end
+      add(of_node, {payload}, number)
+      payload.parts = payload.parts or {}
+      payload.parts[payload.count] = part
+    end
+    looked, reportable = looked + count, reportable + frames
+    return count
+  end
 end
 
----- Traces --------------------------------------------------------------------------------------------------------------------
+---- Letters for people --------------------------------------------------------------------------------------------------------
 
--- Tells that a message was at a stage at a time, in µs. Trace events are for people: one that Redis refuses is left out
--- (pcall), and nothing else fails for it.
-local function tell(id, target, stage, at_us, ...)
-  redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*',
-    'id', id, 'to', target, 'stage', stage, 'at', string.format('%.0f', at_us), 'by', string.match(held, '^%S*'), ...)
+-- Returns what writes traces and dead letters, and counts these.
+local function make_letters(stream, trace, trace_max, dead, dead_max, owner, now_us)
+  local letters = {dead = 0, failed_id = '', failed_text = ''}
+
+  -- Tells that a message was at a stage at a time, in µs. Trace events are for people: one that Redis refuses is left out
+  -- (pcall), and nothing else fails for it.
+  function letters.tell(id, target, stage, at_us, ...)
+    redis.pcall('XADD', trace, 'MAXLEN', '~', trace_max, '*',
+      'id', id, 'to', target, 'stage', stage, 'at', string.format('%.0f', at_us), 'by', owner, ...)
+  end
+
+  -- Tells of a line that was handed on. `value` is left out where it is ''.
+  function letters.tell_line(line, stage, field, value)
+    local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
+    -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
+    local id = frame and string.match(frame, '"id":"([^"]*)"')
+    if not id then
+      return
+    end
+    local more = {}
+    if seq ~= '-' then
+      more[1], more[2] = 'seq', seq
+    end
+    if value ~= '' then
+      more[#more + 1], more[#more + 2] = field, value
+    end
+    letters.tell(id, target, stage, now_us, unpack(more))
+  end
+
+  -- unpack fails at 8,000 values; an entry with more fields than fit is kept as one JSON array.
+  local MAX_VALUES = 7000
+
+  -- Writes a dead letter: why, where from, and the fields of the entry.
+  function letters.keep_dead(id, reason, fields)
+    local kept = #fields > MAX_VALUES and {'fields', cjson.encode(fields)} or fields
+    redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', 'reason', reason, 'source', stream, 'entry', id, unpack(kept))
+    letters.dead, letters.failed_id, letters.failed_text = letters.dead + 1, id, reason
+  end
+
+  return letters
 end
 
--- Tells of a line that was handed on. `value` is left out where it is ''.
-local function tell_line(line, stage, field, value)
-  local target, seq, frame = string.match(line, '^(%S+) %S+ (%S+) %S+ (.*)$')
-  -- Neither type nor target, which precede it, hold a quote of their own, so this is the message's id.
-  local id = frame and string.match(frame, '"id":"([^"]*)"')
-  if not id then
-    return
-  end
-  local more = {}
-  if seq ~= '-' then
-    more[1], more[2] = 'seq', seq
-  end
-  if value ~= '' then
-    more[#more + 1], more[#more + 2] = field, value
-  end
-  tell(id, target, stage, now_us, unpack(more))
+-- Tells whether the opts of a line, whose frame begins behind frame_at, ask for a trace.
+local function is_traced(line, frame_at)
+  local opts = string.match(string.sub(line, 1, frame_at - 1), '^%S+ %S+ %S+ (%S+)$') or ''
+  return string.find(';' .. opts .. ';', ';trace=1;', 1, true) ~= nil
 end
 
----- The dead ------------------------------------------------------------------------------------------------------------------
+---- The fast lane's rules -----------------------------------------------------------------------------------------------------
 
--- unpack fails at 8,000 values; an entry with more fields than fit is kept as one JSON array.
-local MAX_VALUES = 7000
-
--- Writes a dead letter: why, where from, and the fields of the entry.
-local dead_count, last_dead = 0, nil
-local function keep_dead(id, reason, fields)
-  local kept = #fields > MAX_VALUES and {'fields', cjson.encode(fields)} or fields
-  redis.call('XADD', dead, 'MAXLEN', '~', dead_max, '*', 'reason', reason, 'source', stream, 'entry', id, unpack(kept))
-  dead_count, last_dead = dead_count + 1, {id = id, reason = reason}
-end
-
----- The fast lane -------------------------------------------------------------------------------------------------------------
-
--- A producer appends here what is transient, in the shard of its one target, and this makes the line of it:
+-- A producer appends to `fast` what is transient, in the shard of its one target, and here the line of it is made:
 --
 --   <target> - - exp=<ms>;fast=1 {"type":"message","to":…,"id":…,"ts":…,"body":<as it came>}
 --
@@ -368,59 +278,11 @@ end
 -- newline would end the line. Whether a body is JSON, and all of it UTF-8, is left to the edge, which is told by `fast=1` to
 -- look.
 --
--- Nearly all entries are plain: a target and a body, nothing else. Those are read by read_plain, and whatever it does not take
--- by read_fast. What it takes, read_fast would have made the same of.
---
--- read_fast and all that belongs to it stand within a function, because making them costs a call as much as several entries.
-local own_shard = tonumber(string.match(stream, '{(%d+)}'))
-local expired_count, moved = 0, {}
+-- Nearly all entries are plain: a target and a body, nothing else. The call itself reads those; whatever it does not take for one,
+-- the rules judge. What it takes, they would have made the same of.
 
--- What of a frame is the same for all that was appended in one millisecond.
-local stamp, opts_and_to, ts_and_body
-local function set_stamp(text)
-  stamp, opts_and_to = text, nil
-  local ms = math.min(tonumber(text), now_ms)
-  local expires_ms = ms + age_max
-  if expires_ms > now_ms then
-    opts_and_to = string.format(' - - exp=%.0f;fast=1 {"type":"message","to":"', expires_ms)
-    ts_and_body = string.format('","ts":%.0f,"body":', ms)
-  end
-end
-
--- Returns the line of a plain entry and the payloads of its target; or nil where it is not plain, or may be at fault, expired
--- or in the wrong shard.
-local ID_PLAIN_MAX = 128
--- All but control bytes: twice as fast as %C, which asks the C library twice about each byte.
-local BODY_PLAIN = '^[ -~\128-\255]*$'
-local id_of_shard = '","id":"' .. own_shard .. '-'
-local function read_plain(id, fields)
-  local target, body = fields[2], fields[4]
-  if #fields ~= 4 or fields[1] ~= 'to' or fields[3] ~= 'body' or #body > body_max or not string.find(body, BODY_PLAIN) then
-    return nil
-  end
-  local found = payloads_of[target]
-  if not found then
-    if #target > ID_PLAIN_MAX or not string.find(target, '^user:[%w._@-]+$') then
-      return nil
-    end
-    found = look_up(target)
-  end
-  -- Whoever has a route here belongs here: an edge registers it in the user's own shard.
-  if not found or shards > 1 and not found[1] then
-    return nil
-  end
-  local text = string.sub(id, 1, string.find(id, '-', 1, true) - 1)
-  if text ~= stamp then
-    set_stamp(text)
-  end
-  if not opts_and_to then
-    return nil
-  end
-  return target .. opts_and_to .. target .. id_of_shard .. id .. ts_and_body .. body .. '}', found
-end
-
-local read_fast, bury
-local function make_rules()
+-- Returns what reads an entry of `fast`, and what comes of entries that are not published: `read`, `bury`, `expired` and `moved`.
+local function make_rules(stream, group, own_shard, shards, body_max, age_max, ttl_max, now_ms, now_us, letters)
   local FIELDS = {to = 1, body = 1, text = 1, id = 1, ttl = 1, exclude = 1, collapse = 1, at = 1, transient = 1, trace = 1,
     traceparent = 1}
   local FIELD_NAMES = 'at, body, collapse, exclude, id, text, to, trace, traceparent, transient, ttl, x-*'
@@ -681,16 +543,18 @@ local function make_rules()
     end
     if values.trace == '1' then
       local message_id, target = values.id or id, values.to or ''
-      tell(message_id, target, 'appended', appended_ms(id) * 1000)
-      tell(message_id, target, stage, now_us, 'why', why)
+      letters.tell(message_id, target, 'appended', appended_ms(id) * 1000)
+      letters.tell(message_id, target, stage, now_us, 'why', why)
     end
   end
 
+  local rules = {expired = 0, moved = {}}
+
   -- Moves an entry to the dead-letter stream, now: whatever becomes of the rest of the call, it is done with.
-  function bury(id, fields, reason)
+  function rules.bury(id, fields, reason)
     -- First, because Redis allows it when memory is full, and the XADD behind it is then allowed too.
-    redis.call('XACK', stream, GROUP, id)
-    keep_dead(id, reason, fields)
+    redis.call('XACK', stream, group, id)
+    letters.keep_dead(id, reason, fields)
     redis.call('XDEL', stream, id)
     tell_end(id, fields, 'dead', reason)
   end
@@ -706,21 +570,21 @@ local function make_rules()
     end
     entry[#entry + 1], entry[#entry + 2] = 'id', message_id
     entry[#entry + 1], entry[#entry + 2] = 'ttl', string.format('%.0f', math.ceil(left_ms / 1000))
-    moved[#moved + 1] = entry
+    rules.moved[#rules.moved + 1] = entry
   end
 
-  -- Makes an entry of `out` of one of `fast`. Returns its fields, and beside them what is to be told of it where it is traced;
-  -- or nil where nothing is to be published: it broke a rule, came too late or belongs elsewhere.
-  function read_fast(id, fields)
+  -- Makes the line of an entry. Returns its target, the line, and what is to be told of it where it is traced; or nil where
+  -- nothing is to be published: it broke a rule, came too late or belongs elsewhere.
+  function rules.read(id, fields)
     local fault, values, shard, content = judge_entry(fields)
     if fault then
-      bury(id, fields, fault)
+      rules.bury(id, fields, fault)
       return nil
     end
     local ms = appended_ms(id)
     local expires_ms = ms + (values.ttl and math.min(tonumber(values.ttl) * 1000, age_max) or age_max)
     if expires_ms <= now_ms then
-      expired_count = expired_count + 1
+      rules.expired = rules.expired + 1
       tell_end(id, fields, 'expired', 'its time was over before dispatch took it')
       return nil
     end
@@ -730,207 +594,284 @@ local function make_rules()
       move(fields, shard, message_id, expires_ms - now_ms)
       return nil
     end
-    local traced_opt = values.trace == '1' and ';trace=1' or ''
+    local is_told = values.trace == '1'
+    local traced_opt = is_told and ';trace=1' or ''
     local not_opt = values.exclude and ';not=' .. string.gsub(values.exclude, '[%%;=]', QUOTED) or ''
     local line = target .. ' - - exp=' .. string.format('%.0f', expires_ms) .. ';fast=1' .. traced_opt .. not_opt
       .. ' {"type":"message","to":"' .. target .. '","id":"' .. message_id .. '","ts":' .. string.format('%.0f', ms) .. ','
       .. content .. '}'
-    local as_out = {'line', line}
-    if values.trace == '1' then
-      as_out.appended = {message_id, target, 'appended', ms * 1000}
-      if values.traceparent then
-        as_out.appended[5], as_out.appended[6] = 'traceparent', values.traceparent
-      end
+    local appended = is_told and {message_id, target, 'appended', ms * 1000}
+    if is_told and values.traceparent then
+      appended[5], appended[6] = 'traceparent', values.traceparent
     end
-    return as_out
+    return target, line, appended
   end
-end
 
--- Does with an entry what is to be done before anything is published. Returns whether that could be done.
-local function hand_fast(at, entry)
-  local id, fields = entry[1], entry[2]
-  local line, found = read_plain(id, fields)
-  if line then
-    if not has_room(#line) then
-      return false
-    end
-    lines[at] = line
-    add(at, line, found)
-    return true
-  end
-  if not read_fast then
-    make_rules()
-  end
-  entry[2] = read_fast(id, fields)
-  if not entry[2] then
-    return true
-  end
-  line = entry[2][2]
-  if not has_room(#line) then
-    return false
-  end
-  lines[at] = line
-  local _, err = group(at, line, false)
-  if err then
-    bury(id, fields, tostring(err))
-  end
-  return true
-end
-
----- The lane of finished lines ------------------------------------------------------------------------------------------------
-
--- What is at fault in `out`: {at, text, why}, the entry and the line alone. It is buried once its neighbours are published.
-local faults = {}
-
--- Adds the lines of an entry to payloads, all of them or none. Returns whether that could be done.
-local function hand_out(at, entry)
-  local first, last, text = (last_of[at - 1] or 0) + 1, last_of[at], entry[2][2]
-  if not has_room(#text) then
-    return false
-  end
-  for n = first, last do
-    local grouped, err = group(n, lines[n], first == last)
-    if err then
-      faults[#faults + 1] = {at = at, text = lines[n], why = tostring(err)}
-    elseif not grouped then
-      return false
-    end
-  end
-  more = more + last - first
-  return true
+  return rules
 end
 
 ---- The call: read and group --------------------------------------------------------------------------------------------------
 
-local taken = take()
-if #taken == 0 then
-  -- A write all the same: a replica has to refuse it, or dispatch would wait there for what is appended elsewhere. It takes out
-  -- of the group what was taken through it by an earlier version, and is gone.
-  redis.call('XAUTOCLAIM', stream, GROUP, GROUP, 0, '0-0', 'COUNT', 1000, 'JUSTID')
-  return {0, 0, 0, 0, '', '', 0, 0, 0, {}, 0}
-end
--- The first write: it fails where the group is missing, before anything is done. Redis allows it when memory is full, and those
--- behind it are then allowed too.
-redis.call('XGROUP', 'SETID', stream, GROUP, taken[1][1])
-local done, hand = 0, is_fast and hand_fast or hand_out
-for at = 1, #taken do
-  if not hand(at, taken[at]) then
-    break
-  end
-  done = at
-end
----- The call: publish ---------------------------------------------------------------------------------------------------------
+-- How many times as many entries a read asks for as the one before it, and how many at most. What is read is grouped before more
+-- is: so it is still in the processor's caches, and gone before the memory grows.
+local READ_GROWTH, READ_MOST = 8, 512
 
--- Judges a node by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty
--- house each only adds a report (a subscriber on a replica hears although the count is 0; a frozen host counts although
--- nobody reads; a Redis that was paused runs this before the heartbeats that queue behind it). Both together drop the route.
-local function judge_node(payload, heard)
-  if not payload.lapsed and heard > 0 then
-    return
+-- All but control bytes: twice as fast as %C, which asks the C library twice about each byte.
+local BODY_PLAIN = '^[ -~\128-\255]*$'
+local TARGET_PLAIN, TARGET_PLAIN_MAX = '^user:[%w._@-]+$', 128
+local SPACE, HYPHEN = 32, 45
+
+-- What of a plain entry's frame is the same for all that was appended in one millisecond. opts_and_to is false where that is too
+-- long ago.
+local stamp, opts_and_to, ts_and_body
+local own_shard = tonumber(string.match(stream, '{(%d+)}'))
+local id_of_shard = '","id":"' .. own_shard .. '-'
+
+local taken, done, total, bytes, more = 0, 0, 0, 0, 0
+local first_id, last_id, letters, rules, group_many
+-- Lines to trace; and what is at fault in `out`, which is buried once its neighbours are published.
+local traced, faults = {}, {}
+local start, want = '-', math.min(read_first, max)
+while want > 0 do
+  local entries = call('XRANGE', stream, start, '+', 'COUNT', want)
+  local is_last = #entries < want
+  if not first_id then
+    if #entries == 0 then
+      -- A write all the same: a replica has to refuse it, or dispatch would wait there for what is appended elsewhere. It takes
+      -- out of the group what was taken through it by an earlier version, and is gone.
+      call('XAUTOCLAIM', stream, GROUP, GROUP, 0, '0-0', 'COUNT', 1000, 'JUSTID')
+      return {0, 0, 0, 0, '', '', 0, 0, 0, {}, 0}
+    end
+    first_id = entries[1][1]
+    -- The first write: it fails where the group is missing, before anything is done. Redis allows it when memory is full, and
+    -- those behind it are then allowed too.
+    call('XGROUP', 'SETID', stream, GROUP, first_id)
   end
-  for place, number in ipairs(payload.numbers) do
-    local many, dropped = wide[number], nil
-    reports[number] = payload.lapsed and 'node_lapsed' or 'nobody_listening'
-    if many then
-      dropped = {}
-      for i, of_many in ipairs(payload.parts[place]) do
-        many.reasons[of_many], dropped[i] = reports[number], many.targets[of_many]
+  for at = 1, #entries do
+    local id, fields = entries[at][1], entries[at][2]
+    local has_room = true
+    taken = taken + 1
+    if is_fast then
+      local target, body, line, found, appended = fields[2], fields[4], nil, nil, nil
+      total = taken
+      if #fields == 4 and fields[1] == 'to' and fields[3] == 'body' and #body <= body_max and find(body, BODY_PLAIN) then
+        found = payloads_of[target]
+        if not found and #target <= TARGET_PLAIN_MAX and find(target, TARGET_PLAIN) then
+          found = look_up(target)
+        end
+        -- Whoever has a route here belongs here: an edge registers it in the user's own shard.
+        if found and (shards == 1 or found[1]) then
+          local text = sub(id, 1, find(id, '-', 1, true) - 1)
+          if text ~= stamp then
+            local ms = math.min(tonumber(text), now_ms)
+            stamp, ts_and_body = text, string.format('","ts":%.0f,"body":', ms)
+            opts_and_to = ms + age_max > now_ms
+              and string.format(' - - exp=%.0f;fast=1 {"type":"message","to":"', ms + age_max)
+          end
+          line = opts_and_to and target .. opts_and_to .. target .. id_of_shard .. id .. ts_and_body .. body .. '}'
+        end
+      end
+      if line then
+        bytes = bytes + #target + #body
+      else
+        for part = 1, #fields do
+          bytes = bytes + #fields[part]
+        end
+        letters = letters or make_letters(stream, trace, trace_max, dead, dead_max, string.match(held, '^%S*'), now_us)
+        rules = rules
+          or make_rules(stream, GROUP, own_shard, shards, body_max, age_max, ttl_max, now_ms, now_us, letters)
+        target, line, appended = rules.read(id, fields)
+      end
+      -- The first of a call always finds room.
+      has_room = not line or fullest == 0 or fullest + #line <= publish_max
+      if line and has_room then
+        local err
+        if not found then
+          found, err = payloads_of[target], nil
+          if not found then
+            found, err = look_up(target)
+          end
+        end
+        if found then
+          add(line, found, appended and taken)
+          if appended then
+            traced[#traced + 1] = {number = taken, line = line, payloads = found, appended = appended}
+          end
+        else
+          rules.bury(id, fields, tostring(err))
+        end
       end
     else
-      dropped = {string.match(lines[number], '^(user:%S+)')}
-    end
-    if payload.lapsed and heard == 0 then
-      for _, target in ipairs(dropped) do
-        redis.call('ZREM', route_key .. string.sub(target, 6), payload.node)
+      local text = fields[2]
+      local from, stop, first = 1, find(text, '\n', 1, true), total + 1
+      bytes = bytes + #text
+      has_room = fullest == 0 or fullest + #text <= publish_max
+      while has_room and from do
+        local line = from == 1 and not stop and text or sub(text, from, (stop or 0) - 1)
+        local space = find(line, ' ', 1, true)
+        local target, err = space and sub(line, 1, space - 1), nil
+        local found = payloads_of[target]
+        total = total + 1
+        if not space then
+          err = 'not a payload line'
+        elseif target == MANY and line == text then
+          local count
+          group_many = group_many or make_many(payloads_of, look_up, add, reports, max, publish_max)
+          count, err = group_many(total, line)
+          has_room, more = count or err, more + (count or 1) - 1
+          bytes = bytes + bytes_of_many(line)
+        else
+          if not found then
+            found, err = look_up(target)
+          end
+          if found then
+            add(line, found, total)
+            if not found[1] then
+              reports[total] = {line = line, reason = 'no_route'}
+            end
+            -- The frame is the first thing in a line that begins with a brace, and opts that are '-' stand right before it: no
+            -- more is looked at of nearly all lines.
+            local frame_at = find(line, ' {', space, true)
+            if frame_at and (byte(line, frame_at - 1) ~= HYPHEN or byte(line, frame_at - 2) ~= SPACE)
+              and is_traced(line, frame_at) then
+              traced[#traced + 1] = {number = total, line = line, payloads = found}
+            end
+          end
+        end
+        if err then
+          faults[#faults + 1] = {id = id, fields = fields, line = line, why = tostring(err)}
+        end
+        from = stop and stop + 1
+        stop = stop and find(text, '\n', from, true)
+      end
+      if has_room then
+        more = more + total - first
       end
     end
+    if not has_room then
+      is_last = true
+      break
+    end
+    done, last_id = taken, id
+    if bytes >= read_max or total >= max then
+      is_last = true
+      break
+    end
   end
+  if is_last then
+    break
+  end
+  start = '(' .. last_id
+  local fitting = math.ceil((read_max - bytes) * taken / bytes)
+  want = math.min(want * READ_GROWTH, READ_MOST, fitting, math.ceil((max - total) * taken / total))
 end
 
+---- The call: publish ---------------------------------------------------------------------------------------------------------
+
 -- Heartbeats are read before anything is published: what fails behind a publish has it published again.
-for _, payload in pairs(payloads) do
+for i = 1, #payloads do
+  local payload = payloads[i]
   if payload.node then
-    payload.lapsed = tonumber(redis.call('ZSCORE', nodes, payload.node) or 0) <= now_ms
+    payload.lapsed = tonumber(call('ZSCORE', nodes, payload.node) or 0) <= now_ms
   end
 end
 local published = 0
-for channel, payload in pairs(payloads) do
+for i = 1, #payloads do
+  local payload = payloads[i]
   if payload.count > 0 then
     -- Not pcall: Redis refuses a publish for the caller's sake (an ACL without the channel), never for the entry's. The
     -- error ends the call, and all that was taken is taken again.
-    local heard = redis.call('SPUBLISH', channel, table.concat(payload.lines, '\n'))
+    local heard = call('SPUBLISH', payload.channel, table.concat(payload, '\n'))
     published = published + payload.count
-    if payload.node then
-      judge_node(payload, heard)
+    -- A node is judged by two witnesses. Its routes are always published to; a lapsed heartbeat or an empty house each only adds a
+    -- report (a subscriber on a replica hears although the count is 0; a frozen host counts although nobody reads; a Redis that
+    -- was paused runs this before the heartbeats that queue behind it). Both together drop the routes.
+    if payload.node and (payload.lapsed or heard == 0) then
+      local reason = payload.lapsed and 'node_lapsed' or 'nobody_listening'
+      for place, number in pairs(payload.numbers) do
+        local part = payload.parts and payload.parts[place]
+        reports[number] = part and {many = part.many} or {line = payload[place], reason = reason}
+        for _, i_of_many in ipairs(part or {}) do
+          part.many.reasons[i_of_many] = reason
+        end
+      end
+      if payload.lapsed and heard == 0 then
+        for target, found in pairs(payloads_of) do
+          for _, other in ipairs(found) do
+            if other == payload then
+              call('ZREM', route_key .. sub(target, 6), payload.node)
+            end
+          end
+        end
+      end
     end
   end
 end
 
 ---- The call: report, tell, trim ----------------------------------------------------------------------------------------------
 
--- What is transient is never reported.
 local offline_count = 0
-local function report(target, seq, opts, reason, frame)
-  local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
-  if seq and seq ~= '-' and not (expiry and expiry <= now_ms) then
-    redis.call('XADD', offline, 'MAXLEN', '~', offline_max, '*',
-      'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
-    offline_count = offline_count + 1
+if next(reports) then
+  -- What is transient is never reported.
+  local function report(target, seq, opts, reason, frame)
+    local expiry = tonumber(opts and string.match(opts, 'exp=(%d+)'))
+    if seq and seq ~= '-' and not (expiry and expiry <= now_ms) then
+      call('XADD', offline, 'MAXLEN', '~', offline_max, '*', 'to', target, 'seq', seq, 'reason', reason, 'frame', frame)
+      offline_count = offline_count + 1
+    end
   end
-end
-
-local function report_many(many)
-  for i = 1, many.count do
-    if many.reasons[i] then
-      local target, seq = many.targets[i], string.match(many.numbers[i], '[^,]+$')
-      local frame = '{"type":"message","to":"' .. target .. '","seq":' .. seq .. ',' .. many.rest
-      report(target, seq, many.opts, many.reasons[i], frame)
+  for number = 1, total do
+    local told = reports[number] or {}
+    local many = told.many
+    if told.line then
+      local target, seq, opts, frame = string.match(told.line, '^(%S+) %S+ (%S+) (%S+) (.*)$')
+      report(target, seq, opts, told.reason, frame)
+    end
+    for i = 1, many and many.count or 0 do
+      if many.reasons[i] then
+        local target, seq = many.targets[i], string.match(many.numbers[i], '[^,]+$')
+        local frame = '{"type":"message","to":"' .. target .. '","seq":' .. seq .. ',' .. many.rest
+        report(target, seq, many.opts, many.reasons[i], frame)
+      end
     end
   end
 end
 
-for number = 1, last_of[done] or 0 do
-  local reason = reports[number]
-  if reason and wide[number] then
-    report_many(wide[number])
-  elseif reason then
-    local target, seq, opts, frame = string.match(lines[number], '^(%S+) %S+ (%S+) (%S+) (.*)$')
-    report(target, seq, opts, reason, frame)
-  end
+if traced[1] or faults[1] then
+  letters = letters or make_letters(stream, trace, trace_max, dead, dead_max, string.match(held, '^%S*'), now_us)
 end
-
 for _, message in ipairs(traced) do
-  local line, names = lines[message.number], {}
+  local names = {}
   for i, payload in ipairs(message.payloads) do
     names[i] = payload.node
   end
-  local appended = is_fast and taken[message.number][2].appended
-  if appended then
-    tell(unpack(appended))
+  if message.appended then
+    letters.tell(unpack(message.appended))
   end
   if #message.payloads > 0 then
-    tell_line(line, 'dispatched', 'nodes', table.concat(names, ','))
+    letters.tell_line(message.line, 'dispatched', 'nodes', table.concat(names, ','))
   end
-  if reports[message.number] then
-    tell_line(line, 'offline', 'why', reports[message.number])
+  local told = reports[message.number]
+  if told or #message.payloads == 0 then
+    letters.tell_line(message.line, 'offline', 'why', told and told.reason or 'no_route')
   end
+end
+for _, fault in ipairs(faults) do
+  letters.keep_dead(fault.id, fault.why, fault.line == fault.fields[2] and fault.fields or {'line', fault.line})
 end
 
-for _, fault in ipairs(faults) do
-  local fields = taken[fault.at][2]
-  keep_dead(taken[fault.at][1], fault.why, fault.text == fields[2] and fields or {'line', fault.text})
-end
 if done > 1 then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL.
-  redis.call('XTRIM', stream, 'MINID', '=', taken[done][1])
-  redis.call('XGROUP', 'SETID', stream, GROUP, taken[done][1])
+  call('XTRIM', stream, 'MINID', '=', last_id)
+  call('XGROUP', 'SETID', stream, GROUP, last_id)
 end
 if done > 0 then
-  redis.call('XDEL', stream, taken[done][1])
+  call('XDEL', stream, last_id)
 end
-local waited = math.max(0, now_ms - tonumber(string.match(taken[1][1], '^%d+')))
-local failed_id, failed_text = '', ''
-if last_dead then
-  failed_id, failed_text = last_dead.id, last_dead.reason
+local waited = math.max(0, now_ms - tonumber(string.match(first_id, '^%d+')))
+local failed_id, failed_text, dead_count = '', '', 0
+if letters then
+  failed_id, failed_text, dead_count = letters.failed_id, letters.failed_text, letters.dead
 end
-return {#taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired_count, moved, more}
+local expired, moved = rules and rules.expired or 0, rules and rules.moved or {}
+return {taken, done, published, offline_count, failed_id, failed_text, waited, dead_count, expired, moved, more}
