@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.exceptions import AskError, TryAgainError
 
 from router.backlog import Waiting, read_waiting
 from router.cluster_redis import ClusterRedis, client_at, slot_of
@@ -67,6 +68,8 @@ async def _read_shard(redis: Redis, keys: Keys) -> ShardState:
     primary = str(await redis.primary_of(keys.base))
     try:
         return await _ask(redis, keys, slot, primary)
+    except (AskError, TryAgainError):
+        return ShardState(keys.shard, slot, primary, away="its slot is half moved")
     except OUTAGE as exc:
         return ShardState(keys.shard, slot, primary, away=brief(exc))
 

@@ -18,7 +18,7 @@ from router.keys import Keys
 from router.redis_client import open_redis
 from router.redis_url import Address
 from router.settings import Settings
-from router.shard_states import read_shards
+from router.shard_states import ShardState, read_shards
 from router.slot_plan import commands_of, even_moves
 from tests.redis_cluster import ClusterServers
 from tests.servers import DebianRedis
@@ -82,15 +82,17 @@ async def test_what_is_planned_can_be_typed(cluster: ClusterRedis) -> None:
         await cluster.delete(keys.out())
 
 
-async def test_doctor_tells_of_a_half_moved_slot(servers: ClusterServers, cluster: ClusterRedis) -> None:
-    """While it is so, from whom and to whom; before and after that all is well."""
+async def test_half_moved_slot_is_told(servers: ClusterServers, cluster: ClusterRedis) -> None:
+    """While it is so doctor says from whom and to whom, and its shard that it is; before and after that all is well."""
     slot = slot_of(KEYS[3].base)
     source = servers.primary_of(slot)
     target = servers.another_primary(source)
     while_moving: list[Finding] = []
+    states: list[ShardState] = []
 
     def look() -> None:
         while_moving.extend(anyio.from_thread.run(examine, cluster, Settings(shards=SHARDS)))
+        states.extend(anyio.from_thread.run(read_shards, cluster, Settings(shards=SHARDS)))
 
     (before,) = await examine(cluster, Settings(shards=SHARDS))
     await anyio.to_thread.run_sync(servers.move, slot, target, look)
@@ -101,6 +103,7 @@ async def test_doctor_tells_of_a_half_moved_slot(servers: ClusterServers, cluste
     assert half.severity is Severity.ERROR
     told = f"slot {slot} (shard 3) is half moved, from 127.0.0.1:{source.port} to 127.0.0.1:{target.port}"
     assert half.seen.startswith(told)
+    assert [state.away for state in states] == ["", "", "", "its slot is half moved", "", ""]
 
 
 async def _owners(cluster: ClusterRedis) -> list[Address]:
