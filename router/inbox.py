@@ -22,7 +22,9 @@ from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure
 from router.bodies import Bodies, WithBodies
 from router.collapse import Ahead, collapsed, latest_ends
 from router.errors import SetupError
+from router.inbox_bson import encode
 from router.mongo_client import CONFIRMED, cancelled_once, confirmed, durable_collection, timed
+from router.own_inserts import OwnInserts
 from router.settings import Settings
 from router.stored import Body, Document, Insertion, Kept, Keyed, Page, Recent, Stored, Traced
 
@@ -83,9 +85,9 @@ class Inbox:
     def __init__(self, client: AsyncMongoClient[Document], settings: Settings) -> None:
         self._documents = durable_collection(client, settings, "inbox")
         self._bodies = Bodies(client, settings)
+        self._own = OwnInserts(self._documents, settings.mongo_timeout_s)
 
     @timed("insert")
-    @cancelled_once
     async def insert(self, documents: Sequence[Document], bodies: Sequence[Document] = ()) -> Insertion:
         """Store what is new, durably, in the order given: whoever reads a target never sees a seq before a lower one.
 
@@ -103,20 +105,37 @@ class Inbox:
             PyMongoError: when it is unknown what has been stored; insert the same documents again.
         """
         await self._bodies.store(bodies)
+        reply = await self._own.insert(encode(documents)) if documents else {}
+        if reply is not None and "writeErrors" not in reply:
+            return Insertion()
+        return await self._insert(documents, reply)
+
+    @cancelled_once
+    async def _insert(self, documents: Sequence[Document], reply: Document | None) -> Insertion:
+        """Insert by way of the driver what is left; `reply` is what MongoDB has said already, None when nothing is known."""
         outcome = Insertion()
         left = list(range(len(documents)))
-        while left:
-            try:
-                await self._documents.insert_many([documents[index] for index in left])
-            except BulkWriteError as exc:
-                at = _note_error(exc, left, outcome)
-                # The first time only: what turns up later was stored meanwhile, or has the seq alone.
-                known = await self._known(documents, left[at + 1 :]) if len(outcome.taken) == 1 else set()
-                outcome.taken |= known
-                left = [index for index in left[at + 1 :] if index not in known]
-            else:
-                break
+        errors: Sequence[Document] = [] if reply is None else reply["writeErrors"]
+        while left and (errors := errors or await self._errors_of([documents[index] for index in left])):
+            at = _note_error(errors, left, outcome)
+            # The first time only: what turns up later was stored meanwhile, or has the seq alone.
+            known = await self._known(documents, left[at + 1 :]) if len(outcome.taken) == 1 else set()
+            outcome.taken |= known
+            left = [index for index in left[at + 1 :] if index not in known]
+            errors = []
+        await self._own.open()
         return outcome
+
+    async def _errors_of(self, documents: Sequence[Document]) -> Sequence[Document]:
+        """Insert by way of the driver, and return which document it ended at; none when it has not."""
+        try:
+            await self._documents.insert_many(documents)
+        except BulkWriteError as exc:
+            if exc.details["writeConcernErrors"]:
+                raise
+            errors: Sequence[Document] = exc.details["writeErrors"]
+            return errors
+        return ()
 
     async def _known(self, documents: Sequence[Document], indexes: Sequence[int]) -> set[int]:
         """Return which of these documents have an `_id` that stands there already."""
@@ -465,20 +484,18 @@ async def _read_part(found: WithBodies, now: datetime, most: int, most_bytes: in
     return part
 
 
-def _note_error(error: BulkWriteError, indexes: Sequence[int], outcome: Insertion) -> int:
+def _note_error(errors: Sequence[Document], indexes: Sequence[int], outcome: Insertion) -> int:
     """Note the document that ended an ordered insert of those at `indexes`; return its place among them.
 
     Raises:
-        BulkWriteError: the same one, when it says nothing of a document.
+        BulkWriteError: when that is no fault of the document.
     """
-    if error.details["writeConcernErrors"]:
-        raise error
-    (found,) = error.details["writeErrors"]
+    (found,) = errors
     at: int = found["index"]
     if found["code"] == _DUPLICATE_KEY:
         outcome.taken.add(indexes[at])
     elif found["code"] in _PERMANENT:
         outcome.refused[indexes[at]] = found["errmsg"]
     else:
-        raise error
+        raise BulkWriteError({"writeErrors": errors})
     return at

@@ -138,11 +138,21 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 class MongoClient(AsyncMongoClient[Document]):
-    """A client that closes in good time while the server is away, and as a whole when its closing is cut off."""
+    """A client that closes in good time while the server is away, and as a whole when its closing is cut off.
+
+    Attributes:
+        kept: connections that were taken from it, for it to close.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the driver's signature
+        super().__init__(*args, **options)
+        self.kept: set[asyncio.Transport] = set()
 
     @cancelled_once
     async def close(self) -> None:
         """End the driver's tasks and connections."""
+        for transport in tuple(self.kept):
+            transport.abort()
         with pymongo.timeout(CLOSE_TIMEOUT_S):
             await super().close()
 
