@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from router.own_connection import OwnConnection, pack
 from router.settings import Settings
 
@@ -31,15 +29,13 @@ class Bell:
     """Tells what stands in a stream, as soon as anything does.
 
     Args:
-        redis: whose encoding is used.
         connection: the worker's own, which its writes go over too: they find out where it leads to a server that is no longer
             the primary.
         stream: its key.
         settings: `wait_ms`, cut where it would not leave the reply half of `redis_timeout_s`; and the budget of a batch.
     """
 
-    def __init__(self, redis: Redis, connection: OwnConnection, stream: str, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, connection: OwnConnection, stream: str, settings: Settings) -> None:
         self._connection = connection
         self._stream = stream
         self._wait_ms = max(1, min(settings.wait_ms, int(settings.redis_timeout_s * 500)))
@@ -63,7 +59,7 @@ class Bell:
         return self._pack(self._brings, self._wait_ms if most_ms is None else min(self._wait_ms, most_ms))
 
     def _pack(self, count: int, wait_ms: int) -> bytes:
-        return pack(self._redis, "XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", self._stream, "0-0")
+        return pack("XREAD", "COUNT", count, "BLOCK", wait_ms, "STREAMS", self._stream, "0-0")
 
     async def wait(self, most_ms: int | None = None) -> Sequence[Any]:
         """Return the first entries of the stream as soon as there are any: ids, and fields and values in turn.

@@ -110,7 +110,7 @@ def fields_to_append(letter: Letter, changes: Mapping[bytes, bytes]) -> Fields:
     fields = mended(letter.fields, changes)
     if letter.source != "in" or not letter.entry or any(name == b"id" for name, _ in fields):
         return fields
-    return (*fields, (b"id", made_id(Entry(letter.entry, letter.fields), letter.shard).encode()))
+    return (*fields, (b"id", made_id(Entry.of(letter.entry, letter.fields), letter.shard).encode()))
 
 
 def can_be_appended(letter: Letter, fields: Fields) -> bool:
@@ -129,7 +129,7 @@ def why_dead_again(letter: Letter, fields: Fields, settings: Settings) -> str | 
         return f"its source is {letter.source!r}, not one of {', '.join(SOURCES)}"
     now_ms = time.time_ns() // 1_000_000
     try:
-        message = read_message(Entry(f"{now_ms}-0", fields), letter.shard, now_ms, settings)
+        message = read_message(Entry.of(f"{now_ms}-0", fields), letter.shard, now_ms, settings)
     except RuleBroken as exc:
         return str(exc)
     return _why_not_fast(message, fields) if letter.source == "fast" else None

@@ -158,7 +158,7 @@ class Outlet:
         self._lanes = {stream.encode(): lane for lane, stream in self._streams.items()}
         # As it goes over the wire, and how many replies there will be: nothing changes but the lease.
         self._packed: dict[_Wish, tuple[bytes, int]] = {}
-        self._wait = pack(redis, *self._waiting())
+        self._wait = pack(*self._waiting())
         self._ahead: Lane | None = None
         self._forward = redis.register_script(lua.source("forward"))
         self._dead = Capped(redis, keys.dead(), settings.dead_max_bytes)
@@ -247,7 +247,7 @@ class Outlet:
         if lane is None:
             return b""
         keys, args = self._words(wish.held, wish.most, lane)
-        return pack(self._redis, "EVALSHA", self._dispatch.sha, len(keys), *keys, *args)
+        return pack("EVALSHA", self._dispatch.sha, len(keys), *keys, *args)
 
     def _words(self, held: str, most: int, lane: Lane) -> tuple[list[str], list[str | int]]:
         keys = self._keys

@@ -116,7 +116,8 @@ def build_line(
 ) -> str:
     """Return the payload line of one message for one target; `prev` and `seq` are None when it is transient."""
     place = f"{TRANSIENT} {TRANSIENT}" if seq is None else f"{prev} {seq}"
-    return f"{target} {place} {build_opts(expires_ms, trace=trace, exclude=exclude)} {frame}"
+    opts = build_opts(expires_ms, trace=trace, exclude=exclude) if trace or exclude or expires_ms is not None else NO_OPTS
+    return f"{target} {place} {opts} {frame}"
 
 
 def build_opts(expires_ms: int | None, *, trace: bool = False, exclude: str = "") -> str:

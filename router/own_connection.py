@@ -75,9 +75,7 @@ class OwnConnection:
         return self._connection
 
 
-def pack(redis: Redis, *command: str | bytes | int) -> bytes:
+def pack(*command: str | bytes | int) -> bytes:
     """Return a command as it goes over the wire."""
-    pool: Any = redis.connection_pool
-    encoder = pool.get_encoder()
-    parts = [encoder.encode(part) for part in command]
-    return b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)])
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
+    return b"".join([b"*%d\r\n" % len(parts), *[b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]])

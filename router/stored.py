@@ -189,14 +189,13 @@ def make_document(
 ) -> Document:
     """Return the inbox document of a message for one target: `place` is (prev, seq), and `body` goes before `frame`."""
     prev, seq = place
-    kept = {"body": body} if body else {"frame": frame}
     document: Document = {
         "_id": f"{target} {message_id}",
         "target": target,
         "seq": seq,
         "prev": prev,
         "id": message_id,
-        **kept,
+        "body" if body else "frame": body or frame,
         "shard": shard,
         "stored_at": _time_of(now_ms),
         "expires_at": _time_of(expires_ms),

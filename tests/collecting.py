@@ -258,7 +258,7 @@ class Workshop:
         stand_in: Any = intake or self.intake(shard)
         connection: Any = stand_in.connection
         store: Any = inbox or self.inbox
-        bell = Bell(self.redis, connection, self.keys(shard).intake(), self.settings)
+        bell = Bell(connection, self.keys(shard).intake(), self.settings)
         eras: Any = self.eras
         outages = Outages(self.health, self.settings, shard=shard)
         return Owner(shard, stand_in, store, eras, bell, outages, self.settings, self.schedule(shard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,8 @@ from router.shards import shard_of_target
 from router.stored import Body, make_body
 from router.trace import Stage, TraceEvent
 from router.waiting import TARGETS_A_DOCUMENT, Waiting, waiting_key
+
+_NOWHERE: Final[dict[int, list[str]]] = {}
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +105,7 @@ def plan_batch(
     plan = Plan(Part(Lines(settings.publish_max_bytes)), Part(Lines(settings.publish_max_bytes)))
     seen: set[str] = set()
     size = content_bytes = 0
-    size_max, bytes_max = settings.batch_max, settings.read_max_bytes
+    size_max, bytes_max, alone = settings.batch_max, settings.read_max_bytes, settings.shards == 1
     for count, entry in enumerate(entries, start=1):
         try:
             message = read_message(entry, shard, now_ms, settings)
@@ -110,13 +113,14 @@ def plan_batch(
             plan.dead.append((entry.id, str(exc)))
             plan.events += stages.buried(entry, now_ms * 1_000, str(exc))
         else:
-            here, elsewhere = _by_shard(message.targets, shard, settings.shards)
-            body = _body_of(message, here, settings)
+            here, elsewhere = (message.targets, _NOWHERE) if alone else _by_shard(message.targets, shard, settings.shards)
+            body = None if len(here) == 1 else _body_of(message, here, settings)
             if message.at_ms is None:
                 _add(plan, seen, entry, message, here, body, now_ms)
             else:
                 _add_waiting(plan, entry, message, here, shard, now_ms)
-            _add_forwards(plan, entry, message, elsewhere, now_ms)
+            if elsewhere:
+                _add_forwards(plan, entry, message, elsewhere, now_ms)
             size += len(here) + len(elsewhere)
             content_bytes += len(message.content) * (len(elsewhere) + (len(here) if body is None else 1))
         if size >= size_max or content_bytes >= bytes_max or time_is_up():
@@ -222,7 +226,7 @@ def _add_transient(plan: Plan, entry: Entry, message: Message, here: Sequence[st
 
 
 def _add_forwards(plan: Plan, entry: Entry, message: Message, elsewhere: dict[int, list[str]], now_ms: int) -> None:
-    if elsewhere and _is_alive(message, now_ms):
+    if _is_alive(message, now_ms):
         part = plan.transient if message.transient else plan.durable
         part.forwards += [_forward(shard, targets, entry, message, now_ms) for shard, targets in elsewhere.items()]
 
@@ -233,8 +237,6 @@ def _is_alive(message: Message, now_ms: int) -> bool:
 
 def _by_shard(targets: Sequence[str], shard: int, shards: int) -> tuple[Sequence[str], dict[int, list[str]]]:
     """Return the targets of this shard, and those of others by shard."""
-    if shards == 1:
-        return targets, {}
     by_shard: dict[int, list[str]] = {}
     for target in targets:
         by_shard.setdefault(shard_of_target(target, shards), []).append(target)

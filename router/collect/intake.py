@@ -73,7 +73,7 @@ class Cold:
 
 def read_entries(reply: Sequence[Any]) -> list[Entry]:
     """Return entries as they come from Redis: an id, and fields and values in turn."""
-    return [Entry(entry_id.decode(), list(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in reply]
+    return [Entry(entry_id.decode(), flat) for entry_id, flat in reply]
 
 
 class Intake:
@@ -141,10 +141,9 @@ class Intake:
             Forgetful: when the shard has to be recovered first.
             RedisError: when Redis is away.
         """
-        numbers: dict[str, int] = {}
-        for item in items:
-            numbers.setdefault(item.target, len(numbers) + 1)
-        some_floors = " ".join(str(floors.get(target, "-")) for target in numbers)
+        targets = dict.fromkeys([item.target for item in items])
+        numbers = dict(zip(targets, range(1, len(targets) + 1), strict=True))
+        some_floors = " ".join([str(floors.get(target, "-")) for target in numbers])
         some_items = "\n".join([f"{numbers[item.target]} {item.id}" for item in items])
         names = self._keys
         keys = [self._lease, names.pending(), names.era(), *map(names.seq, numbers)]
@@ -153,8 +152,8 @@ class Intake:
         if what == b"lost":
             raise Forgetful(f"Redis is not the one of era {era.number}")
         if what == b"cold":
-            targets = list(numbers)
-            return Cold(tuple(targets[number - 1] for number in reply))
+            in_order = list(targets)
+            return Cold(tuple(in_order[number - 1] for number in reply))
         alone, given, *broken = reply
         numbers_given = map(int, given.split())
         places: list[Place | Broken] = [Place(prev, seq) for prev, seq in zip(numbers_given, numbers_given, strict=True)]
@@ -216,7 +215,7 @@ class Intake:
 
     async def _call(self, name: str, script: AsyncScript, keys: list[str], args: list[Any], then: bytes = b"") -> Any:  # noqa: ANN401 - a script's reply
         """Call a script over the connection that is kept."""
-        packed = pack(self._redis, "EVALSHA", script.sha, len(keys), *keys, *args)
+        packed = pack("EVALSHA", script.sha, len(keys), *keys, *args)
         with REDIS_SECONDS.labels(name).time(), fencing():
             await self.connection.send(packed + then, 2 if then else 1)
             try:

@@ -73,7 +73,8 @@ class Lines:
             what = what.frame(target, place[1])
         if self._open:
             self._last[target] = len(self._lines)
-        self._lines.append(build_line(target, *place, expires_ms, what, trace=trace, exclude=exclude))
+        prev, seq = place
+        self._lines.append(build_line(target, prev, seq, expires_ms, what, trace=trace, exclude=exclude))
 
     def follow(self, later: Lines) -> None:
         """Add lines that go behind all of these; nothing is shared between the two."""

@@ -60,7 +60,6 @@ from router.outage import Outages
 from router.settings import Settings
 from router.stored import Document, Insertion, Stored, make_body_document, make_document
 from router.streams import NEW, TAKEN_BEFORE
-from router.trace import Stage
 from router.turns import take_turns
 
 log = structlog.get_logger(__name__)
@@ -107,6 +106,7 @@ class Owner:
         self._outages = outages
         self._settings = settings
         self._schedule = schedule
+        self._retention_ms = int(settings.retention_s * 1000)
         self._handover = handover or Handover()
         self._clock_ms = clock_ms
         self._recovery = Recovery(shard, intake, inbox, eras, settings, self._mind_high_water)
@@ -306,6 +306,10 @@ class Owner:
         settled.begin(placed)
         again: list[Item] = []
         refused, taken = insertion.refused, insertion.taken
+        if not refused and not taken:
+            for (item, place), document in zip(placed, documents, strict=True):
+                settled.add(item, place, item.body or document["frame"])
+            return again
         seqs = [place.seq for _, place in placed]
         for index in taken:
             if stored := repeated.get(placed[index][0].id):
@@ -316,11 +320,9 @@ class Owner:
             if index in refused:
                 settled.bury(item, f"MongoDB refused it: {refused[index]}")
             elif index not in taken:
-                message, frame = item.message, documents[index].get("frame", "")
-                stored_now = Stored(place.seq, place.prev, frame, message.expires_ms, exclude=message.exclude, body=item.body)
-                settled.add(item, stored_now, Stage.STORED)
+                settled.add(item, place, item.body or documents[index]["frame"])
             elif (stored := repeated.get(item.id)) and not stored.gone:
-                settled.add(item, stored, Stage.REPEATED)
+                settled.repeat(item, stored)
             elif stored:
                 settled.pass_over(item.target, stored.seq)
             else:
@@ -329,12 +331,13 @@ class Owner:
         return again
 
     def _document(self, item: Item, place: Place, now_ms: int) -> Document:
-        message = item.message
+        message, body = item.message, item.body
         return make_document(
             target=item.target,
             message_id=message.id,
             place=(place.prev, place.seq),
-            **_frame_or_body(item, place.seq),
+            frame="" if body else build_frame(item.target, place.seq, message.id, message.ts_ms, message.content),
+            body=body.id if body else "",
             carried=message.carried,
             trace=message.trace,
             exclude=message.exclude,
@@ -350,7 +353,7 @@ class Owner:
         return [make_body_document(body, self._expiry(message, now_ms)) for body, message in shared.values()]
 
     def _expiry(self, message: Message, now_ms: int) -> int:
-        return message.expires_ms or now_ms + int(self._settings.retention_s * 1000)
+        return message.expires_ms or now_ms + self._retention_ms
 
     async def _mind_high_water(self, length: int) -> None:
         """Let `out` drain when it is long: what waits in `in` is as safe, and `in` is what producers can see growing."""
@@ -365,13 +368,6 @@ class Owner:
 def _slices(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
     """Return the items, at most so many at a time; one slice of none where there are none."""
     return [items[first : first + most] for first in range(0, len(items) or 1, most)]
-
-
-def _frame_or_body(item: Item, seq: int) -> dict[str, str]:
-    message = item.message
-    if item.body:
-        return {"body": item.body.id}
-    return {"frame": build_frame(item.target, seq, message.id, message.ts_ms, message.content)}
 
 
 def _note_latency(stored_at_us: int, placed: Sequence[tuple[Item, Place]]) -> None:

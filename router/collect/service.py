@@ -71,7 +71,7 @@ async def serve(settings: Settings, health: Health, stop: anyio.Event) -> None:
                 intake,
                 inbox,
                 eras,
-                Bell(redis, intake.connection, names.intake(), settings),
+                Bell(intake.connection, names.intake(), settings),
                 Outages(health, settings, shard=shard),
                 settings,
                 Schedule(shard, later, settings),

@@ -14,7 +14,7 @@ from router.collect import stages
 from router.collect.batch import Item
 from router.collect.intake import Place
 from router.collect.joined import Lines
-from router.stored import Stored
+from router.stored import Body, Stored
 from router.trace import Stage, TraceEvent
 
 
@@ -46,17 +46,28 @@ class Settled:
             self.before.setdefault(item.target, place.prev)
         self.heads = self.before.copy()
 
-    def add(self, item: Item, stored: Stored, stage: Stage) -> None:
-        """Add a message as it is stored, now or under the same id before (`stage` says which)."""
-        target = item.target
-        head = self.heads[target]
-        prev = stored.prev
-        if stored.seq > head:
-            prev = head
-            self.heads[target] = stored.seq
+    def add(self, item: Item, place: Place, what: str | Body) -> None:
+        """Add a message as it has been stored now: its place, and its frame or what it shares with others."""
+        message, seq = item.message, place.seq
+        prev = self._follow(item.target, place.prev, seq)
+        self.lines.add(item.target, (prev, seq), message.expires_ms, what, trace=message.trace, exclude=message.exclude)
+        if message.trace:
+            self._tell(item, Stage.STORED, seq)
+
+    def repeat(self, item: Item, stored: Stored) -> None:
+        """Add a message as it was stored under the same id before."""
+        prev = self._follow(item.target, stored.prev, stored.seq)
         trace, what = item.message.trace or stored.trace, stored.body or stored.frame
-        self.lines.add(target, (prev, stored.seq), stored.expires_ms, what, trace=trace, exclude=stored.exclude)
-        self._tell(item, stage, stored.seq)
+        self.lines.add(item.target, (prev, stored.seq), stored.expires_ms, what, trace=trace, exclude=stored.exclude)
+        self._tell(item, Stage.REPEATED, stored.seq)
+
+    def _follow(self, target: str, prev: int, seq: int) -> int:
+        """Return the prev of a target's next line, which was given `prev`."""
+        head = self.heads[target]
+        if seq <= head:
+            return prev
+        self.heads[target] = seq
+        return head
 
     def bury(self, item: Item, reason: str) -> None:
         """Add an item that cannot be stored."""

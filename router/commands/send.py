@@ -108,7 +108,7 @@ def _check(fields: dict[str, str], settings: Settings) -> Message:
     # What a shell passes on may not be UTF-8; Python carries such bytes as lone surrogates, and here they come back.
     pairs = [(name.encode(), value.encode(errors="surrogateescape")) for name, value in fields.items()]
     try:
-        return read_message(Entry(f"{now_ms}-0", pairs), 0, now_ms, settings)
+        return read_message(Entry.of(f"{now_ms}-0", pairs), 0, now_ms, settings)
     except RuleBroken as exc:
         if exc.field != "body":
             raise

@@ -99,13 +99,13 @@ async def test_a_connection_of_ones_own_follows(servers: ClusterServers, cluster
     """One call fails, and the next is where the slot is."""
     key = KEYS[1].out()
     own = OwnConnection(cluster, key)
-    await own.send(pack(cluster, "SET", key, "kept"), 1)
+    await own.send(pack("SET", key, "kept"), 1)
     assert await own.receive() == b"OK"
     await anyio.to_thread.run_sync(servers.fail_over, slot_of(key))
     with suppress(RedisError):
-        await own.send(pack(cluster, "GET", key), 1)
+        await own.send(pack("GET", key), 1)
         await own.receive()
-    await own.send(pack(cluster, "GET", key), 1)
+    await own.send(pack("GET", key), 1)
     assert await own.receive() == b"kept"
     await anyio.to_thread.run_sync(servers.wait_whole)
 

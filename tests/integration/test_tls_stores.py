@@ -71,7 +71,7 @@ async def test_redis_over_tls(redis_over_tls: TlsRedis, store_over_tls: TlsStore
     subscriber = Subscriber(settings, ["channel"], heard.extend, subscribed.set)
     async with redis_at_hand(settings) as redis, anyio.create_task_group() as tasks:
         own = OwnConnection(redis, "push:config")
-        await own.send(pack(redis, "SET", "k", "x" * 100_000), 1)
+        await own.send(pack("SET", "k", "x" * 100_000), 1)
         assert await own.receive() in {b"OK", True}
         assert await redis.strlen("k") == 100_000
         tasks.start_soon(subscriber.run)

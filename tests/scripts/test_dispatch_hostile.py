@@ -116,7 +116,7 @@ def _as_collect_reads(flat: Flat, entry_id: str) -> dict[str, Any] | None:
     fields = [pair for pair in _pairs(flat) if pair != (b"transient", b"1")]
     now_ms = time.time_ns() // 1_000_000
     try:
-        message = read_message(Entry(entry_id, fields), 0, now_ms, SETTINGS)
+        message = read_message(Entry.of(entry_id, fields), 0, now_ms, SETTINGS)
     except RuleBroken:
         return None
     made: dict[str, Any] = {"type": "message", "to": message.targets[0], "id": message.id, "ts": message.ts_ms}

@@ -16,14 +16,14 @@ from tests.scripts.shard import HELD, STALE, Shard, line
 pytestmark = pytest.mark.anyio
 
 
-async def _echo(own: OwnConnection, shard: Shard, *texts: str) -> None:
-    await own.send(b"".join(pack(shard.redis, "ECHO", text) for text in texts), len(texts))
+async def _echo(own: OwnConnection, *texts: str) -> None:
+    await own.send(b"".join(pack("ECHO", text) for text in texts), len(texts))
 
 
 async def test_replies_come_in_order(shard: Shard) -> None:
     """One by one, and then none is owed."""
     own = OwnConnection(shard.redis, shard.keys.intake())
-    await _echo(own, shard, "a", "ü\r\n")
+    await _echo(own, "a", "ü\r\n")
     assert [await own.receive(), await own.receive()] == [b"a", "ü\r\n".encode()]
     assert own.owed == 0
 
@@ -31,27 +31,27 @@ async def test_replies_come_in_order(shard: Shard) -> None:
 async def test_reply_that_nobody_waits_for_is_left_behind(shard: Shard) -> None:
     """Whoever sends again gets the reply to that."""
     own = OwnConnection(shard.redis, shard.keys.intake())
-    await _echo(own, shard, "a", "b")
+    await _echo(own, "a", "b")
     assert await own.receive() == b"a"
-    await _echo(own, shard, "c")
+    await _echo(own, "c")
     assert await own.receive() == b"c"
 
 
 async def test_cancelled_wait_leaves_nothing(real_shard: Shard) -> None:
     """The same where the wait for a reply was cancelled."""
     own = OwnConnection(real_shard.redis, real_shard.keys.intake())
-    await own.send(pack(real_shard.redis, "BLPOP", "nothing", 0), 1)
+    await own.send(pack("BLPOP", "nothing", 0), 1)
     with anyio.move_on_after(0.05) as scope:
         await own.receive()
     assert scope.cancelled_caught
-    await _echo(own, real_shard, "c")
+    await _echo(own, "c")
     assert await own.receive() == b"c"
 
 
 async def test_error_is_one_reply(shard: Shard) -> None:
     """What was sent behind a command that fails is still answered."""
     own = OwnConnection(shard.redis, shard.keys.intake())
-    await own.send(pack(shard.redis, "NOSUCH") + pack(shard.redis, "ECHO", "a"), 2)
+    await own.send(pack("NOSUCH") + pack("ECHO", "a"), 2)
     with pytest.raises(ResponseError):
         await own.receive()
     assert await own.receive() == b"a"
@@ -60,29 +60,29 @@ async def test_error_is_one_reply(shard: Shard) -> None:
 async def test_lost_connection_is_made_anew(real_shard: Shard) -> None:
     """A loss is an error once, if it was not seen before."""
     own = OwnConnection(real_shard.redis, real_shard.keys.intake())
-    await own.send(pack(real_shard.redis, "CLIENT", "ID"), 1)
+    await own.send(pack("CLIENT", "ID"), 1)
     number = await own.receive()
     await real_shard.redis.client_kill_filter(_id=str(number))
     with suppress(RedisError, OSError):
-        await _echo(own, real_shard, "a")
+        await _echo(own, "a")
         await own.receive()
-    await _echo(own, real_shard, "b")
+    await _echo(own, "b")
     assert await own.receive() == b"b"
 
 
 async def test_replica_is_left(real_shard: Shard) -> None:
     """READONLY ends the connection, as it does for everybody: the next goes to whoever has the address now."""
     own = OwnConnection(real_shard.redis, real_shard.keys.intake())
-    await own.send(pack(real_shard.redis, "CLIENT", "ID"), 1)
+    await own.send(pack("CLIENT", "ID"), 1)
     number = await own.receive()
     await real_shard.redis.replicaof("127.0.0.1", 1)
     try:
-        await own.send(pack(real_shard.redis, "DEL", "x"), 1)
+        await own.send(pack("DEL", "x"), 1)
         with pytest.raises(ReadOnlyError):
             await own.receive()
     finally:
         await real_shard.redis.replicaof("NO", "ONE")
-    await own.send(pack(real_shard.redis, "CLIENT", "ID"), 1)
+    await own.send(pack("CLIENT", "ID"), 1)
     assert await own.receive() != number
 
 

@@ -115,7 +115,7 @@ def test_examples_of_entries_keep_the_contract() -> None:
     """Collect accepts each of them."""
     for example in MESSAGES["entry"]["examples"]:
         fields = [(name.encode(), value.encode()) for name, value in example["payload"].items()]
-        read_message(Entry("1-0", fields), 0, 1, Settings())
+        read_message(Entry.of("1-0", fields), 0, 1, Settings())
 
 
 def test_streams_have_the_names_of_their_keys() -> None:

@@ -59,7 +59,7 @@ def test_field_is_mended_in_place_of_all_of_its_name() -> None:
 
 def test_entry_without_id_gets_the_one_that_collect_had_made() -> None:
     """Also when a field was mended, since a target may have the message under that id."""
-    made = read_message(Entry(ENTRY, GOOD), 0, 2_000_000_000_000, SETTINGS).id
+    made = read_message(Entry.of(ENTRY, GOOD), 0, 2_000_000_000_000, SETTINGS).id
     assert fields_to_append(_letter(*GOOD), {}) == (*GOOD, (b"id", made.encode()))
     assert (b"id", made.encode()) in fields_to_append(_letter(*GOOD), {b"to": b"user:b"})
 

@@ -249,7 +249,7 @@ def _read_exactly(raw: bytes, key: str | None, made_id: str, settings: Settings)
     fields = [(name.encode(), value) for name, value in values.items()]
     # What is appended now; Redis' clock, by which collect goes, may be a little ahead or behind.
     now_ms = time.time_ns() // 1_000_000
-    message = read_message(Entry(f"{now_ms}-0", fields), 0, now_ms, settings)
+    message = read_message(Entry.of(f"{now_ms}-0", fields), 0, now_ms, settings)
     return Posted(message.targets, message.id, message.transient, fields, named, message.at_ms is not None)
 
 

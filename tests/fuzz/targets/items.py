@@ -117,4 +117,4 @@ def _check(posted: Posted) -> None:
 
 def _message_of(posted: Posted) -> Message:
     """Return the message that collect will read."""
-    return read_message(Entry(f"{_NOW_MS}-0", posted.fields), 0, _NOW_MS, _SETTINGS.model_copy(update={"at_max_s": 1e9}))
+    return read_message(Entry.of(f"{_NOW_MS}-0", posted.fields), 0, _NOW_MS, _SETTINGS.model_copy(update={"at_max_s": 1e9}))

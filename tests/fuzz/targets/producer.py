@@ -53,7 +53,7 @@ def run(data: bytes) -> None:
     parts = data.split(_SEPARATOR)
     fields = list(zip(parts[::2], parts[1::2], strict=False))
     try:
-        message = read_message(Entry(_ENTRY, fields), 0, _NOW_MS, _SETTINGS)
+        message = read_message(Entry.of(_ENTRY, fields), 0, _NOW_MS, _SETTINGS)
     except RuleBroken as exc:
         _check_refusal(exc, fields)
         return

@@ -18,7 +18,7 @@ USERS = {shard: next(f"user:{n}" for n in range(100) if shard_of_target(f"user:{
 
 def _entries(*messages: dict[str, str], appended_ms: int = NOW_MS) -> list[Entry]:
     return [
-        Entry(f"{appended_ms}-{number}", [(name.encode(), value.encode()) for name, value in fields.items()])
+        Entry.of(f"{appended_ms}-{number}", [(name.encode(), value.encode()) for name, value in fields.items()])
         for number, fields in enumerate(messages)
     ]
 
@@ -80,7 +80,7 @@ def test_forward_keeps_the_contract_over_there() -> None:
     """What is forwarded is a message of the same id and content for its shard, which keeps all of it."""
     plan = _plan({"to": _to(1, 3), "body": '{ "a": 1 }', "ttl": "60", "traceparent": "00-1"})
     for forward in plan.durable.forwards:
-        entry = Entry("9-0", [(name.encode(), value) for name, value in forward.fields.items()])
+        entry = Entry.of("9-0", [(name.encode(), value) for name, value in forward.fields.items()])
         again, _ = plan_batch([entry], forward.shard, NOW_MS, FOUR)
         assert not again.dead
         assert not again.durable.forwards

@@ -22,7 +22,7 @@ SETTINGS = Settings()
 
 def _entry(*fields: tuple[str | bytes, str | bytes], entry_id: str = ENTRY_ID) -> Entry:
     raw = [tuple(part.encode() if isinstance(part, str) else part for part in pair) for pair in fields]
-    return Entry(entry_id, [(name, value) for name, value in raw])
+    return Entry.of(entry_id, [(name, value) for name, value in raw])
 
 
 def _read(*fields: tuple[str | bytes, str | bytes], entry_id: str = ENTRY_ID, settings: Settings = SETTINGS) -> Message:
@@ -375,7 +375,7 @@ def _reaches_message(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
 def test_any_entry_is_a_message_or_breaks_a_rule(fields: list[tuple[bytes, bytes]], ms: int, number: int) -> None:
     """No bytes whatever make it fail in another way, and a reason can always be written to Redis."""
     try:
-        message = read_message(Entry(f"{ms}-{number}", fields), 0, NOW_MS, SETTINGS)
+        message = read_message(Entry.of(f"{ms}-{number}", fields), 0, NOW_MS, SETTINGS)
     except RuleBroken as broken:
         assert str(broken).encode()  # noqa: PT017 - either outcome is right, each has its claim
     else:

@@ -9,14 +9,14 @@ from router.collect.joined import Lines
 from router.collect.settled import Settled
 from router.settings import Settings
 from router.stored import Stored
-from router.trace import Stage, TraceEvent
+from router.trace import TraceEvent
 
 NOW_MS = 1_732_262_400_999
 SETTINGS = Settings()
 
 
 def _entry(at_ms: int = NOW_MS - 5, /, **fields: str) -> Entry:
-    return Entry(f"{at_ms}-0", [(name.encode(), value.encode()) for name, value in fields.items()])
+    return Entry.of(f"{at_ms}-0", [(name.encode(), value.encode()) for name, value in fields.items()])
 
 
 def _item(**fields: str) -> Item:
@@ -68,8 +68,8 @@ def test_settled_items_tell_how() -> None:
     settled = Settled(Lines(1_000), at_us=7)
     item = _item(trace="1", traceparent="00-ab-cd-01")
     settled.begin([(item, Place(1, 2))])
-    settled.add(item, Stored(2, 1, "{}", None, trace=True), Stage.STORED)
-    settled.add(item, Stored(2, 1, "{}", 5), Stage.REPEATED)
+    settled.add(item, Place(1, 2), "{}")
+    settled.repeat(item, Stored(2, 1, "{}", 5))
     settled.bury(item, "too large")
     assert [(event.stage, event.at_us, event.seq, event.why) for event in settled.events[1::2]] == [
         ("stored", 7, 2, None),
@@ -85,6 +85,6 @@ def test_a_repeat_is_traced_when_either_asked_for_it() -> None:
     settled = Settled(Lines(1_000))
     item = _item()
     settled.begin([(item, Place(1, 2))])
-    settled.add(item, Stored(2, 1, "{}", None, trace=True), Stage.REPEATED)
+    settled.repeat(item, Stored(2, 1, "{}", None, trace=True))
     assert settled.events == []
     assert settled.lines.build() == ["user:a 1 2 trace=1 {}"]

@@ -288,7 +288,7 @@ def test_what_passes_is_no_dead_letter(item: object) -> None:
         posted = _read(item)
     except RuleBroken:
         return
-    message = read_message(Entry(f"{NOW_MS}-0", posted.fields), 0, NOW_MS, SETTINGS)
+    message = read_message(Entry.of(f"{NOW_MS}-0", posted.fields), 0, NOW_MS, SETTINGS)
     assert (message.targets, message.id, message.transient, message.content) == (
         posted.targets, posted.id, posted.transient, posted.content
     )  # fmt: skip
