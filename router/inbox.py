@@ -104,7 +104,8 @@ class Inbox:
         Raises:
             PyMongoError: when it is unknown what has been stored; insert the same documents again.
         """
-        await self._bodies.store(bodies)
+        if bodies:
+            await self._bodies.store(bodies)
         reply = await self._own.insert(encode(documents)) if documents else {}
         if reply is not None and "writeErrors" not in reply:
             return Insertion()

@@ -10,6 +10,7 @@ Source: https://bsonspec.org/spec.html
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from struct import Struct
 from typing import Final
 
@@ -23,8 +24,14 @@ _USUAL: Final = ("_id", "target", "seq", "prev", "id", "frame", "shard", "stored
 _INT32: Final = Struct("<i").pack
 _BEGINNING: Final = Struct("<i5si").pack
 _SEQS: Final = Struct("<5sq6sq4si").pack
+_END: Final = Struct("<7si11sq12sqs").pack
 _REST: Final = Struct("<i5si5sq6sq4si").size + len(b"\x02target\0\x02frame\0") + 2 * Struct("<i").size
 """Bytes of a document without its four texts, each with the zero that ends it, and without its end."""
+
+
+def _ms(time: datetime) -> int:
+    """Return a time as Unix ms, of which it is a whole number."""
+    return round(time.timestamp() * 1000)
 
 
 def encode(documents: Sequence[Document]) -> list[bytes]:
@@ -40,8 +47,7 @@ def encode(documents: Sequence[Document]) -> list[bytes]:
         _id, target, seq, prev, message_id, frame, in_shard, stored, expires = document.values()
         if in_shard is not shard or stored is not stored_at or expires is not expires_at:
             shard, stored_at, expires_at = in_shard, stored, expires
-            # As it stands in a document of its own: behind the length of that, and with the byte that ends it.
-            end = bson.encode({"shard": shard, "stored_at": stored_at, "expires_at": expires_at})[4:]
+            end = _END(b"\x10shard\0", shard, b"\x09stored_at\0", _ms(stored), b"\x09expires_at\0", _ms(expires), b"\0")
         _id, target, message_id, frame = _id.encode(), target.encode(), message_id.encode(), frame.encode()
         a, b, c, d = len(_id) + 1, len(target) + 1, len(message_id) + 1, len(frame) + 1
         begun = _BEGINNING(a + b + c + d + _REST + len(end), b"\x02_id\0", a)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import AskError
 
@@ -77,5 +78,5 @@ class OwnConnection:
 
 def pack(*command: str | bytes | int) -> bytes:
     """Return a command as it goes over the wire."""
-    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
-    return b"".join([b"*%d\r\n" % len(parts), *[b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]])
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # it says that it takes one part only
+    return packed

@@ -74,6 +74,8 @@ class _Line(asyncio.Protocol):
         self._received = b""
         self._waiter: asyncio.Future[bytes] | None = None
         self._asked = 0
+        self._until_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._transport.set_protocol(self)
         self._transport.resume_reading()
         client.kept.add(self._transport)
@@ -97,7 +99,9 @@ class _Line(asyncio.Protocol):
         self._asked = self._asked % 2**31 + 1
         size = _HEADER.size + sum(map(len, message))
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._fail, NetworkTimeout(f"MongoDB was silent for {timeout_s:g} s"))
+        self._until_s = self._loop.time() + timeout_s
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._until_s, self._look)
         try:
             self._transport.write(b"".join([_HEADER.pack(size, self._asked, 0, _MSG), *message]))
             reply = await self._waiter
@@ -110,7 +114,16 @@ class _Line(asyncio.Protocol):
             raise _Broken from exc
         finally:
             self._waiter = None
-            timer.cancel()
+
+    def _look(self) -> None:
+        """End a wait that has taken too long; look again when the present one will have. A timer an insert would cost more."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._until_s:
+            self._timer = self._loop.call_at(self._until_s, self._look)
+        else:
+            self._fail(NetworkTimeout("MongoDB was silent for too long"))
 
     def data_received(self, data: bytes) -> None:
         """Take in what was read, and wake who waits when his answer is whole."""
@@ -125,6 +138,8 @@ class _Line(asyncio.Protocol):
         """MongoDB, the network or we closed the connection."""
         self._client.kept.discard(self._transport)
         self._fail(_Broken())
+        if self._timer is not None:
+            self._timer.cancel()
         self._driver.connection_lost(exc)
 
     def _fail(self, error: Exception) -> None:

@@ -7,7 +7,6 @@ a shard at a time, to that shard's `in` with the message's id, so that only the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -44,16 +43,14 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     body: Body | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True, gc=False):
     """What is re-appended to another shard's `in`."""
 
     shard: int
     fields: dict[str, bytes]
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct):
     """Entries that are done with together: when the forwards are appended and the lines are in `out`.
 
     Attributes:
@@ -63,12 +60,11 @@ class Part:
     """
 
     lines: Lines
-    entry_ids: list[str] = field(default_factory=list)
-    forwards: list[Forward] = field(default_factory=list)
+    entry_ids: list[str] = msgspec.field(default_factory=list)
+    forwards: list[Forward] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What is to become of a batch.
 
     Attributes:
@@ -82,10 +78,10 @@ class Plan:
 
     transient: Part
     durable: Part
-    dead: list[tuple[str, str]] = field(default_factory=list)
-    items: list[Item] = field(default_factory=list)
-    waiting: list[Waiting] = field(default_factory=list)
-    events: list[TraceEvent] = field(default_factory=list)
+    dead: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    items: list[Item] = msgspec.field(default_factory=list)
+    waiting: list[Waiting] = msgspec.field(default_factory=list)
+    events: list[TraceEvent] = msgspec.field(default_factory=list)
 
     @property
     def goes_elsewhere(self) -> bool:

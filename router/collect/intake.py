@@ -40,15 +40,13 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True, gc=False):
     """A target whose counters cannot be used, and what Redis said."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """The places of a batch.
 
     Attributes:
@@ -92,6 +90,7 @@ class Intake:
         self._lease = keys.lease("collect")
         self._idle_ms = int(settings.seq_idle_s * 1000)
         self.connection = OwnConnection(redis, self._lease)
+        self._seconds = {name: REDIS_SECONDS.labels(name) for name in ("take", "sequence", "append")}
         self._take = redis.register_script(lua.source("take"))
         self._sequence = redis.register_script(lua.source("sequence"))
         self._append = redis.register_script(lua.source("append"))
@@ -216,7 +215,7 @@ class Intake:
     async def _call(self, name: str, script: AsyncScript, keys: list[str], args: list[Any], then: bytes = b"") -> Any:  # noqa: ANN401 - a script's reply
         """Call a script over the connection that is kept."""
         packed = pack("EVALSHA", script.sha, len(keys), *keys, *args)
-        with REDIS_SECONDS.labels(name).time(), fencing():
+        with self._seconds[name].time(), fencing():
             await self.connection.send(packed + then, 2 if then else 1)
             try:
                 return await self.connection.receive()

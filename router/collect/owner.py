@@ -106,6 +106,7 @@ class Owner:
         self._outages = outages
         self._settings = settings
         self._schedule = schedule
+        self._batch_size = metrics.BATCH_SIZE.labels("collect")
         self._retention_ms = int(settings.retention_s * 1000)
         self._handover = handover or Handover()
         self._clock_ms = clock_ms
@@ -183,7 +184,7 @@ class Owner:
         now_ms = self._clock_ms()
         deadline_s = time.monotonic() + self._settings.lease_ms / 1_000 / _PLANS_A_LEASE
         plan, count = plan_batch(entries, self._shard, now_ms, self._settings, lambda: time.monotonic() > deadline_s)
-        metrics.BATCH_SIZE.labels("collect").observe(count)
+        self._batch_size.observe(count)
         if not shown and plan.goes_elsewhere:
             await self._intake.show(held)
         if plan.dead:

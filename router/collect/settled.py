@@ -8,7 +8,8 @@ already goes out with the seq it was stored with, and the one just drawn for it 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from router.collect import stages
 from router.collect.batch import Item
@@ -18,8 +19,7 @@ from router.stored import Body, Stored
 from router.trace import Stage, TraceEvent
 
 
-@dataclass(slots=True)
-class Settled:
+class Settled(msgspec.Struct):
     """Lines for `out`, and what else follows from a batch.
 
     Attributes:
@@ -33,10 +33,10 @@ class Settled:
     """
 
     lines: Lines
-    heads: dict[str, int] = field(default_factory=dict)
-    before: dict[str, int] = field(default_factory=dict)
-    dead: list[tuple[str, str]] = field(default_factory=list)
-    events: list[TraceEvent] = field(default_factory=list)
+    heads: dict[str, int] = msgspec.field(default_factory=dict)
+    before: dict[str, int] = msgspec.field(default_factory=dict)
+    dead: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    events: list[TraceEvent] = msgspec.field(default_factory=list)
     at_us: int = 0
     alone: bool = False
 
