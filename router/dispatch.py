@@ -85,9 +85,9 @@ class Moved:
     flat: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dispatched:
-    """What one call of dispatch.lua did.
+    """What one call of dispatch.lua did. Not frozen: that would take eleven calls to make, and one is made for every message.
 
     Attributes:
         taken: entries read.
