@@ -87,7 +87,8 @@ OUTAGES: Final = Gauge(
 )
 REDIS_SECONDS: Final = TalliedHistogram(
     "pushway_redis_seconds",
-    "Time of a call to Redis, failed ones too; waiting for news is left out. Is Redis slow, or one of the scripts?",
+    "Time of a call to Redis, failed ones too; waiting for news is left out, and what dispatch calls with that. Is Redis "
+    "slow, or one of the scripts?",
     ["operation"],
     buckets=SECONDS,
 )
