@@ -139,11 +139,12 @@ def test_kept_costs_answer() -> None:
 
 
 def test_more_of_anything_never_takes_less() -> None:
-    """Of users, messages, bytes."""
+    """Of users and messages. A larger share of stored ones is stored, and may be cheaper: what came one by one comes in batches."""
     costs, base = load(KEPT), Load(1_000_000, 50_000.0)
     cores = sum(plan(base, costs).cores.values())
-    for more in (replace(base, users=2_000_000), replace(base, messages_per_s=100_000.0), replace(base, durable=1.0)):
+    for more in (replace(base, users=2_000_000), replace(base, messages_per_s=100_000.0)):
         assert sum(plan(more, costs).cores.values()) > cores
+    assert plan(replace(base, durable=1.0), costs).stored_bytes > plan(base, costs).stored_bytes
 
 
 def test_publishes_are_few_while_batches_are_large() -> None:
@@ -205,9 +206,9 @@ def test_page_says_what_the_kept_costs_come_to() -> None:
     for users in (1_000, 10_000, 100_000):
         planned, break_ = by_users[users]
         assert {part.count for part in planned.parts} == {1}
-        assert (break_.part, break_.binding) == ("edges", "CPU")
+        assert (break_.part in {"edges", "Redis primaries"}, break_.binding) == (True, "CPU")
     million, ten = by_users[1_000_000][0], by_users[10_000_000][0]
-    assert million.shards == million.primaries.count > 1
+    assert million.shards == million.primaries.count > million.edges.count > 1
     renewals = ten.load.users / RENEWAL_S
     assert round(renewals, -4) == 570_000
     rest = ten.cores["redis"] - renewals * costs.renewal_us["redis"] / MICRO

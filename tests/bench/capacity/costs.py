@@ -19,6 +19,7 @@ import msgspec
 from tests.bench.results import BY_PROCESS, Results
 from tests.bench.scenes.growth import RATES_PER_S
 from tests.bench.scenes.heartbeats import BEATS, DRAWN
+from tests.bench.scenes.lanes import MIDDLE_PER_S
 
 KEPT: Final = Path(__file__).with_name("costs.json")
 """Of the machine that docs/performance.md tells of."""
@@ -29,8 +30,8 @@ Lane = str
 LANES: Final[tuple[Lane, ...]] = ("fast", "durable")
 
 _OF_LANE: Final[Mapping[Lane, Sequence[str]]] = {
-    "fast": ("fast_at_1000", "fast_at_half", "fast_x1"),
-    "durable": ("durable_null_at_1000", "durable_null_x1"),
+    "fast": ("fast_at_1000", f"fast_at_{MIDDLE_PER_S:.0f}", "fast_at_half", "fast_x1"),
+    "durable": ("durable_null_at_1000", f"durable_null_at_{MIDDLE_PER_S:.0f}", "durable_null_x1"),
 }
 """Measures of a lane, at rising rates."""
 

@@ -16,6 +16,9 @@ from tests.bench.stores import NULL, Kind
 from tests.bench.way import EVERYBODY, FAN_OUT_OUTSTANDING, OUTSTANDING, RATE_PER_S, Way, connect
 from tests.servers import wait_until
 
+MIDDLE_PER_S: Final = 8_000.0
+"""Between messages that come one by one and saturation: what a shard has that is one of many."""
+
 _QUICK_FAN_OUT: Final = {"bare_all", "fast_all"}
 
 
@@ -39,6 +42,8 @@ def run(bench: Bench) -> None:
             if not bench.wishes.quick:
                 half = bench.results.measures["fast_x1"].median("deliveries_per_s") / 2
                 drip(bench, ways[1], half, "at_half", "at half of its saturation")
+                for way in (ways[1], ways[3]):
+                    drip(bench, way, MIDDLE_PER_S, f"at_{MIDDLE_PER_S:.0f}", f"at {MIDDLE_PER_S:,.0f}/s")
 
 
 def ours(stand: Stand, stack: ExitStack, bench: Bench) -> tuple[Way, ...]:
