@@ -114,6 +114,12 @@ REPEATS_DELIVERED: Final = Breakage(
 )
 """An edge delivers again what the session has had."""
 
+FENCING_OFF: Final = Breakage(
+    "fencing off",
+    (Edit("lua/append.lua", "if redis.call('GET', lease) ~= held then", "if false then"),),
+)
+"""Who has lost the lease moves its batch on all the same, and its heads, which are behind its successor's."""
+
 
 BREAKAGES: Final = (
     ACK_BEFORE_STORE,
@@ -122,6 +128,7 @@ BREAKAGES: Final = (
     PREV_IGNORED,
     IDS_FORGOTTEN,
     REPEATS_DELIVERED,
+    FENCING_OFF,
 )
 
 
