@@ -139,7 +139,7 @@ def test_kept_costs_answer() -> None:
 
 
 def test_more_of_anything_never_takes_less() -> None:
-    """Of users and messages. With a larger share of stored ones more is stored; a message may cost less, as it comes in batches."""
+    """Of users and messages. With a larger share of stored ones more is stored, and a message may cost less."""
     costs, base = load(KEPT), Load(1_000_000, 50_000.0)
     cores = sum(plan(base, costs).cores.values())
     for more in (replace(base, users=2_000_000), replace(base, messages_per_s=100_000.0)):
