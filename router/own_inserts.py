@@ -42,6 +42,9 @@ _DOCUMENTS: Final = b"documents\0"
 _SEQUENCE: Final = Struct("<Bi")  # kind 1, length with itself
 _BODY_AT: Final = _HEADER.size + len(_BODY)
 
+_REQUESTS: Final = 2**31 - 1
+"""Ids of requests, behind the last of which the first comes again."""
+
 _TAKES_WRITES: Final = frozenset({"Standalone", "RSPrimary", "Mongos"})
 
 _PAUSE_S: Final = 1.0
@@ -96,7 +99,7 @@ class _Line(asyncio.Protocol):
             _Broken: when there is no answer, or none that is understood.
             NetworkTimeout: when the server is silent for so long.
         """
-        self._asked = self._asked % 2**31 + 1
+        self._asked = self._asked % _REQUESTS + 1
         size = _HEADER.size + sum(map(len, message))
         self._waiter = self._loop.create_future()
         self._until_s = self._loop.time() + timeout_s
@@ -192,7 +195,8 @@ class OwnInserts:
             return None
         finally:
             # Of a server that refuses the driver has to hear, and this connection may be why.
-            usual = reply.get("ok") == 1 and "writeConcernError" not in reply
+            told = "writeErrors" in reply or reply.get("n") == len(documents)
+            usual = told and reply.get("ok") == 1 and "writeConcernError" not in reply
             self._idle.append(line) if usual else line.close()
         return reply if usual else None
 

@@ -18,7 +18,7 @@ from router.inbox import Inbox
 from router.mongo_client import MongoClient, open_mongo
 from router.settings import Settings
 from router.stored import Document, Insertion, make_document
-from tests.bench.null_store import ANSWERS
+from tests.bench.null_store import ANSWERS, sections
 from tests.op_msg import Message, answer_to, read_message, read_raw
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,8 @@ RESET: Document = {}
 NEVER: Document = {"never": 1}
 NOT_PRIMARY: Document = {"ok": 0.0, "code": 10107, "codeName": "NotWritablePrimary", "errmsg": "not primary"}
 UNCONFIRMED: Document = {"ok": 1.0, "n": 1, "writeConcernError": {"code": 91, "errmsg": "shutting down"}}
-NEXT: Document = {"ok": 1.0, "n": 1}
+TOO_FEW: Document = {"ok": 1.0, "n": 0}
+HEADER_BYTES = 16
 
 
 class _Server:
@@ -35,7 +36,7 @@ class _Server:
 
     Attributes:
         inserts: whether each came by way of the driver, which names a session, in order.
-        answers: what the next ones are answered; `NEXT` when there is none.
+        answers: what the next ones are answered; that all went well when there is none.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,8 @@ class _Server:
         assert message.command["writeConcern"] == {"w": "majority", "j": True, "wtimeout": 400}
         assert message.command["$db"] == "pushway"
         self.inserts.append("driver" if "lsid" in message.command else "own")
-        return self.answers.pop(0) if self.answers else NEXT
+        _, documents = sections(memoryview(message.raw)[HEADER_BYTES:])
+        return self.answers.pop(0) if self.answers else {"ok": 1.0, "n": documents}
 
 
 class _Site:
@@ -118,7 +120,9 @@ async def test_inserts_at_once_have_a_connection_each() -> None:
         assert len(site.client.kept) == 3
 
 
-@pytest.mark.parametrize("answer", [RESET, NOT_PRIMARY, UNCONFIRMED], ids=["reset", "not primary", "unconfirmed"])
+@pytest.mark.parametrize(
+    "answer", [RESET, NOT_PRIMARY, UNCONFIRMED, TOO_FEW], ids=["reset", "not primary", "unconfirmed", "too few"]
+)
 async def test_what_goes_wrong_is_left_to_the_driver(answer: Document) -> None:
     """The same documents are inserted by it at once, the connection is given up, and another one is taken behind that."""
     async with _site() as site:
