@@ -248,7 +248,7 @@ async def test_failover(site: Site, members: ReplicaSet, how: str) -> None:
                     await anyio.sleep(0.005)
 
             tasks.start_soon(produce)
-            await anyio.sleep(0.2)
+            await site.has_lines(10)
             for _ in range(3):
                 await anyio.to_thread.run_sync(fail_over, 0.7)
                 watch = Stopwatch()
