@@ -47,9 +47,8 @@ of_reads = pytest.mark.parametrize("failure", OF_READS.values(), ids=OF_READS)
 
 
 @pytest.fixture
-def members(store_server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicaSet]:
-    """Yield a set in front of the run's store, whose members are looked at again sooner than the driver would after a cut."""
-    monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.05)
+def members(store_server: Store) -> Iterator[ReplicaSet]:
+    """Yield a set in front of the run's store."""
     with ReplicaSet(store_server.port) as members:
         yield members
 
