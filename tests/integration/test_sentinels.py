@@ -27,13 +27,19 @@ Answer = Callable[[str], tuple[Address, int] | None]
 
 
 @asynccontextmanager
-async def watched(answer: Answer) -> AsyncIterator[PrimaryPool]:
-    """Yield what follows the primary that one sentinel tells of."""
+async def watched(answer: Answer, more: str = "", greeted: list[list[str]] | None = None) -> AsyncIterator[PrimaryPool]:
+    """Yield what follows the primary that one sentinel tells of.
+
+    Args:
+        answer: what it tells.
+        more: further options of `redis_url`.
+        greeted: takes the commands that are no questions.
+    """
     port = free_ports()
-    settings = Settings(redis_url=f"redis://127.0.0.1:{port}/0?sentinel=it")
+    settings = Settings(redis_url=f"redis://me:mine@127.0.0.1:{port}/0?sentinel=it{more}")
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, partial(_serve, answer))
+        tasks.start_soon(listener.serve, partial(_serve, answer, [] if greeted is None else greeted))
         async with open_redis(settings) as redis:
             pool = primary_pool_of(redis)
             assert pool is not None
@@ -41,12 +47,14 @@ async def watched(answer: Answer) -> AsyncIterator[PrimaryPool]:
         tasks.cancel_scope.cancel()
 
 
-async def _serve(answer: Answer, stream: anyio.abc.SocketStream) -> None:
+async def _serve(answer: Answer, greeted: list[list[str]], stream: anyio.abc.SocketStream) -> None:
     reader = hiredis.Reader(encoding="utf-8")
     async with stream:
         async for data in stream:
             reader.feed(data)
             while command := reader.gets():
+                if command[0] != "SENTINEL":
+                    greeted.append(command)
                 await stream.send(_reply(answer, command))
 
 
@@ -96,3 +104,20 @@ async def test_unknown_name() -> None:
     async with watched(lambda _: None) as pool:
         with pytest.raises(RedisConnectionError, match="no sentinel knows a primary called 'it'"):
             await pool.address()
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ("", []),
+        ("&sentinel_password=word", [["AUTH", "word"]]),
+        ("&sentinel_username=who&sentinel_password=word", [["AUTH", "who", "word"]]),
+    ],
+)
+async def test_password_of_the_sentinels(more: str, shown: list[list[str]]) -> None:
+    """They are shown their own, and never that of the primary."""
+    greeted: list[list[str]] = []
+    async with watched(lambda _: (OLD, 1), more, greeted) as pool:
+        assert await pool.address() == OLD
+    assert [command for command in greeted if command[0] in {"AUTH", "HELLO"}] == shown
+    assert not any("mine" in command for command in greeted)
