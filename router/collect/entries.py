@@ -52,7 +52,9 @@ _USUAL_FIELDS: Final = FIELDS & {"to", "body", "text", "id", "transient"}
 _LEAST_FIELDS: Final = 2
 """Fields that no message goes without: `to`, and body or text."""
 
-_MOST_USUAL: Final = [b"to", b"body"]
+_DURABLE: Final = [b"to", b"body"]
+_TRANSIENT: Final = [b"to", b"body", b"transient"]
+"""Names of the fields of nearly all messages, as nearly all producers give them."""
 
 _NOT_CARRIED: Final = FIELDS - {"traceparent"}
 
@@ -159,8 +161,12 @@ def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> M
 
 
 def _by_name(entry: Entry) -> dict[str, bytes]:
-    if entry.flat[::2] == _MOST_USUAL:
-        return {"to": entry.flat[1], "body": entry.flat[3]}
+    flat = entry.flat
+    names = flat[::2]
+    if names == _DURABLE:
+        return {"to": flat[1], "body": flat[3]}
+    if names == _TRANSIENT:
+        return {"to": flat[1], "body": flat[3], "transient": flat[5]}
     try:
         values = {_NAMES[name]: value for name, value in entry.fields}
     except KeyError:
