@@ -47,8 +47,10 @@ of_reads = pytest.mark.parametrize("failure", OF_READS.values(), ids=OF_READS)
 
 
 @pytest.fixture
-def members(store_server: Store) -> Iterator[ReplicaSet]:
-    """Yield a set in front of the run's store."""
+def members(store_server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReplicaSet]:
+    """Yield a set in front of the run's store. The driver looks more often than each half second who is left after a cut."""
+    monkeypatch.setattr("pymongo.network_layer._POLL_TIMEOUT", 0.02)
+    monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.05)
     with ReplicaSet(store_server.port) as members:
         yield members
 
