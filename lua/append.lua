@@ -33,6 +33,9 @@ local CHUNK = 4000
 -- What an entry of `out` carries at most, unless one line alone is longer.
 local ENTRY_LINES, ENTRY_BYTES = 32, 32768
 
+-- An entry's id has two numbers of 64 bits and a hyphen between them.
+local ID_MAX_BYTES = 41
+
 -- Returns the parts of a text.
 local function parts_of(text, pattern)
   local parts = {}
@@ -113,8 +116,7 @@ for before, head in string.gmatch(heads, '(%S+) (%S+)') do
   end
 end
 
-local ids = parts_of(id_list, '%S+')
-local last = ids[#ids]
+local last = string.match(string.sub(id_list, -ID_MAX_BYTES), '%S+$')
 if trim and last and redis.call('XDEL', intake, last) == 1 then
   -- One trim a batch costs less than an XDEL an entry. MINID keeps what it names, hence the XDEL; and that has told that the
   -- last of them still stood there, so that what stands before it was taken: ids only rise.
@@ -124,7 +126,7 @@ if trim and last and redis.call('XDEL', intake, last) == 1 then
 elseif last then
   -- With trim, Redis has lost the end of the stream since they were taken (a failover), and what stands below the last of them
   -- now may be new.
-  in_slices(ids, function(...)
+  in_slices(parts_of(id_list, '%S+'), function(...)
     redis.call('XDEL', intake, ...)
   end)
 end

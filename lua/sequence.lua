@@ -54,15 +54,24 @@ end
 -- A write that Redis allows when memory is full, so that the ones behind it are allowed too.
 redis.call('HDEL', pending, '')
 
-local targets, cold = {}, {'cold'}
+local attempt, find, format = redis.pcall, string.find, string.format
+
+-- Writes a seq. Formatting a double costs as much as a command does for a message, so what stands there as text is taken as it is.
+local function text_of(seq, text)
+  return text and not find(text, '%D') and text or format('%.0f', seq)
+end
+
+-- Of each target what it was given and has last; which are cold; and whose head is not of this era yet, and what it is.
+local targets, cold, fresh = {}, {'cold'}, {}
 local next_floor = string.gmatch(floors, '%S+')
 for n = 1, #KEYS - FIRST_TARGET + 1 do
-  local counters = redis.pcall('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed', 'era')
+  local counters = attempt('HMGET', KEYS[FIRST_TARGET + n - 1], 'given', 'handed', 'era')
   -- A key of another type is this target's own trouble; anything else Redis has against the caller, whoever the target.
-  if counters.err and not string.find(tostring(counters.err), 'WRONGTYPE', 1, true) then
+  if counters.err and not find(tostring(counters.err), 'WRONGTYPE', 1, true) then
     error(counters.err)
   end
-  local floor = tonumber(next_floor())
+  local floor_text = next_floor()
+  local floor = tonumber(floor_text)
   if counters.err then
     targets[n] = {broken = counters.err}
   else
@@ -70,8 +79,15 @@ for n = 1, #KEYS - FIRST_TARGET + 1 do
     if not handed and not floor then
       cold[#cold + 1] = n
     end
-    local head = math.max(handed or 0, floor or 0)
-    targets[n] = {head = head, given = math.max(tonumber(counters[1]) or 0, head), last = head, fresh = not handed}
+    local head, head_text = handed or 0, handed and counters[2]
+    if floor and floor > head then
+      head, head_text = floor, floor_text
+    end
+    head_text = text_of(head, head_text)
+    targets[n] = {given = math.max(tonumber(counters[1]) or 0, head), last = head, last_text = head_text}
+    if not handed then
+      fresh[#fresh + 1] = {key = KEYS[FIRST_TARGET + n - 1], head = head_text}
+    end
   end
 end
 if #cold > 1 then
@@ -99,35 +115,39 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local now_text = format('%.0f', now)
 local reply, places, memory = {'given', alone and 1 or 0, ''}, {}, {}
 for i, target in ipairs(owners) do
   if target.broken then
     reply[#reply + 1] = i
     reply[#reply + 1] = target.broken
-    places[#places + 1] = '0 0'
+    places[i] = '0 0'
   else
-    local seq = tonumber(remembered[i])
+    local seq_text = remembered[i]
+    local seq = tonumber(seq_text)
     -- A remembered seq that is not above what went before it has been taken by somebody else: draw again.
     if not seq or seq <= target.last then
-      seq = math.max(target.given + 1, now)
+      if target.given < now then
+        seq, seq_text = now, now_text
+      else
+        seq = target.given + 1
+        seq_text = format('%.0f', seq)
+      end
       memory[#memory + 1] = fields[i]
-      memory[#memory + 1] = string.format('%.0f', seq)
+      memory[#memory + 1] = seq_text
     end
-    places[#places + 1] = string.format('%.0f %.0f', target.last, seq)
-    target.last = seq
+    places[i] = target.last_text .. ' ' .. seq_text
+    target.last, target.last_text = seq, seq_text
     target.given = math.max(target.given, seq)
   end
 end
 in_slices(memory, function(...)
   redis.call('HSET', pending, ...)
 end)
-for n, target in ipairs(targets) do
-  if target.fresh then
-    -- What the target had been given is known from `pending` until append.lua notes it beside the head.
-    local key = KEYS[FIRST_TARGET + n - 1]
-    redis.call('HSET', key, 'handed', string.format('%.0f', target.head), 'era', era)
-    redis.call('PEXPIRE', key, idle_ms)
-  end
+for _, target in ipairs(fresh) do
+  -- What the target had been given is known from `pending` until append.lua notes it beside the head.
+  redis.call('HSET', target.key, 'handed', target.head, 'era', era)
+  redis.call('PEXPIRE', target.key, idle_ms)
 end
 reply[3] = table.concat(places, ' ')
 return reply
