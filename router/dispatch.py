@@ -90,7 +90,7 @@ class Dispatched:
     """What one call of dispatch.lua did. Not frozen: that would take eleven calls to make, and one is made for every message.
 
     Attributes:
-        taken: entries read.
+        taken: entries looked at; the last of them may have found no room.
         done: how many of them, from the first, are published and deleted, or done with as `dead`, `expired` and `moved` say.
         published: lines published, one a node and message.
         offline: reports added to the offline stream.
