@@ -22,7 +22,7 @@ import httpx
 import jwt
 import msgspec
 from anyio.from_thread import start_blocking_portal
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from router.auth.keyfile import load_or_make
 from router.auth.tokens import Claims, TokenRules, issue
@@ -46,6 +46,7 @@ GUARD: Final[Mapping[str, Any]] = {"connections_address_max": 100, "handshakes_a
 """What an edge that the open internet reaches without a balancer would have set."""
 
 _CLIENTS_AN_ADDRESS: Final = 2
+_CONNECTIONS: Final = 100
 _ATTACKERS: Final = 2_000
 _TOKEN_TTL_S: Final = 3_600
 _SETTLED_S: Final = 0.5
@@ -130,7 +131,11 @@ class Stand:
     async def target(self, sources: Sequence[str] = ONE, scale: float = 1.0) -> AsyncIterator[Target]:
         """Yield the edge as an attack's target."""
         port = int(self.stack.edge_urls[0].rpartition(":")[2].partition("/")[0])
-        async with TimedRedis.from_url(self.stack.settings.redis_url, protocol=2) as redis:
+        # Floods of entries wait for one of these; more at once are more than Redis sees of any producer.
+        pool = BlockingConnectionPool.from_url(
+            self.stack.settings.redis_url, max_connections=_CONNECTIONS, timeout=None, protocol=2
+        )
+        async with TimedRedis.from_pool(pool) as redis:
             yield Target(HOST, port, self._attackers, self._doors(redis), sources, scale)
 
     def _doors(self, redis: Redis) -> Doors:
