@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
 from redis.commands.core import AsyncScript
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
@@ -30,6 +29,7 @@ from router.primary_pool import Pools, PrimaryPool
 from router.redis_url import Address
 from router.shards import keyslot
 from router.timed_redis import TimedPipeline, TimedRedis
+from router.waiting_pool import WaitingPool
 
 _REDIRECTIONS_MAX: Final = 5
 """How often a command is sent elsewhere: one is usual, two come when a slot moves twice."""
@@ -108,7 +108,7 @@ class ClusterRedis(TimedRedis):
         anchor: that one.
     """
 
-    def __init__(self, primaries: Primaries, pools: Pools, pattern: ConnectionPool, anchor: str) -> None:
+    def __init__(self, primaries: Primaries, pools: Pools, pattern: WaitingPool, anchor: str) -> None:
         super().__init__(connection_pool=PrimaryPool(slot_of(anchor), primaries, pools, pattern))
         self.auto_close_connection_pool = True
         self._primaries = primaries
@@ -232,7 +232,7 @@ def _by_slot(commands: Sequence[Sequence[Any]], anchor: str) -> dict[str, list[i
     return found
 
 
-def open_cluster(seeds: Sequence[Address], pattern: ConnectionPool, anchor: str) -> ClusterRedis:
+def open_cluster(seeds: Sequence[Address], pattern: WaitingPool, anchor: str) -> ClusterRedis:
     """Return a client that has not connected yet.
 
     Args:

@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from router.primaries import Primaries
 from router.redis_url import Address
+from router.waiting_pool import WaitingPool
 
 _DOUBTFUL: Final = (RedisConnectionError, RedisTimeoutError, OSError, ReadOnlyError, ClusterDownError)
 """A connection that broke, and what a server answers that is not the primary and does not know who is."""
@@ -33,12 +34,12 @@ class Pools:
         primaries: are told of a connection that breaks, or that leads to somebody else than was thought.
     """
 
-    def __init__(self, pattern: ConnectionPool, primaries: Primaries) -> None:
+    def __init__(self, pattern: WaitingPool, primaries: Primaries) -> None:
         self._pattern = pattern
         self._primaries = primaries
-        self._pools: dict[Address, ConnectionPool] = {}
+        self._pools: dict[Address, WaitingPool] = {}
 
-    def at(self, address: Address) -> ConnectionPool:
+    def at(self, address: Address) -> WaitingPool:
         """Return the pool of a server."""
         if address not in self._pools:
             self._pools[address] = self._make(address)
@@ -52,7 +53,7 @@ class Pools:
         """
         problems: list[Exception] = []
 
-        async def close(pool: ConnectionPool) -> None:
+        async def close(pool: WaitingPool) -> None:
             try:
                 await pool.disconnect()
             except (RedisError, OSError) as exc:
@@ -64,12 +65,13 @@ class Pools:
         if problems:
             raise problems[0]
 
-    def _make(self, address: Address) -> ConnectionPool:
+    def _make(self, address: Address) -> WaitingPool:
         pattern = self._pattern
         told = {"primaries": self._primaries, "address": address}
         kind = type("Followed", (_Followed, pattern.connection_class), told)
         kwargs = pattern.connection_kwargs | {"host": address.host, "port": address.port}
-        return ConnectionPool(connection_class=kind, max_connections=pattern.max_connections, **kwargs)
+        bounds = (pattern.max_connections, pattern.wait_timeout_s)
+        return WaitingPool(*bounds, connection_class=kind, **kwargs)
 
 
 class _Followed(AbstractConnection):
@@ -107,12 +109,12 @@ class PrimaryPool(ConnectionPool):
         pattern: as of `Pools`.
     """
 
-    def __init__(self, slot: int, primaries: Primaries, pools: Pools, pattern: ConnectionPool) -> None:
+    def __init__(self, slot: int, primaries: Primaries, pools: Pools, pattern: WaitingPool) -> None:
         super().__init__(pattern.connection_class, pattern.max_connections, **pattern.connection_kwargs)
         self.slot = slot
         self.primaries = primaries
         self.pools = pools
-        self._lent: dict[AbstractConnection, ConnectionPool] = {}
+        self._lent: dict[AbstractConnection, WaitingPool] = {}
 
     async def get_connection(self, command_name: str | None = None, *keys: Any, **options: Any) -> AbstractConnection:  # noqa: ANN401 - the driver's signature
         """Return a connection to the primary.
@@ -122,7 +124,7 @@ class PrimaryPool(ConnectionPool):
         """
         del command_name, keys, options
         pool = self.pools.at(await self.primaries.of(self.slot))
-        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = await pool.get_connection()
         self._lent[connection] = pool
         return connection
 

@@ -29,6 +29,7 @@ from router.sentinels import open_watched
 from router.settings import Settings
 from router.timed_redis import TimedRedis
 from router.tls.trust import redis_trust
+from router.waiting_pool import WaitingPool
 
 SCHEMA: Final = 1
 """Version of the keys' layout. Schema n and n - 1 run together."""
@@ -149,7 +150,7 @@ def open_redis(settings: Settings) -> Redis:
     url = read_url(settings.redis_url)
     # The driver takes it for a mistake where there is no TCP.
     over_tcp = {} if settings.redis_url.startswith("unix:") else {"socket_keepalive": True}
-    redis: Redis = TimedRedis.from_url(
+    pool = WaitingPool.from_url(
         url.driver_url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
@@ -157,15 +158,15 @@ def open_redis(settings: Settings) -> Redis:
         socket_connect_timeout=settings.redis_timeout_s,
         client_name="pushway",
         max_connections=_CONNECTIONS + _CONNECTIONS_A_SHARD * settings.shards,
+        wait_timeout_s=settings.redis_timeout_s,
         **over_tcp,
     )
-    pool = redis.connection_pool
     trust = redis_trust(settings)
     over_tls: tuple[type, ...] = () if trust is None else (_Trusting,)
     pool.connection_class = type("ToPrimary", (_ToPrimary, *over_tls, pool.connection_class), {"trust": trust})
     if url.cluster:
         return open_cluster(url.addresses, pool, config_key(settings.prefix))
-    return open_watched(url, pool) if url.sentinel else redis
+    return open_watched(url, pool) if url.sentinel else TimedRedis.from_pool(pool)
 
 
 async def check_redis(redis: Redis, settings: Settings) -> None:

@@ -21,13 +21,14 @@ from router.primaries import ASK_TIMEOUT_S, SentinelPrimary, Told
 from router.primary_pool import Pools, PrimaryPool
 from router.redis_url import Address, RedisUrl
 from router.timed_redis import TimedRedis
+from router.waiting_pool import WaitingPool
 
 _ANY_SLOT: Final = 0
 _OF_THE_PRIMARY: Final = frozenset({"db", "username", "password"})
 """What of the address is for the primary alone."""
 
 
-def open_watched(url: RedisUrl, pattern: ConnectionPool) -> TimedRedis:
+def open_watched(url: RedisUrl, pattern: WaitingPool) -> TimedRedis:
     """Return a client that has not connected yet.
 
     Args:
@@ -45,7 +46,7 @@ def open_watched(url: RedisUrl, pattern: ConnectionPool) -> TimedRedis:
     return redis
 
 
-async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Told:
+async def _ask_all(url: RedisUrl, pattern: WaitingPool) -> Told:
     """Return what the first sentinel says that answers and knows.
 
     Raises:
@@ -61,7 +62,7 @@ async def _ask_all(url: RedisUrl, pattern: ConnectionPool) -> Told:
     raise RedisConnectionError(f"no sentinel knows a primary called {url.sentinel!r}") from failure
 
 
-async def _ask(sentinel: Address, url: RedisUrl, pattern: ConnectionPool) -> Told:
+async def _ask(sentinel: Address, url: RedisUrl, pattern: WaitingPool) -> Told:
     """Return what a sentinel says.
 
     Raises:

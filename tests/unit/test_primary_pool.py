@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 import pytest
-from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from router.primaries import ClusterPrimaries, Slots
 from router.primary_pool import Pools
 from router.redis_url import Address
+from router.waiting_pool import WaitingPool
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ class Closing:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, how: Callable[[Address], Awaitable[None]]) -> None:
         self.closed: list[Address] = []
-        self.pools = Pools(ConnectionPool(), ClusterPrimaries([A], _nobody))
+        self.pools = Pools(WaitingPool(1, 1.0), ClusterPrimaries([A], _nobody))
         for address in (A, B, C):
             monkeypatch.setattr(self.pools.at(address), "disconnect", lambda address=address: self._close(address, how))
 
