@@ -216,8 +216,8 @@ def test_page_says_what_the_kept_costs_come_to() -> None:
     assert more_publishes_a_message(costs, ten.load.messages_per_s / ten.shards, ten.edges.count) > 0.4
     assert round(ten.stored_bytes / 1e12) == 876
     prices = {users: planned.cpu_us_a_message for users, (planned, _) in by_users.items()}
-    assert min(prices.values()) == prices[100_000]
-    assert prices[1_000_000] == pytest.approx(prices[100_000_000], rel=0.15)
+    assert prices[10_000] > 2 * prices[100_000]
+    assert prices[100_000] == pytest.approx(prices[100_000_000], rel=0.2)
 
 
 def test_script_answers() -> None:
