@@ -104,8 +104,8 @@ class Revoked:
             if (one := _read(document)) is not None:
                 revocations.append(one)
                 written.append(document.get("changed_at"))
-        # What was written by a clock far ahead of ours would hide all that is written now.
-        latest = datetime.now(UTC) + _OVERLAP
+        # What was written by a clock ahead of ours would hide what is written now.
+        latest = datetime.now(UTC)
         times = [min(at, latest) for at in written if isinstance(at, datetime)]
         return Read(revocations, max(filter(None, (newest, *times)), default=None))
 
