@@ -242,7 +242,7 @@ def _by_shard(targets: Sequence[str], shard: int, shards: int) -> tuple[Sequence
 def _forward(shard: int, targets: Sequence[str], entry: Entry, message: Message, now_ms: int) -> Forward:
     fields = {name.decode(): value for name, value in entry.fields}
     fields |= {"to": ",".join(targets).encode(), "id": message.id.encode()}
-    if message.expires_ms is not None and message.at_ms is None:
+    if message.expires_ms is not None and (message.at_ms or 0) <= now_ms:
         # Over there the time is counted anew, so only what is left of it goes along. Until `at` all of it is left.
         fields["ttl"] = b"%d" % _seconds_left(message.expires_ms, now_ms)
     return Forward(shard, fields)

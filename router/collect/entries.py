@@ -103,7 +103,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         carried: traceparent and x-* fields.
         exclude: `session:<id>` or `device:<user>,<device>`, whom it passes by; "" for nobody.
         collapse: the key of which a replay sends only the newest; "" for none.
-        at_ms: Unix ms before which it is not sent; None when that is past, or was not given.
+        at_ms: Unix ms before which it is not sent; None when it was past as it was appended, or was not given.
     """
 
     targets: tuple[str, ...]
@@ -156,7 +156,9 @@ def read_message(entry: Entry, shard: int, now_ms: int, settings: Settings) -> M
         carried=() if values.keys() <= _NOT_CARRIED else _carried(values),
         exclude=_exclude(values),
         collapse=_collapse(values, transient),
-        at_ms=at_ms if at_ms > now_ms else None,
+        # Not what has passed by now: the next try would then give a seq to what this one has kept for later, before others
+        # that have theirs already.
+        at_ms=at_ms if at_ms > ts_ms else None,
     )
 
 
