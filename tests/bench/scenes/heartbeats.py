@@ -13,8 +13,6 @@ from tests.bench.results import Figures
 from tests.bench.scenes.crowd import blame_silence, watch
 from tests.bench.way import connect
 
-WATCHED_MAX_S: Final = 15.0
-
 DRAWN: Final = 7 / 8
 """Of the longest time between two renewals, what it is on average: each is drawn from its last quarter (`edge.ledger`)."""
 
@@ -42,14 +40,14 @@ BEATS: Final = (
 
 def run(bench: Bench) -> None:
     """Watch a crowd at each beat, and tell the slopes from the first."""
-    size, quiet_s = bench.wishes.crowd, min(bench.wishes.quiet_s, WATCHED_MAX_S)
+    size = bench.wishes.crowd
     for _ in bench.rounds:
         usual: Figures = {}
         for beat in BEATS:
             measure = bench.measure(f"heartbeat_{beat.name}", f"{size:,} quiet: {beat.title}", "heartbeats")
             with bench.stand(settings=beat.settings) as stand, stand.generator(size) as generator:
                 connect(stand, generator, size)
-                figures = watch(stand, quiet_s)
+                figures = watch(stand, bench.wishes.quiet_s)
                 blame_silence(measure, generator.state().faults)
             usual = usual or figures
             measure.add({**figures, **slope(beat, usual, figures, size)})
